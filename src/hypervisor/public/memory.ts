@@ -1,0 +1,47 @@
+/** XENMEM_*: how a domain's memory is populated and what is reserved in it. @xen include/public/memory.h */
+import type { Sbdf } from '../../base/sbdf.js';
+
+export type MemoryOp =
+  | {
+      /** Frames of 2^order pages each. Positive result: extents done. */
+      readonly cmd: 'populate_physmap';
+      readonly domid: number;
+      /** Guest frames (HVM), or where the PV guest wants them listed. */
+      readonly gfns: readonly number[];
+      readonly order: number;
+      /** XENMEMF_populate_on_demand */
+      readonly pod?: boolean;
+      /** OUT, PV: machine frames, first of each extent. */
+      mfns?: number[];
+    }
+  | {
+      readonly cmd: 'decrease_reservation';
+      readonly domid: number;
+      readonly gfns: readonly number[];
+      readonly order: number;
+    }
+  | {
+      readonly cmd: 'add_to_physmap';
+      readonly domid: number;
+      readonly space: 'shared_info' | 'grant_table' | 'gmfn';
+      readonly idx: number;
+      readonly gfn: number;
+    }
+  | { readonly cmd: 'remove_from_physmap'; readonly domid: number; readonly gfn: number }
+  | {
+      readonly cmd: 'set_memory_map';
+      readonly domid: number;
+      readonly entries: readonly { readonly start: number; readonly bytes: number; readonly type: number }[];
+    }
+  | { readonly cmd: 'set_pod_target'; readonly domid: number; readonly targetPages: number }
+  | {
+      readonly cmd: 'reserved_device_memory_map';
+      /** XENMEM_RDM_ALL is 1. */
+      readonly flags: number;
+      readonly sbdf: Sbdf;
+      readonly maxEntries: number;
+      /** OUT; with -ENOBUFS only `needed` is valid. */
+      entries?: { startPfn: number; nrPages: number }[];
+      needed?: number;
+    }
+  | { readonly cmd: 'maximum_gpfn'; readonly domid: number };

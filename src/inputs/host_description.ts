@@ -1,0 +1,60 @@
+/** A host as data: what the readers of real machines produce and `machine.ts` boots. */
+import type { Sbdf } from '../base/sbdf.js';
+import type { E820Entry } from '../iommu/driver/types.js';
+
+export interface FunctionDescription {
+  readonly sbdf: Sbdf;
+  /** 64, 256 or 4096 bytes of config space as dumped. */
+  readonly config: Uint8Array;
+  /** BAR sizes where known (`[size=16M]`, /sys resource); index 0..5, 6 is the ROM. Bytes. */
+  readonly barBytes?: readonly (number | undefined)[];
+  /** Sub-system names for lspci: `NVIDIA Corporation GA104 …`. */
+  readonly name?: string;
+  /** Driver bound in dom0 at boot. */
+  readonly driver?: string;
+  readonly irq?: number;
+}
+
+/** Capability overrides of one VT-d unit, by the register base in the DMAR. */
+export interface VtdUnitDescription {
+  readonly base: number;
+  /** CAP and ECAP as low and high 32-bit words; the default is a current Intel client. */
+  readonly cap?: readonly [number, number];
+  readonly ecap?: readonly [number, number];
+  readonly version?: number;
+}
+
+export interface HostDescription {
+  readonly name: string;
+  readonly functions: readonly FunctionDescription[];
+  readonly e820: readonly E820Entry[];
+  readonly cpu: {
+    readonly vendor: 'intel' | 'amd';
+    readonly count: number;
+    readonly model: string;
+    readonly khz: number;
+    readonly hap: boolean;
+    readonly hap2m: boolean;
+    readonly hap1g: boolean;
+    readonly cx16: boolean;
+  };
+  /** Raw ACPI tables, header included. Neither: no IOMMU. */
+  readonly dmar?: Uint8Array;
+  readonly ivrs?: Uint8Array;
+  readonly vtdUnits?: readonly VtdUnitDescription[];
+  readonly dom0: {
+    readonly memoryBytes: number;
+    readonly vcpus: number;
+    readonly hostname: string;
+    /** `6.1.0-56-amd64` */
+    readonly kernelRelease: string;
+    /** Linux command line of dom0, `xen-pciback.hide=` included. */
+    readonly kernelCmdline: string;
+    /** xen-pciback is a module (and loaded), built in, or missing. */
+    readonly pciback: 'module' | 'builtin' | 'none';
+    /** Files of dom0 by absolute path: guest configurations and the like. */
+    readonly files: Readonly<Record<string, string>>;
+  };
+  /** Programs of guests, by guest name: see guest/. */
+  readonly guests?: Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,364 @@
+/**
+ * What the IOMMU drivers see of Xen, and what Xen sees of them: devices, the IOMMU part of a domain, the services
+ * that the hypervisor implements, and `IommuOps`, the one door. @xen include/xen/iommu.h, include/xen/pci.h
+ */
+import type { Rc } from '../../base/errno.js';
+import type { Sbdf } from '../../base/sbdf.js';
+import type { Clock } from '../../sim/clock.js';
+import type { Co } from '../../sim/co.js';
+import type { EventStream } from '../../sim/events.js';
+import type { Faults } from '../../sim/faults.js';
+import type { Cpus, RwLock, SpinLock } from '../../sim/locks.js';
+import type { MmioMap } from '../../sim/mmio.js';
+import type { Ram } from '../../sim/ram.js';
+
+/** @xen enum pdev_type */
+export const PDEV_TYPE = {
+  UNKNOWN: 0,
+  PCIE_ENDPOINT: 1,
+  PCIE_BRIDGE: 2,
+  PCIE2PCI_BRIDGE: 3,
+  PCI2PCIE_BRIDGE: 4,
+  LEGACY_PCI_BRIDGE: 5,
+  PCI_HOST_BRIDGE: 6,
+  PCI: 7,
+} as const;
+export type PdevType = (typeof PDEV_TYPE)[keyof typeof PDEV_TYPE];
+
+/** A PCI function as Xen knows it. @xen struct pci_dev */
+export class Pdev {
+  domain: IommuDomain | undefined = undefined;
+  /** Neighbours in `domain.pdevList`. */
+  listNext: Pdev | undefined = undefined;
+  listPrev: Pdev | undefined = undefined;
+  type: PdevType = PDEV_TYPE.UNKNOWN;
+  /** 0, 1, 2 or 4. */
+  phantomStride = 0;
+  quarantine = false;
+  broken = false;
+  ignoreBars = false;
+  extCfg = false;
+  isExtfn = false;
+  isVirtfn = false;
+  /** PF of a VF. */
+  physfn: { bus: number; devfn: number } = { bus: 0, devfn: 0 };
+  /** NUMA node, -1 for NUMA_NO_NODE. */
+  node = -1;
+  msix: { pos: number; nrEntries: number; hostMaskall: boolean; guestMaskall: boolean } | undefined =
+    undefined;
+  msiMaxvec = 0;
+  /** IRQs shown by the Q key. */
+  readonly msiIrqs: number[] = [];
+  readonly ats = { capPos: 0, queueDepth: 0, enabled: false };
+  readonly fault = { time: 0, count: 0 };
+  readonly vfRlen = [0, 0, 0, 0, 0, 0];
+  /** @xen struct arch_pci_dev */
+  readonly arch = {
+    /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
+    rootMfn: 0,
+    /** The scratch page of the quarantine table, 0 for none. */
+    leafMfn: 0,
+    /** Frames of the quarantine table. */
+    pgtables: [] as number[],
+    /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
+    pseudoDomid: 0x7ff4,
+  };
+  constructor(readonly sbdf: Sbdf) {}
+  get seg(): number {
+    return this.sbdf >>> 16;
+  }
+  get bus(): number {
+    return (this.sbdf >>> 8) & 0xff;
+  }
+  get devfn(): number {
+    return this.sbdf & 0xff;
+  }
+}
+
+/** The devices of a domain, newest first, as list_add() leaves them. @xen d->pdev_list */
+export class PdevList {
+  first: Pdev | undefined = undefined;
+  size = 0;
+  add(pdev: Pdev): void {
+    pdev.listPrev = undefined;
+    pdev.listNext = this.first;
+    if (this.first !== undefined) this.first.listPrev = pdev;
+    this.first = pdev;
+    this.size += 1;
+  }
+  remove(pdev: Pdev): void {
+    if (pdev.listPrev === undefined) this.first = pdev.listNext;
+    else pdev.listPrev.listNext = pdev.listNext;
+    if (pdev.listNext !== undefined) pdev.listNext.listPrev = pdev.listPrev;
+    pdev.listNext = undefined;
+    pdev.listPrev = undefined;
+    this.size -= 1;
+  }
+  toArray(): Pdev[] {
+    const all: Pdev[] = [];
+    for (let p = this.first; p !== undefined; p = p.listNext) all.push(p);
+    return all;
+  }
+}
+
+/** One RMRR or unity range mapped into a domain. Frames, `end` inclusive. @xen struct identity_map */
+export interface IdentityMap {
+  readonly base: number;
+  readonly end: number;
+  readonly access: P2mAccess;
+  count: number;
+}
+/** Access of an identity map; `x` asks for its removal. @xen p2m_access_t */
+export type P2mAccess = 'rw' | 'r' | 'w' | 'x';
+
+/** @xen struct domain_iommu with struct arch_iommu */
+export class DomainIommu {
+  /** Frames of the I/O page table pool. @xen arch.pgtables.list */
+  readonly pgtables: number[] = [];
+  readonly identityMaps: IdentityMap[] = [];
+  hapPtShare = false;
+  needSync = false;
+  node = -1;
+  /** VT-d: root of the I/O page table, 0 while there is none. @xen arch.vtd.pgd_maddr */
+  pgdMfn = 0;
+  /** VT-d: levels - 2. */
+  agaw = 0;
+  /** VT-d: units that hold an entry of this domain, by unit index. @xen arch.vtd.iommu_bitmap */
+  readonly units: boolean[] = [];
+  /** AMD: levels of the table, 0 while undecided. */
+  pagingMode = 0;
+  /** AMD: root frame, 0 while there is none. */
+  rootMfn = 0;
+  constructor(
+    readonly mappingLock: SpinLock,
+    readonly pgtablesLock: SpinLock,
+  ) {}
+}
+
+/** The part of struct domain that drivers see. */
+export interface IommuDomain {
+  readonly domid: number;
+  readonly iommu: DomainIommu;
+  readonly pdevList: PdevList;
+  /** Releases from 4.19; undefined before. */
+  readonly pciLock: RwLock | undefined;
+  /** @xen is_iommu_enabled */
+  readonly iommuEnabled: boolean;
+  isDying: boolean;
+  isShuttingDown: boolean;
+  /** @xen is_hvm_domain */
+  readonly isHvm: boolean;
+  /** @xen hap_enabled */
+  readonly hap: boolean;
+  /** Highest frame number the guest may use, for AMD's paging mode. @xen domain_get_maximum_gpfn */
+  maxGfn(): number;
+  /** Root frame of the p2m, for shared EPT. @xen pagetable_get_pfn(p2m_get_pagetable()) */
+  p2mRootMfn(): number;
+}
+
+/** @xen IOMMUF_*, IOMMU_FLUSHF_* */
+export const IOMMUF = { readable: 1 << 6, writable: 1 << 7, preempt: 1 << 8, orderMask: 0x3f } as const;
+export const FLUSHF = { added: 1, modified: 2, all: 4 } as const;
+/** What a series of map and unmap calls left to be flushed; handed to iotlbFlush. */
+export interface FlushAcc {
+  flags: number;
+}
+/** @xen XEN_DOMCTL_DEV_RDM_RELAXED */
+export const DEV_RDM_RELAXED = 1;
+/** All frames of a domain. @xen INVALID_DFN */
+export const INVALID_DFN = -1;
+
+/** What lookupPage fills in. */
+export interface LookupResult {
+  mfn: number;
+  flags: number;
+}
+
+/** Called once per reserved range: frames and the device's sbdf. Non-zero ends the iteration. @xen iommu_grdm_t */
+export type GrdmFn = (startFrame: number, frames: number, sbdf: Sbdf) => number;
+
+/** The one door between Xen's common code and VT-d or AMD-Vi. Order and names are Xen's. @xen struct iommu_ops */
+export interface IommuOps {
+  readonly vendor: 'vtd' | 'amd';
+  /** Bit n: pages of 2^n bytes are supported. @xen ops->page_sizes */
+  pageSizes: number;
+  init(d: IommuDomain): Co<Rc>;
+  hwdomInit(d: IommuDomain): Co<void>;
+  quarantineInit(pdev: Pdev, scratchPage: boolean): Co<Rc>;
+  addDevice(devfn: number, pdev: Pdev): Co<Rc>;
+  /** Undefined where the vendor has no hook (AMD). */
+  readonly enableDevice: ((pdev: Pdev) => Co<Rc>) | undefined;
+  removeDevice(devfn: number, pdev: Pdev): Co<Rc>;
+  assignDevice(d: IommuDomain, devfn: number, pdev: Pdev, flag: number): Co<Rc>;
+  reassignDevice(source: IommuDomain, target: IommuDomain, devfn: number, pdev: Pdev): Co<Rc>;
+  getDeviceGroupId(seg: number, bus: number, devfn: number): number;
+  teardown(d: IommuDomain): Co<void>;
+  clearRootPgtable(d: IommuDomain): Co<void>;
+  /** `flags`: IOMMUF readable/writable and the order in the low six bits. */
+  mapPage(d: IommuDomain, dfn: number, mfn: number, flags: number, acc: FlushAcc): Co<Rc>;
+  unmapPage(d: IommuDomain, dfn: number, order: number, acc: FlushAcc): Co<Rc>;
+  /** Undefined where the vendor has no hook (AMD). */
+  readonly lookupPage: ((d: IommuDomain, dfn: number, out: LookupResult) => Co<Rc>) | undefined;
+  iotlbFlush(d: IommuDomain, dfn: number, pageCount: number, flushFlags: number): Co<Rc>;
+  getReservedDeviceMemory(fn: GrdmFn): Rc;
+  /** Key 'o', for one domain. */
+  dumpPageTables(d: IommuDomain): Co<void>;
+  /** Key 'V'. @xen vtd_dump_iommu_info, amd_dump_intremap_tables */
+  dumpInfo(): Co<void>;
+  /** Reads the units' fault records or event logs and acts on them: the tasklet. @xen do_iommu_page_fault */
+  pollFaults(): Co<void>;
+}
+
+/** Boot options and what set-up made of them. Set-up may clear them. @xen drivers/passthrough/iommu.c */
+export interface IommuOptions {
+  enable: boolean;
+  force: boolean;
+  quarantine: 'none' | 'basic' | 'scratch-page';
+  verbose: boolean;
+  debug: boolean;
+  crashDisable: boolean;
+  igfx: boolean;
+  qinval: boolean;
+  snoop: boolean;
+  superpages: boolean;
+  intremap: 'off' | 'restricted' | 'full';
+  intpost: boolean;
+  /** Cleared by a driver that cannot share. @xen iommu_hap_pt_share */
+  hapPtShare: boolean;
+  amdPerdevIntremap: boolean;
+  ats: boolean;
+  devIotlbTimeoutMs: number;
+  hwdomStrict: boolean;
+  hwdomPassthrough: boolean;
+  hwdomInclusive: boolean;
+  /** -1 while not given. */
+  hwdomReserved: -1 | 0 | 1;
+  hwdomNone: boolean;
+  nonCoherent: boolean;
+}
+
+/** CPU facts that drivers ask for. */
+export interface CpuFacts {
+  readonly vendor: 'intel' | 'amd';
+  readonly count: number;
+  readonly cx16: boolean;
+  /** Page sizes EPT or NPT can use beside 4 KiB. */
+  readonly hap2m: boolean;
+  readonly hap1g: boolean;
+  readonly hap: boolean;
+}
+
+/** Memory map as firmware left it. Bytes, `end` exclusive. */
+export interface E820Entry {
+  readonly start: number;
+  readonly end: number;
+  readonly type: 'usable' | 'reserved' | 'ACPI data' | 'ACPI NVS' | 'unusable';
+}
+
+/** Extra RMRR or IVMD ranges given on the command line. Frames. @xen iommu_add_extra_reserved_device_memory */
+export interface ExtraRange {
+  readonly start: number;
+  readonly frames: number;
+  readonly sbdfs: readonly Sbdf[];
+}
+
+export const XENLOG = {
+  ERR: 0,
+  WARNING: 1,
+  INFO: 2,
+  DEBUG: 3,
+  G_ERR: 4,
+  G_WARNING: 5,
+  G_INFO: 6,
+  G_DEBUG: 7,
+} as const;
+export type LogLevel = (typeof XENLOG)[keyof typeof XENLOG];
+
+/** Small decisions that differ between releases or that a historical bug gets wrong. Called from one place each. */
+export interface DriverSeams {
+  /** Text after the reason of a VT-d fault line: empty, or ` on iommu:N` in the newest. */
+  vtdFaultSuffix(unit: number): string;
+  /** R1: AMD leaves a device's entry alone when its *source* is a quarantine without a table. */
+  amdDisableSkipsQuarantinedSource(): boolean;
+}
+
+/** What drivers ask of Xen. The hypervisor implements it. */
+export interface XenServices {
+  readonly ram: Ram;
+  readonly mmio: MmioMap;
+  readonly clock: Clock;
+  readonly cpus: Cpus;
+  readonly events: EventStream;
+  readonly faults: Faults;
+  readonly pcidevsLock: SpinLock;
+  readonly opts: IommuOptions;
+  readonly cpu: CpuFacts;
+  readonly e820: readonly E820Entry[];
+  readonly extraRanges: readonly ExtraRange[];
+  readonly seams: DriverSeams;
+  /** @xen hardware_domain, dom_io, dom_xen */
+  readonly hwdom: IommuDomain;
+  readonly domIo: IommuDomain;
+  readonly domXen: IommuDomain;
+  /** Set-up has finished. @xen system_state >= SYS_STATE_active */
+  readonly booted: boolean;
+
+  /** One console line, without the `(XEN) ` prefix and without newline. */
+  printk(level: LogLevel, text: string): void;
+  /** `d5`, `d[IO]`, `d[XEN]`, `NULL`. @xen %pd */
+  pd(d: IommuDomain | undefined): string;
+  /** @xen domain_crash */
+  domainCrash(d: IommuDomain): void;
+  /** Live domains by id, dom_io and dom_xen excluded. @xen rcu_lock_domain_by_id */
+  domainById(domid: number): IommuDomain | undefined;
+
+  /** A zeroed frame of the I/O page-table pool of `d` (or of Xen when undefined); 0 when memory is short. @xen iommu_alloc_pgtable */
+  allocPgtable(d: IommuDomain | undefined): number;
+  /** Frees it after the flush that follows, not before. @xen iommu_queue_free_pgtable */
+  queueFreePgtable(d: IommuDomain, mfn: number): void;
+  /** A zeroed frame that belongs to Xen itself (root tables, queues); 0 when memory is short. @xen alloc_domheap_page(NULL) */
+  allocXenPages(order: number): number;
+  freeXenPages(mfn: number, order: number): void;
+  /** CPU cache write-back of table words before a non-coherent unit may read them. @xen iommu_sync_cache */
+  syncCache(mfn: number, firstWord: number, words: number): void;
+
+  /** @xen iommu_identity_mapping: frames, `end` inclusive */
+  identityMapping(d: IommuDomain, access: P2mAccess, base: number, end: number, flag: number): Co<Rc>;
+  identityMapTeardown(d: IommuDomain): void;
+
+  /** @xen pci_get_pdev(NULL, sbdf): the device, whoever owns it */
+  pciGetPdev(sbdf: Sbdf): Pdev | undefined;
+  /** All devices of a segment, newest first. */
+  pdevsOf(seg: number): readonly Pdev[];
+  /** Segments known, ascending. */
+  segments(): readonly number[];
+  /** @xen find_upstream_bridge: 0 none, 1 found (result in `out`), -1 loop */
+  findUpstreamBridge(seg: number, out: { bus: number; devfn: number; secbus: number }): number;
+  pdevType(sbdf: Sbdf): PdevType;
+  /** Does a function answer there? @xen pci_device_detect */
+  pciDeviceDetect(sbdf: Sbdf): boolean;
+  /** Config space through the hardware, unsigned. Size 1, 2 or 4. */
+  confRead(sbdf: Sbdf, offset: number, size: 1 | 2 | 4): number;
+  confWrite(sbdf: Sbdf, offset: number, size: 1 | 2 | 4, value: number): void;
+  pciFindCap(sbdf: Sbdf, cap: number): number;
+  pciFindExtCap(sbdf: Sbdf, cap: number): number;
+  /** @xen pci_check_disable_device: fault accounting */
+  pciCheckDisableDevice(seg: number, bus: number, devfn: number): Co<void>;
+  /** Hides a device that belongs to Xen (an AMD IOMMU). @xen pci_ro_device */
+  pciRoDevice(sbdf: Sbdf): Co<Rc>;
+  /** Calls `handler` for each device and phantom that dom0 gets. @xen setup_hwdom_pci_devices */
+  setupHwdomPciDevices(d: IommuDomain, handler: (devfn: number, pdev: Pdev) => Co<Rc>): Co<void>;
+  /** Takes the frames out of dom0's reach. @xen iomem_deny_access */
+  iomemDenyAccess(d: IommuDomain, startFrame: number, endFrame: number): void;
+  /** The arch part of the hardware domain's identity map. @xen arch_iommu_hwdom_init */
+  archIommuHwdomInit(d: IommuDomain): Co<void>;
+  /** RMRR and IVMD ranges must be reserved memory. True if the frames are (or could be made) reserved. @xen iommu_unity_region_ok */
+  unityRegionOk(prefix: string, startFrame: number, endFrame: number): boolean;
+}
+
+/** A driver found in firmware tables, not yet started. @xen struct iommu_init_ops */
+export interface IommuDriver {
+  readonly ops: IommuOps;
+  /** Finds out what the units can do and starts them. @xen vtd_setup, iov_detect */
+  setup(): Co<Rc>;
+}

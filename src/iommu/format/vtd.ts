@@ -1,0 +1,189 @@
+/**
+ * VT-d structures in memory: root and context entries, second-level page-table entries, invalidation
+ * descriptors, fault records, interrupt remapping entries (VT-d specification, chapters 9, 6.5 and 11).
+ * Bits only: no behaviour of hardware or of Xen. High bit first, in the manual's order.
+ */
+import { bits, type Layout } from '../../base/layout.js';
+
+/** Root entry, 128 bits (9.1). The context table's frame is in bits 51:12 of words 0 and 1. */
+export const ROOT = { P: bits(0, 0) } as const satisfies Layout;
+export const ROOT_WORDS = 4;
+
+/** Context entry, legacy mode, 128 bits (9.3). The page table's frame is in bits 51:12 of words 0 and 1. */
+export const CONTEXT = {
+  DID: bits(2, 23, 8), // Domain Identifier
+  AVAIL: bits(2, 6, 3),
+  AW: bits(2, 2, 0), // Address Width: levels - 2
+  TT: bits(0, 3, 2), // Translation Type
+  FPD: bits(0, 1), // Fault Processing Disable
+  P: bits(0, 0), // Present
+} as const satisfies Layout;
+export const CONTEXT_WORDS = 4;
+/** Translation types (9.3): untranslated only, also ATS, pass-through. */
+export const TT = { MULTI_LEVEL: 0, DEV_IOTLB: 1, PASS_THRU: 2 } as const;
+
+/** Second-level entry, 64 bits (9.8). Frame in bits 51:12. Xen keeps contiguity marks in bits 55:52. */
+export const SLPTE = {
+  CONTIG: bits(1, 23, 20), // ignored by hardware; Xen's contiguity marker
+  SNP: bits(0, 11), // Snoop
+  PS: bits(0, 7), // Page Size: a superpage
+  W: bits(0, 1),
+  R: bits(0, 0),
+} as const satisfies Layout;
+export const SLPTE_WORDS = 2;
+
+/** Invalidation descriptor types (6.5.2): bits 3:0 of the first word. */
+export const QI = { CONTEXT: 1, IOTLB: 2, DEV_IOTLB: 3, IEC: 4, WAIT: 5 } as const;
+/** Granularities of context and IOTLB invalidation (6.5.2.1, 6.5.2.3). */
+export const GRAN = { GLOBAL: 1, DOMAIN: 2, DEVICE_OR_PAGE: 3 } as const;
+/** Context-cache invalidate descriptor. */
+export const QI_CONTEXT = {
+  FM: bits(1, 17, 16),
+  SID: bits(1, 15, 0),
+  DID: bits(0, 31, 16),
+  G: bits(0, 5, 4),
+} as const satisfies Layout;
+/** IOTLB invalidate descriptor; the page frame is in bits 51:12 of words 2 and 3. */
+export const QI_IOTLB = {
+  DID: bits(0, 31, 16),
+  DR: bits(0, 7),
+  DW: bits(0, 6),
+  G: bits(0, 5, 4),
+  IH: bits(2, 6),
+  AM: bits(2, 5, 0),
+} as const satisfies Layout;
+/** Device-TLB invalidate descriptor; address in words 2 and 3, S in bit 0 of word 2. */
+export const QI_DEV_IOTLB = {
+  SID: bits(1, 15, 0),
+  MAX_INVS_PEND: bits(0, 20, 16),
+  S: bits(2, 0),
+} as const satisfies Layout;
+/** Interrupt-entry-cache invalidate descriptor. */
+export const QI_IEC = { IIDX: bits(1, 15, 0), IM: bits(0, 31, 27), G: bits(0, 4) } as const satisfies Layout;
+/** Invalidation wait descriptor; status data in word 1, status address (4-byte aligned) in words 2 and 3. */
+export const QI_WAIT = {
+  SDATA: bits(1, 31, 0),
+  FN: bits(0, 6),
+  SW: bits(0, 5),
+  IF: bits(0, 4),
+} as const satisfies Layout;
+export const QI_WORDS = 4;
+
+/** Fault recording register, 128 bits (11.4.14.3). The page frame is in bits 51:12 of words 0 and 1. */
+export const FRCD = {
+  F: bits(3, 31),
+  T: bits(3, 30), // 1: read
+  AT: bits(3, 29, 28),
+  FR: bits(3, 7, 0), // Fault Reason
+  SID: bits(2, 15, 0),
+} as const satisfies Layout;
+export const FRCD_WORDS = 4;
+
+/** Interrupt remapping entry, 128 bits (9.10). */
+export const IRTE = {
+  SVT: bits(2, 19, 18),
+  SQ: bits(2, 17, 16),
+  SID: bits(2, 15, 0),
+  DST: bits(1, 31, 0),
+  V: bits(0, 23, 16),
+  IM: bits(0, 15),
+  AVAIL: bits(0, 11, 8),
+  DLM: bits(0, 7, 5),
+  TM: bits(0, 4),
+  RH: bits(0, 3),
+  DM: bits(0, 2),
+  FPD: bits(0, 1),
+  P: bits(0, 0),
+} as const satisfies Layout;
+export const IRTE_WORDS = 4;
+
+/** Offsets within the register page (11.4). */
+export const VTD_REG = {
+  VER: 0x00,
+  CAP: 0x08,
+  ECAP: 0x10,
+  GCMD: 0x18,
+  GSTS: 0x1c,
+  RTADDR: 0x20,
+  CCMD: 0x28,
+  FSTS: 0x34,
+  FECTL: 0x38,
+  FEDATA: 0x3c,
+  FEADDR: 0x40,
+  FEUADDR: 0x44,
+  PMEN: 0x64,
+  IQH: 0x80,
+  IQT: 0x88,
+  IQA: 0x90,
+  ICS: 0x9c,
+  IECTL: 0xa0,
+  IRTA: 0xb8,
+} as const;
+
+/** GCMD and GSTS bits (11.4.4). */
+export const GCMD = {
+  TE: 0x8000_0000 | 0,
+  SRTP: 0x4000_0000,
+  SFL: 0x2000_0000,
+  EAFL: 0x1000_0000,
+  WBF: 0x0800_0000,
+  QIE: 0x0400_0000,
+  IRE: 0x0200_0000,
+  SIRTP: 0x0100_0000,
+  CFI: 0x0080_0000,
+} as const;
+
+/** Capability register (11.4.2), words 0 and 1 of the pair. */
+export const CAP = {
+  PI: bits(1, 27),
+  FL1GP: bits(1, 24),
+  DRD: bits(1, 23),
+  DWD: bits(1, 22),
+  MAMV: bits(1, 21, 16),
+  NFR: bits(1, 15, 8),
+  PSI: bits(1, 7),
+  SLLPS: bits(1, 5, 2), // bit 0: 2 MiB, bit 1: 1 GiB
+  FRO_HI: bits(1, 1, 0),
+  FRO_LO: bits(0, 31, 24),
+  ZLR: bits(0, 22),
+  MGAW: bits(0, 21, 16),
+  SAGAW: bits(0, 12, 8),
+  CM: bits(0, 7),
+  PHMR: bits(0, 6),
+  PLMR: bits(0, 5),
+  RWBF: bits(0, 4),
+  AFL: bits(0, 3),
+  ND: bits(0, 2, 0),
+} as const satisfies Layout;
+
+/** Extended capability register (11.4.3). */
+export const ECAP = {
+  SMTS: bits(1, 11),
+  PASID: bits(1, 8),
+  MHMV: bits(0, 23, 20),
+  IRO: bits(0, 17, 8),
+  SC: bits(0, 7),
+  PT: bits(0, 6),
+  EIM: bits(0, 4),
+  IR: bits(0, 3),
+  DT: bits(0, 2),
+  QI: bits(0, 1),
+  C: bits(0, 0),
+} as const satisfies Layout;
+
+/** Fault reasons of DMA requests in legacy mode (7.2.3, table 22). */
+export const FR = {
+  ROOT_NOT_PRESENT: 1,
+  CONTEXT_NOT_PRESENT: 2,
+  CONTEXT_INVALID: 3,
+  BEYOND_MGAW: 4,
+  WRITE: 5,
+  READ: 6,
+  TABLE_ACCESS: 7,
+  ROOT_ACCESS: 8,
+  CONTEXT_ACCESS: 9,
+  ROOT_RESERVED: 0xa,
+  CONTEXT_RESERVED: 0xb,
+  PTE_RESERVED: 0xc,
+  TT_BLOCKED: 0xd,
+} as const;

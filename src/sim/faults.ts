@@ -1,0 +1,43 @@
+/** Fault injection: fail the Nth of the steps that can fail. A site is named, so that a run can count what it reached. */
+export type FaultSite =
+  | 'alloc'
+  | 'domainAlloc'
+  | 'vendorOp'
+  | 'flush'
+  | 'cmpxchg'
+  | 'qmp'
+  | 'xenstore'
+  | 'sysfs';
+
+export class Faults {
+  /** True while something is armed; call sites test it first. */
+  on = false;
+  private site: FaultSite | 'any' = 'any';
+  private left = 0;
+  /** How often each site was passed while armed. */
+  readonly passed = new Map<FaultSite, number>();
+  /** What failed, in order. */
+  readonly hit: FaultSite[] = [];
+
+  /** The `n`th pass (1 is the next one) of `site` fails, once. */
+  failNth(n: number, site: FaultSite | 'any' = 'alloc'): void {
+    this.on = true;
+    this.site = site;
+    this.left = n;
+  }
+
+  disarm(): void {
+    this.on = false;
+    this.left = 0;
+  }
+
+  /** True when this pass of `site` must fail. Call as `faults.on && faults.take('alloc')`. */
+  take(site: FaultSite): boolean {
+    this.passed.set(site, (this.passed.get(site) ?? 0) + 1);
+    if (this.left === 0 || (this.site !== 'any' && this.site !== site)) return false;
+    this.left -= 1;
+    if (this.left > 0) return false;
+    this.hit.push(site);
+    return true;
+  }
+}

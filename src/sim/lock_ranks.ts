@@ -1,0 +1,16 @@
+/** Locks are taken in rising rank, outermost first; `hold` asserts it. @xen inventory of lock order, part 0 */
+export const RANK = {
+  domctl: 10,
+  pcidevs: 20,
+  pciLock: 30, //     d->pci_lock, releases with a per-domain rwlock
+  eventLock: 35,
+  p2m: 38,
+  iommu: 40, //       iommu->lock: context and device tables
+  mapping: 50, //     hd->arch.mapping_lock: I/O page tables
+  pgtables: 55, //    hd->arch.pgtables.lock
+  iommuRegister: 60, // iommu->register_lock and the queue tail
+  bus2bridge: 65,
+  capsLock: 70,
+  heap: 80,
+  console: 90,
+} as const;
