@@ -1,0 +1,114 @@
+/** struct domain, as far as passthrough, memory and the toolstack need it. State only: functions take it. */
+import { DomainIommu, type IommuDomain, PdevList } from '../iommu/driver/types.js';
+import { RANK } from '../sim/lock_ranks.js';
+import { type Cpus, RwLock, SpinLock } from '../sim/locks.js';
+import type { P2m } from './mm/p2m.js';
+import { RangeSet } from './rangeset.js';
+
+/** How far a domain is on its way out. @xen enum domain_dying */
+export const DYING = { alive: 0, dying: 1, dead: 2 } as const;
+
+/** A run of frames that belongs to a domain: 2^order of them from `mfn`. */
+export interface Extent {
+  readonly mfn: number;
+  readonly order: number;
+}
+
+/** A pirq bound to a domain. @xen struct pirq, struct hvm_pirq_dpci */
+export interface Pirq {
+  readonly pirq: number;
+  readonly irq: number;
+  readonly msi: boolean;
+  /** True while a passthrough softirq for it is in flight: releasing the domain's devices must wait. */
+  dpciActive: boolean;
+  bound: boolean;
+}
+
+export interface DomainOptions {
+  readonly hvm: boolean;
+  readonly hap: boolean;
+  readonly iommu: boolean;
+  /** A domain that only owns things: d[IO], d[XEN]. */
+  readonly system?: boolean;
+  /** Releases from 4.19 guard pdev_list membership by a lock of the domain. */
+  readonly pciLock: boolean;
+}
+
+export class Domain implements IommuDomain {
+  readonly iommu: DomainIommu;
+  readonly pdevList = new PdevList();
+  readonly pciLock: RwLock | undefined;
+  readonly iommuEnabled: boolean;
+  readonly isHvm: boolean;
+  readonly hap: boolean;
+  readonly isSystem: boolean;
+
+  dying: number = DYING.alive;
+  isShuttingDown = false;
+  isShutDown = false;
+  /** SHUTDOWN_* once it is shutting down, else -1. */
+  shutdownCode = -1;
+  /** Domain_crash was called. */
+  crashed = false;
+  pauseCount = 1;
+  handle = '00000000-0000-0000-0000-000000000000';
+  maxVcpus = 1;
+  /** Where domain_kill() goes on after a continuation. */
+  relinquishStep = 0;
+
+  totPages = 0;
+  maxPages = 0;
+  outstandingPages = 0;
+  /** Memory the domain owns, newest last. */
+  readonly extents: Extent[] = [];
+  /** HVM: guest frame to machine frame. */
+  p2m: P2m | undefined = undefined;
+  /** PV: what populate_physmap reported, by guest frame. */
+  readonly pvGfns = new Map<number, number>();
+
+  /** What makes IOMMU use impossible. @xen arch_iommu_use_permitted */
+  memSharing = false;
+  pagingRing = false;
+  podEntries = 0;
+  logDirty = false;
+
+  /** Rights to machine frames, I/O ports and interrupts. @xen iomem_caps, ioport_caps, irq_caps */
+  readonly iomemCaps = new RangeSet();
+  readonly ioportCaps = new RangeSet();
+  readonly irqCaps = new RangeSet();
+  readonly ioportMaps: { gport: number; mport: number; np: number }[] = [];
+  readonly pirqs = new Map<number, Pirq>();
+  /** VT-d without interrupt remapping gave it a device. */
+  untrustedMsi = false;
+
+  constructor(
+    readonly domid: number,
+    cpus: Cpus,
+    o: DomainOptions,
+  ) {
+    this.iommu = new DomainIommu(
+      new SpinLock(cpus, `d${domid}.mapping_lock`, RANK.mapping),
+      new SpinLock(cpus, `d${domid}.pgtables.lock`, RANK.pgtables),
+    );
+    this.pciLock = o.pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
+    this.iommuEnabled = o.iommu;
+    this.isHvm = o.hvm;
+    this.hap = o.hap;
+    this.isSystem = o.system ?? false;
+  }
+
+  get isDying(): boolean {
+    return this.dying !== DYING.alive;
+  }
+
+  maxGfn(): number {
+    if (this.p2m !== undefined) return this.p2m.maxMappedGfn;
+    let max = 0;
+    for (const x of this.extents) max = Math.max(max, x.mfn + 2 ** x.order - 1);
+    return max;
+  }
+
+  p2mRootMfn(): number {
+    return this.p2m?.rootMfn ?? 0;
+  }
+}

@@ -1,0 +1,90 @@
+/** The hypervisor's state: what Xen keeps in globals. Functions take it as first argument. */
+import type { Sbdf } from '../base/sbdf.js';
+import type {
+  CpuFacts,
+  E820Entry,
+  ExtraRange,
+  IommuDriver,
+  IommuOps,
+  IommuOptions,
+  Pdev,
+  XenServices,
+} from '../iommu/driver/types.js';
+import type { PciHost } from '../pci/bus.js';
+import type { Clock } from '../sim/clock.js';
+import type { EventStream } from '../sim/events.js';
+import type { Faults } from '../sim/faults.js';
+import type { Frames, Heap } from '../sim/frames.js';
+import type { Cpus, SpinLock } from '../sim/locks.js';
+import type { MmioMap } from '../sim/mmio.js';
+import type { Ram } from '../sim/ram.js';
+import type { Console } from './console.js';
+import type { Domain } from './domain.js';
+import type { Seams } from './seams.js';
+
+/** One PCI segment. @xen struct pci_seg */
+export interface PciSeg {
+  readonly nr: number;
+  /** Devices by bdf; newest first when listed. @xen alldevs_list */
+  readonly alldevs: Map<number, Pdev>;
+  /** Bit per bdf whose config space nobody may write. */
+  readonly roMap: Set<number>;
+  /** By bus number: the bridge above it. @xen bus2bridge */
+  readonly bus2bridge: Map<number, { bus: number; devfn: number }>;
+}
+
+/** One entry of `pci-phantom=`. */
+export interface PhantomOption {
+  readonly seg: number;
+  readonly bus: number;
+  readonly slot: number;
+  readonly stride: number;
+}
+
+/** Where each piece of the simulated hardware is. */
+export interface Hardware {
+  readonly ram: Ram;
+  readonly frames: Frames;
+  readonly heap: Heap;
+  readonly mmio: MmioMap;
+  readonly clock: Clock;
+  readonly cpus: Cpus;
+  readonly events: EventStream;
+  readonly faults: Faults;
+  readonly pci: PciHost;
+  readonly cpu: CpuFacts;
+  readonly e820: readonly E820Entry[];
+}
+
+export interface Xen extends Hardware {
+  readonly console: Console;
+  readonly seams: Seams;
+  readonly cmdline: string;
+  readonly opts: IommuOptions;
+  readonly pciPhantoms: readonly PhantomOption[];
+  readonly extraRanges: readonly ExtraRange[];
+
+  readonly domctlLock: SpinLock;
+  readonly pcidevsLock: SpinLock;
+  readonly bus2bridgeLock: SpinLock;
+
+  /** Ordinary domains by id, dom0 included; dom_io and dom_xen are not in it. */
+  readonly domains: Map<number, Domain>;
+  hwdom: Domain;
+  readonly domIo: Domain;
+  readonly domXen: Domain;
+  /** Next id tried for a new domain. @xen rover of domctl createdomain */
+  domidRover: number;
+
+  readonly segs: Map<number, PciSeg>;
+  /** Every device by sbdf. */
+  readonly pdevs: Map<Sbdf, Pdev>;
+
+  /** @xen iommu_enabled */
+  iommuEnabled: boolean;
+  driver: IommuDriver | undefined;
+  ops: IommuOps | undefined;
+  readonly services: XenServices;
+  /** @xen system_state */
+  booted: boolean;
+}
