@@ -135,6 +135,12 @@ export interface Dom0 {
   readonly deviceModels: Map<number, DeviceModel>;
   /** By domain id. Empty at boot. */
   readonly watchers: Map<number, DomainWatcher>;
+  /**
+   * Lets whoever watches xenstore react until nobody has anything left to do: dom0's kernel (pciback's back end, which
+   * resets devices and calls Xen) and the guests' front ends. Call it where libxl waits for a back end to reach a
+   * state, then read the state. Watches are only queued by a write; nothing reacts inside `xs.write`.
+   */
+  settle(): Co<void>;
 }
 
 /** What one command of the shell writes to: stdout and stderr. Text carries its own newlines. */
