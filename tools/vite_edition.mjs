@@ -1,0 +1,46 @@
+/** Vite plugin: loads src (and tests that declare Co functions) in one edition; applies the mutant of XPSIM_MUTANT. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { CO_FILE, CO_SYNC_FILE, ROOT } from './editions.mjs';
+import { isCoOnlyText, lower } from './erase.mjs';
+import { applyMutant } from './mutant_rows.mjs';
+
+/** @typedef {import('./erase.mjs').Edition} Edition */
+
+/** @param {string} id a module id of vite @returns {string | undefined} its path in the repository */
+function repositoryPath(id) {
+  const file = path
+    .relative(ROOT, id.split('?')[0] ?? id)
+    .split(path.sep)
+    .join('/');
+  return /^(src|test|benchmarks)\/.*\.ts$/.test(file) ? file : undefined;
+}
+
+const isCoOnly = (/** @type {string} */ file) => {
+  const full = path.join(ROOT, file);
+  return fs.existsSync(full) && isCoOnlyText(fs.readFileSync(full, 'utf8'));
+};
+
+/** @param {Edition} edition @returns {import('vite').Plugin} */
+export function edition(edition) {
+  const mutant = process.env.XPSIM_MUTANT ? JSON.parse(process.env.XPSIM_MUTANT) : undefined;
+  return {
+    name: `edition-${edition}`,
+    enforce: 'pre',
+    async resolveId(source, importer, options) {
+      if (edition !== 'sync' || !/(^|\/)co\.(js|ts)$/.test(source)) return null;
+      const found = await this.resolve(source, importer, { ...options, skipSelf: true });
+      return found?.id === path.join(ROOT, CO_FILE) ? path.join(ROOT, CO_SYNC_FILE) : found;
+    },
+    transform(code, id) {
+      const file = repositoryPath(id);
+      if (file === undefined) return null;
+      const text = mutant?.file === file ? applyMutant(mutant, code) : code;
+      if (file === CO_SYNC_FILE || file === CO_FILE) return { code: text, map: null };
+      if (!file.startsWith('src/') && !/\b(Co<|using)\b/.test(text)) return null;
+      if (edition === 'sync' && isCoOnlyText(text))
+        throw new Error(`${file} is in the edition co only: test it under test/schedule`);
+      return { code: lower(file, text, edition, { isCoOnly }), map: null };
+    },
+  };
+}
