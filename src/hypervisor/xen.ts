@@ -20,6 +20,7 @@ import type { MmioMap } from '../sim/mmio.js';
 import type { Ram } from '../sim/ram.js';
 import type { Console } from './console.js';
 import type { Domain } from './domain.js';
+import type { XenVersion } from './public/hypercalls.js';
 import type { Seams } from './seams.js';
 
 /** One PCI segment. @xen struct pci_seg */
@@ -60,6 +61,10 @@ export interface Xen extends Hardware {
   readonly console: Console;
   readonly seams: Seams;
   readonly cmdline: string;
+  readonly version: XenVersion;
+  readonly cpuKhz: number;
+  /** CPUID leaves as `xl info` prints them. */
+  readonly hwCaps: readonly number[];
   readonly opts: IommuOptions;
   readonly pciPhantoms: readonly PhantomOption[];
   readonly extraRanges: readonly ExtraRange[];

@@ -20,7 +20,15 @@ export const EPTE = {
 } as const satisfies Layout;
 
 /** @xen p2m_type_t, the kinds that occur here */
-export const P2M = { invalid: 0, ramRw: 1, ramRo: 2, mmioDirect: 3, mmioDm: 4, grantRw: 5, identity: 6 } as const;
+export const P2M = {
+  invalid: 0,
+  ramRw: 1,
+  ramRo: 2,
+  mmioDirect: 3,
+  mmioDm: 4,
+  grantRw: 5,
+  identity: 6,
+} as const;
 export type P2mType = (typeof P2M)[keyof typeof P2M];
 
 /** What a lookup finds; mfn is -1 where nothing is mapped. */

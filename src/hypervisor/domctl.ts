@@ -1,0 +1,286 @@
+/** XEN_DOMCTL_*: dom0's tools manage domains. @xen common/domctl.c, arch/x86/domctl.c */
+import { E, type Rc } from '../base/errno.js';
+import { XENLOG } from '../iommu/driver/types.js';
+import { type Co, hold } from '../sim/co.js';
+import { DOMID } from '../sim/frames.js';
+import { type Domain, DYING } from './domain.js';
+import { domainCreate, domainKill } from './domain_ops.js';
+import { mapMmioRegions, unmapMmioRegions } from './mm/physmap.js';
+import { ptIrqBind, ptIrqUnbind } from './passthrough/hvm.js';
+import { iommuDoDomctl } from './passthrough/iommu.js';
+import type { DomainInfo, DomctlOp } from './public/domctl.js';
+import type { Xen } from './xen.js';
+
+type Op<C extends DomctlOp['cmd']> = Extract<DomctlOp, { cmd: C }>;
+
+const MAX_IOPORTS = 0x1_0000;
+/** How often a continuation is taken up before Xen would be called stuck. */
+const CONTINUATIONS_MAX = 1_000_000;
+
+/** The hypercall, with its continuations: -ERESTART takes the domctl lock anew each time. @xen do_domctl */
+export function* doDomctl(xen: Xen, op: DomctlOp): Co<Rc> {
+  for (let n = 0; n < CONTINUATIONS_MAX; n++) {
+    const rc = yield* domctlOnce(xen, op);
+    if (rc !== E.RESTART) {
+      if (xen.events.on) xen.events.emit({ kind: 'hypercall', op: `domctl:${op.cmd}`, args: op, rc });
+      return rc;
+    }
+  }
+  return E.RESTART;
+}
+
+/** DOMID_IO and DOMID_INVALID mean something to the device commands only. @xen do_domctl, first switch */
+function resolveDomain(xen: Xen, op: DomctlOp): Domain | undefined | Rc {
+  if (op.cmd === 'createdomain') return undefined;
+  if (op.cmd === 'getdomaininfo') return undefined;
+  if (op.cmd === 'assign_device' || op.cmd === 'deassign_device' || op.cmd === 'test_assign_device') {
+    if (op.domid === DOMID.IO) return xen.domIo;
+    if (op.domid === DOMID.INVALID) return op.cmd === 'test_assign_device' ? undefined : E.SRCH;
+  }
+  return xen.domains.get(op.domid) ?? E.SRCH;
+}
+
+function* domctlOnce(xen: Xen, op: DomctlOp): Co<Rc> {
+  const d = resolveDomain(xen, op);
+  if (typeof d === 'number') return d;
+  if (op.cmd === 'get_device_group' && !xen.seams.deviceGroupUnderDomctlLock()) {
+    return yield* iommuDoDomctl(xen, op, d);
+  }
+  using _domctl = yield* hold(xen.domctlLock);
+  switch (op.cmd) {
+    case 'createdomain':
+      return yield* domainCreate(xen, op);
+    case 'getdomaininfo':
+      return getDomainInfo(xen, op);
+    case 'assign_device':
+    case 'deassign_device':
+    case 'test_assign_device':
+    case 'get_device_group':
+      return yield* iommuDoDomctl(xen, op, d);
+    default:
+      return d === undefined ? E.SRCH : yield* domctlOn(xen, d, op);
+  }
+}
+
+type WithDomain = Exclude<
+  DomctlOp,
+  {
+    cmd:
+      | 'createdomain'
+      | 'getdomaininfo'
+      | 'assign_device'
+      | 'deassign_device'
+      | 'test_assign_device'
+      | 'get_device_group';
+  }
+>;
+
+function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
+  switch (op.cmd) {
+    case 'destroydomain':
+      return yield* domainKill(xen, d);
+    case 'pausedomain':
+      return pauseDomain(xen, d);
+    case 'unpausedomain':
+      return unpauseDomain(xen, d);
+    case 'max_mem':
+      d.maxPages = Math.floor(op.maxKb / 4);
+      return 0;
+    case 'max_vcpus':
+      return op.max < 1 || op.max > 512 ? E.INVAL : 0;
+    case 'setdomainhandle':
+      d.handle = op.handle;
+      return 0;
+    case 'irq_permission':
+      return irqPermission(xen, d, op);
+    case 'iomem_permission':
+      return iomemPermission(xen, d, op);
+    case 'ioport_permission':
+      return ioportPermission(xen, d, op);
+    case 'memory_mapping':
+      return yield* memoryMapping(xen, d, op);
+    case 'ioport_mapping':
+      return ioportMapping(xen, d, op);
+    case 'bind_pt_irq':
+      return yield* ptIrqBind(xen, d, op);
+    case 'unbind_pt_irq':
+      return yield* ptIrqUnbind(xen, d, op);
+    case 'shadow_op':
+      return shadowOp(xen, d, op);
+    case 'mem_sharing_op':
+      return memSharingOp(d, op);
+    case 'vm_event_op':
+      return vmEventOp(xen, d, op);
+  }
+}
+
+const caller = (xen: Xen): Domain => xen.domains.get(xen.cpus.current.domid) ?? xen.hwdom;
+
+function pauseDomain(xen: Xen, d: Domain): Rc {
+  if (d === caller(xen)) return E.INVAL;
+  d.pauseCount += 1;
+  if (xen.events.on) xen.events.emit({ kind: 'domain', domid: d.domid, what: 'pause' });
+  return 0;
+}
+
+function unpauseDomain(xen: Xen, d: Domain): Rc {
+  if (d.pauseCount === 0) return E.INVAL;
+  d.pauseCount -= 1;
+  if (xen.events.on) xen.events.emit({ kind: 'domain', domid: d.domid, what: 'unpause' });
+  return 0;
+}
+
+/** The first live domain with an id of at least `domid`. @xen XEN_DOMCTL_getdomaininfo */
+function getDomainInfo(xen: Xen, op: Op<'getdomaininfo'>): Rc {
+  let best: Domain | undefined;
+  for (const d of xen.domains.values()) {
+    if (d.domid >= op.domid && (best === undefined || d.domid < best.domid)) best = d;
+  }
+  if (best === undefined) return E.SRCH;
+  op.info = domainInfo(xen, best);
+  return 0;
+}
+
+/** @xen getdomaininfo */
+export function domainInfo(xen: Xen, d: Domain): DomainInfo {
+  const running = d === caller(xen);
+  return {
+    domid: d.domid,
+    flags: {
+      dying: d.dying === DYING.dead,
+      hvm: d.isHvm,
+      shutdown: d.isShutDown,
+      paused: d.pauseCount > 0,
+      blocked: !running && d.pauseCount === 0,
+      running,
+      hap: d.hap,
+    },
+    shutdownReason: Math.max(0, d.shutdownCode),
+    totPages: d.totPages,
+    maxPages: d.maxPages,
+    outstandingPages: d.outstandingPages,
+    cpuTimeNs: running ? xen.clock.nowNs : 0,
+    nrOnlineVcpus: d.maxVcpus,
+    maxVcpuId: d.maxVcpus - 1,
+    handle: d.handle,
+  };
+}
+
+function irqPermission(xen: Xen, d: Domain, op: Op<'irq_permission'>): Rc {
+  const me = caller(xen);
+  const irq = me.pirqs.get(op.pirq)?.irq ?? op.pirq;
+  if (!me.irqCaps.contains(irq, irq)) return E.PERM;
+  if (op.allow) d.irqCaps.add(irq, irq);
+  else d.irqCaps.remove(irq, irq);
+  return 0;
+}
+
+function iomemPermission(xen: Xen, d: Domain, op: Op<'iomem_permission'>): Rc {
+  const end = op.firstMfn + op.nrMfns - 1;
+  if (end < op.firstMfn) return E.INVAL;
+  if (!caller(xen).iomemCaps.contains(op.firstMfn, end)) return E.PERM;
+  if (op.allow) d.iomemCaps.add(op.firstMfn, end);
+  else d.iomemCaps.remove(op.firstMfn, end);
+  return 0;
+}
+
+function ioportPermission(xen: Xen, d: Domain, op: Op<'ioport_permission'>): Rc {
+  const end = op.firstPort + op.nrPorts;
+  if (end <= op.firstPort || end > MAX_IOPORTS) return E.INVAL;
+  if (!caller(xen).ioportCaps.contains(op.firstPort, end - 1)) return E.PERM;
+  if (op.allow) d.ioportCaps.add(op.firstPort, end - 1);
+  else d.ioportCaps.remove(op.firstPort, end - 1);
+  return 0;
+}
+
+/** @xen XEN_DOMCTL_memory_mapping */
+function* memoryMapping(xen: Xen, d: Domain, op: Op<'memory_mapping'>): Co<Rc> {
+  const end = op.firstMfn + op.nrMfns - 1;
+  if (end < op.firstMfn || end >= 2 ** 40) return E.INVAL;
+  if (!caller(xen).iomemCaps.contains(op.firstMfn, end)) return E.PERM;
+  if ((op.add || xen.seams.unmapNeedsTargetRight()) && !d.iomemCaps.contains(op.firstMfn, end)) return E.PERM;
+  if (d.p2m === undefined) return 0;
+  const hex = (n: number): string => n.toString(16);
+  const who = xen.seams.memoryMapDomainText(d.domid);
+  const what = `${who} gfn=${hex(op.firstGfn)} mfn=${hex(op.firstMfn)} nr=${hex(op.nrMfns)}`;
+  const log = (level: 5 | 7, text: string): void => xen.console.printk(level, text);
+  if (op.add) {
+    log(XENLOG.G_DEBUG, `memory_map:add: ${what}`);
+    const rc = yield* mapMmioRegions(xen, d, op.firstGfn, op.nrMfns, op.firstMfn);
+    if (rc < 0) log(XENLOG.G_WARNING, `memory_map:fail: ${what} ret:${rc}`);
+    return rc;
+  }
+  log(XENLOG.G_DEBUG, `memory_map:remove: ${what}`);
+  const rc = yield* unmapMmioRegions(xen, d, op.firstGfn, op.nrMfns, op.firstMfn);
+  if (rc < 0) {
+    const range = `[${hex(op.firstMfn)},${hex(end)}]`;
+    xen.console.printk(XENLOG.ERR, `memory_map: error ${rc} removing ${who} access to ${range}`);
+  }
+  return rc;
+}
+
+/** @xen XEN_DOMCTL_ioport_mapping */
+function ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Rc {
+  const { firstGport: g, firstMport: m, nrPorts: np } = op;
+  const what = `gport=${g.toString(16)} mport=${m.toString(16)} nr=${np.toString(16)}`;
+  if (!d.isHvm) {
+    xen.console.printk(XENLOG.G_ERR, 'ioport_map against non-HVM domain');
+    return E.OPNOTSUPP;
+  }
+  if (np < 1 || g + np > MAX_IOPORTS || m + np > MAX_IOPORTS) {
+    xen.console.printk(XENLOG.G_ERR, `ioport_map:invalid:dom${op.domid} ${what}`);
+    return E.INVAL;
+  }
+  if (!caller(xen).ioportCaps.contains(m, m + np - 1)) return E.PERM;
+  const who = xen.seams.ioportMapDomainText(d.domid);
+  xen.console.printk(XENLOG.G_INFO, `ioport_map:${op.add ? 'add' : 'remove'}: ${who} ${what}`);
+  const refused = xen.seams.ioportMapConflict(d.ioportMaps, g, m, np, op.add);
+  if (refused !== 0) return refused;
+  const at = d.ioportMaps.findIndex((p) => p.mport === m);
+  if (op.add) {
+    if (at >= 0) d.ioportMaps[at] = { gport: g, mport: m, np };
+    else d.ioportMaps.push({ gport: g, mport: m, np });
+    d.ioportCaps.add(m, m + np - 1);
+  } else {
+    if (at >= 0) d.ioportMaps.splice(at, 1);
+    d.ioportCaps.remove(m, m + np - 1);
+  }
+  return 0;
+}
+
+/** Log-dirty mode and devices exclude each other. @xen paging_log_dirty_enable */
+function shadowOp(xen: Xen, d: Domain, op: Op<'shadow_op'>): Rc {
+  if (op.op === 'off') {
+    d.logDirty = false;
+    return 0;
+  }
+  if (d.pdevList.size > 0 && d.iommuEnabled && xen.seams.logDirtyRefusesDevices()) return E.INVAL;
+  if (d.logDirty) return E.BUSY;
+  d.logDirty = true;
+  return 0;
+}
+
+/** @xen mem_sharing_control */
+function memSharingOp(d: Domain, op: Op<'mem_sharing_op'>): Rc {
+  if (!d.isHvm) return E.OPNOTSUPP;
+  if (!d.hap) return E.NODEV;
+  if (op.enable && d.iommuEnabled && op.forkWithIommu !== true) return E.XDEV;
+  d.memSharing = op.enable;
+  return 0;
+}
+
+/** @xen vm_event_domctl: the paging ring needs HAP, no PoD and no IOMMU */
+function vmEventOp(xen: Xen, d: Domain, op: Op<'vm_event_op'>): Rc {
+  if (op.ring === 'monitor') return 0;
+  if (!op.enable) {
+    d.pagingRing = false;
+    return 0;
+  }
+  if (d.domid === xen.hwdom.domid) return E.OPNOTSUPP;
+  if (!d.hap) return E.NODEV;
+  if (d.iommuEnabled) return E.MLINK;
+  if (d.podEntries > 0) return E.XDEV;
+  if (d.pagingRing) return E.BUSY;
+  d.pagingRing = true;
+  return 0;
+}

@@ -1,0 +1,89 @@
+/** The hypercall surface over one Xen. */
+import type { Rc } from '../base/errno.js';
+import { E } from '../base/errno.js';
+import { type Co, hold } from '../sim/co.js';
+import { domainShutdown } from './domain_ops.js';
+import { doDomctl, domainInfo } from './domctl.js';
+import { handleKeys } from './keyhandler.js';
+import { memoryOp } from './memory.js';
+import { processPendingSoftirqs } from './passthrough/iommu.js';
+import { physdevOp } from './physdev.js';
+import type { DomainInfo, DomctlOp } from './public/domctl.js';
+import type { Hypercalls, PhysInfo, XenVersion } from './public/hypercalls.js';
+import type { MemoryOp } from './public/memory.js';
+import type { PhysdevOp } from './public/physdev.js';
+import type { Xen } from './xen.js';
+
+export class XenHypercalls implements Hypercalls {
+  constructor(private readonly xen: Xen) {}
+
+  *domctl(op: DomctlOp): Co<Rc> {
+    const rc = yield* doDomctl(this.xen, op);
+    processPendingSoftirqs(this.xen);
+    return rc;
+  }
+
+  *physdevOp(op: PhysdevOp): Co<Rc> {
+    const rc = yield* physdevOp(this.xen, op);
+    processPendingSoftirqs(this.xen);
+    if (this.xen.events.on) {
+      this.xen.events.emit({ kind: 'hypercall', op: `physdev:${op.cmd}`, args: op, rc });
+    }
+    return rc;
+  }
+
+  *memoryOp(op: MemoryOp): Co<number> {
+    const rc = yield* memoryOp(this.xen, op);
+    processPendingSoftirqs(this.xen);
+    if (this.xen.events.on) this.xen.events.emit({ kind: 'hypercall', op: `memory:${op.cmd}`, args: op, rc });
+    return rc;
+  }
+
+  *getDomainInfoList(): Co<DomainInfo[]> {
+    using _domctl = yield* hold(this.xen.domctlLock);
+    return [...this.xen.domains.values()]
+      .sort((a, b) => a.domid - b.domid)
+      .map((d) => domainInfo(this.xen, d));
+  }
+
+  physInfo(): PhysInfo {
+    const { cpu, heap, opts, iommuEnabled } = this.xen;
+    return {
+      nrCpus: cpu.count,
+      maxCpuId: cpu.count - 1,
+      coresPerSocket: cpu.count,
+      threadsPerCore: 1,
+      cpuKhz: this.xen.cpuKhz,
+      totalPages: heap.totalFrames,
+      freePages: heap.freeFrames,
+      capPv: true,
+      capHvm: cpu.hap,
+      capHap: cpu.hap,
+      capHvmDirectio: iommuEnabled,
+      capPvDirectio: iommuEnabled,
+      capIommuHapPtShare: iommuEnabled && opts.hapPtShare,
+      hwCap: this.xen.hwCaps,
+    };
+  }
+
+  version(): XenVersion {
+    return this.xen.version;
+  }
+
+  *debugKeys(keys: string): Co<Rc> {
+    return yield* handleKeys(this.xen, keys);
+  }
+
+  readConsole(clear: boolean): readonly string[] {
+    const lines = [...this.xen.console.lines()];
+    if (clear) this.xen.console.clear();
+    return lines;
+  }
+
+  *shutdown(domid: number, reason: number): Co<Rc> {
+    const d = this.xen.domains.get(domid);
+    if (d === undefined) return E.SRCH;
+    domainShutdown(this.xen, d, reason);
+    return 0;
+  }
+}

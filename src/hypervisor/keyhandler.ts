@@ -1,0 +1,71 @@
+/** The console keys that `xl debug-keys` sends. @xen common/keyhandler.c */
+import { E, type Rc } from '../base/errno.js';
+import type { Co } from '../sim/co.js';
+import { DYING } from './domain.js';
+import { dumpPciDevices } from './passthrough/dump.js';
+import { dumpIommuInfo, dumpIommuPageTables } from './passthrough/iommu.js';
+import type { RangeSet } from './rangeset.js';
+import type { Xen } from './xen.js';
+
+/** Each key in turn; unknown ones say nothing. Longer than 1 KiB is refused as Xen's buffer would. */
+export function* handleKeys(xen: Xen, keys: string): Co<Rc> {
+  if (keys.length > 1024) return E.TOOBIG;
+  for (const key of keys) {
+    switch (key) {
+      case 'Q':
+        yield* dumpPciDevices(xen);
+        break;
+      case 'V':
+        yield* dumpIommuInfo(xen);
+        break;
+      case 'o':
+        yield* dumpIommuPageTables(xen);
+        break;
+      case 'q':
+        dumpDomains(xen);
+        break;
+      case 'h':
+        showHelp(xen);
+        break;
+      default:
+        break;
+    }
+  }
+  return 0;
+}
+
+const rangeText = (set: RangeSet, radix: number): string =>
+  set
+    .list()
+    .map((r) => (r.s === r.e ? r.s.toString(radix) : `${r.s.toString(radix)}-${r.e.toString(radix)}`))
+    .join(', ');
+
+/** Key 'q', the part that concerns passthrough. @xen dump_domains */
+function dumpDomains(xen: Xen): void {
+  const print = (text: string): void => xen.console.printAlways(text);
+  print(`'q' pressed -> dumping domain info (now = ${xen.clock.nowNs})`);
+  for (const d of [...xen.domains.values()].sort((a, b) => a.domid - b.domid)) {
+    print(`General information for domain ${d.domid}:`);
+    print(`    refcnt=3 dying=${d.dying === DYING.alive ? 0 : d.dying} pause_count=${d.pauseCount}`);
+    print(`    nr_pages=${d.totPages} xenheap_pages=2 dirty_cpus={} max_pages=${d.maxPages}`);
+    print(`    handle=${d.handle} vm_assist=0000002d`);
+    print(`Rangesets belonging to domain ${d.domid}:`);
+    print(`    Interrupts { ${rangeText(d.irqCaps, 10)} }`);
+    print(`    I/O Memory { ${rangeText(d.iomemCaps, 16)} }`);
+    print(`    I/O Ports  { ${rangeText(d.ioportCaps, 16)} }`);
+  }
+}
+
+/** @xen show_handlers */
+function showHelp(xen: Xen): void {
+  xen.console.printAlways("'h' pressed -> showing installed handlers");
+  for (const [key, what] of [
+    ['Q', 'dump PCI devices'],
+    ['V', 'dump iommu info'],
+    ['h', 'show this message'],
+    ['o', 'dump iommu page tables'],
+    ['q', 'dump domain (and guest debug) info'],
+  ] as const) {
+    xen.console.printAlways(` key '${key}' (ascii '${key.charCodeAt(0).toString(16)}') => ${what}`);
+  }
+}

@@ -1,0 +1,126 @@
+/** XENMEM_*: giving memory to domains and taking it back. @xen common/memory.c */
+import { E, type Rc } from '../base/errno.js';
+import type { Co } from '../sim/co.js';
+import { FRAME_TYPE } from '../sim/frames.js';
+import type { Domain, Extent } from './domain.js';
+import { guestPhysmapAddPage, guestPhysmapRemovePage } from './mm/physmap.js';
+import type { MemoryOp } from './public/memory.js';
+import type { Xen } from './xen.js';
+
+/** Largest extent a caller may ask for, as an order: 1 GiB. @xen max_order() of dom0 */
+const ORDER_MAX = 18;
+
+/** @returns extents done, or a negative errno when none was. */
+export function* memoryOp(xen: Xen, op: MemoryOp): Co<number> {
+  if (op.cmd === 'reserved_device_memory_map') return reservedDeviceMemoryMap(xen, op);
+  const d = xen.domains.get(op.domid);
+  if (d === undefined) return E.SRCH;
+  switch (op.cmd) {
+    case 'populate_physmap':
+      return yield* populatePhysmap(xen, d, op);
+    case 'decrease_reservation':
+      return yield* decreaseReservation(xen, d, op.gfns, op.order);
+    case 'remove_from_physmap': {
+      const mfn = mfnAt(d, op.gfn);
+      return mfn < 0 ? E.INVAL : yield* guestPhysmapRemovePage(xen, d, op.gfn, mfn, 0);
+    }
+    case 'add_to_physmap':
+    case 'set_memory_map':
+      return 0;
+    case 'set_pod_target':
+      return d.isHvm ? 0 : E.NOSYS;
+    case 'maximum_gpfn':
+      return d.maxGfn();
+  }
+}
+
+const mfnAt = (d: Domain, gfn: number): number => d.p2m?.lookup(gfn).mfn ?? d.pvGfns.get(gfn) ?? -1;
+
+/** @xen populate_physmap */
+function* populatePhysmap(
+  xen: Xen,
+  d: Domain,
+  op: Extract<MemoryOp, { cmd: 'populate_physmap' }>,
+): Co<number> {
+  if (op.order > ORDER_MAX) return E.INVAL;
+  if (op.pod === true) return markPopulateOnDemand(d, op.gfns.length * 2 ** op.order);
+  const mfns: number[] = [];
+  for (const gfn of op.gfns) {
+    if (d.isDying || d.totPages + 2 ** op.order > d.maxPages) break;
+    const mfn = xen.heap.alloc(op.order, d.domid, FRAME_TYPE.writable);
+    if (mfn < 0) break;
+    d.extents.push({ mfn, order: op.order });
+    d.totPages += 2 ** op.order;
+    const rc = yield* guestPhysmapAddPage(xen, d, gfn, mfn, op.order);
+    if (rc !== 0) break;
+    mfns.push(mfn);
+  }
+  op.mfns = mfns;
+  return mfns.length;
+}
+
+/** @xen guest_physmap_mark_populate_on_demand: refused once a device or an I/O resource is there */
+function markPopulateOnDemand(d: Domain, pages: number): Rc {
+  if (!d.isHvm) return E.INVAL;
+  const hasIo = !d.iomemCaps.isEmpty() || !d.ioportCaps.isEmpty();
+  if (d.pdevList.size > 0 || hasIo) return E.NOTEMPTY;
+  d.podEntries += pages;
+  return 0;
+}
+
+/** @xen decrease_reservation, guest_remove_page: unmapped and flushed first, freed after */
+function* decreaseReservation(xen: Xen, d: Domain, gfns: readonly number[], order: number): Co<number> {
+  if (order > ORDER_MAX) return E.INVAL;
+  let done = 0;
+  for (const gfn of gfns) {
+    const mfn = mfnAt(d, gfn);
+    if (mfn < 0) break;
+    const rc = yield* guestPhysmapRemovePage(xen, d, gfn, mfn, order);
+    if (rc !== 0) break;
+    releaseFrom(xen, d, mfn, order);
+    done += 1;
+  }
+  return done;
+}
+
+/** Takes 2^order frames out of the domain's extents and frees them. */
+function releaseFrom(xen: Xen, d: Domain, mfn: number, order: number): void {
+  const at = d.extents.findIndex((x) => mfn >= x.mfn && mfn < x.mfn + 2 ** x.order);
+  if (at < 0) return;
+  let whole = d.extents[at]!;
+  d.extents.splice(at, 1);
+  while (whole.order > order) {
+    const half: Extent = { mfn: whole.mfn, order: whole.order - 1 };
+    const upper: Extent = { mfn: whole.mfn + 2 ** half.order, order: half.order };
+    const keep = mfn >= upper.mfn ? half : upper;
+    d.extents.push(keep);
+    whole = keep === half ? upper : half;
+  }
+  d.totPages -= 2 ** order;
+  xen.heap.release(mfn, order);
+}
+
+/** RMRR or unity ranges of one device or of all. @returns 0 or -ENOBUFS with `needed`. @xen XENMEM_reserved_device_memory_map */
+function reservedDeviceMemoryMap(xen: Xen, op: Extract<MemoryOp, { cmd: 'reserved_device_memory_map' }>): Rc {
+  const ALL = 1;
+  if ((op.flags & ~ALL) !== 0) return E.INVAL;
+  if (xen.ops === undefined || !xen.iommuEnabled) {
+    op.entries = [];
+    op.needed = 0;
+    return 0;
+  }
+  const found: { startPfn: number; nrPages: number }[] = [];
+  const rc = xen.ops.getReservedDeviceMemory((start, frames, sbdf) => {
+    if (op.flags === ALL || sbdf === op.sbdf) {
+      const last = found.at(-1);
+      if (last?.startPfn !== start || last.nrPages !== frames)
+        found.push({ startPfn: start, nrPages: frames });
+    }
+    return 0;
+  });
+  if (rc < 0) return rc;
+  op.needed = found.length;
+  if (found.length > op.maxEntries) return E.NOBUFS;
+  op.entries = found;
+  return 0;
+}
