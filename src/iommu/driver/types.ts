@@ -62,6 +62,11 @@ export class Pdev {
     pgtables: [] as number[],
     /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
     pseudoDomid: 0x7ff4,
+    /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
+    vtdUnit: -1,
+    vtdUnitKey: -1,
+    /** VT-d: no chipset quirk applies to this function. */
+    vtdNoQuirk: false,
   };
   constructor(readonly sbdf: Sbdf) {}
   get seg(): number {
@@ -174,7 +179,10 @@ export interface LookupResult {
   flags: number;
 }
 
-/** Called once per reserved range: frames and the device's sbdf. Non-zero ends the iteration. @xen iommu_grdm_t */
+/**
+ * Called once per reserved range and device: frames and the device's sbdf. Negative ends the iteration, positive
+ * skips the other devices of that range. @xen iommu_grdm_t
+ */
 export type GrdmFn = (startFrame: number, frames: number, sbdf: Sbdf) => number;
 
 /** The one door between Xen's common code and VT-d or AMD-Vi. Order and names are Xen's. @xen struct iommu_ops */
@@ -207,6 +215,8 @@ export interface IommuOps {
   dumpInfo(): Co<void>;
   /** Reads the units' fault records or event logs and acts on them: the tasklet. @xen do_iommu_page_fault */
   pollFaults(): Co<void>;
+  /** Points the units' own interrupts at the CPUs that are there now. @xen adjust_irq_affinities */
+  adjustIrqAffinities?(): Co<void>;
 }
 
 /** Boot options and what set-up made of them. Set-up may clear them. @xen drivers/passthrough/iommu.c */
@@ -280,6 +290,24 @@ export interface DriverSeams {
   vtdFaultSuffix(unit: number): string;
   /** R1: AMD leaves a device's entry alone when its *source* is a quarantine without a table. */
   amdDisableSkipsQuarantinedSource(): boolean;
+  /** What a profile replaces of `vtdSeams` (vtd/seams.ts). */
+  readonly vtd?: Partial<VtdSeams>;
+}
+
+/** Seams of the VT-d driver; the defaults are what is correct. */
+export interface VtdSeams {
+  /** Set-up refuses CPUs without CMPXCHG16B: 4.18.6, 4.19.3 and later. */
+  requiresCx16(): boolean;
+  /** An RMRR outside reserved memory is refused: 4.19.0 and later. */
+  rmrrMustBeReserved(): boolean;
+  /** SATC structures of the DMAR are read: 4.19.0 and later. */
+  readsSatc(): boolean;
+  /** A context table that could not be allocated is noticed: 4.21.0 and later. Before, frame 0 stands in for it. */
+  noticesMissingContextTable(): boolean;
+  /** V1: devfn from which a failed alias mapping is undone. Every release takes the bridge's. */
+  aliasUndoDevfn(own: number, bridge: number): number;
+  /** An interrupt source that cannot be told is an error: 4.21.0 and later. */
+  reportsUnknownMsiSource(): boolean;
 }
 
 /** What drivers ask of Xen. The hypervisor implements it. */
@@ -295,6 +323,8 @@ export interface XenServices {
   readonly cpu: CpuFacts;
   readonly e820: readonly E820Entry[];
   readonly extraRanges: readonly ExtraRange[];
+  /** APIC ids of the I/O APICs, as the MADT lists them; undefined where nobody models them. */
+  readonly ioapicIds?: readonly number[];
   readonly seams: DriverSeams;
   /** @xen hardware_domain, dom_io, dom_xen */
   readonly hwdom: IommuDomain;
@@ -316,6 +346,8 @@ export interface XenServices {
   allocPgtable(d: IommuDomain | undefined): number;
   /** Frees it after the flush that follows, not before. @xen iommu_queue_free_pgtable */
   queueFreePgtable(d: IommuDomain, mfn: number): void;
+  /** Frees the frames of `d.iommu.pgtables`, after ops.clearRootPgtable; -ERESTART when preempted. @xen iommu_free_pgtables */
+  freePgtables(d: IommuDomain): Co<Rc>;
   /** A zeroed frame that belongs to Xen itself (root tables, queues); 0 when memory is short. @xen alloc_domheap_page(NULL) */
   allocXenPages(order: number): number;
   freeXenPages(mfn: number, order: number): void;
