@@ -310,6 +310,22 @@ export interface VtdSeams {
   reportsUnknownMsiSource(): boolean;
 }
 
+/** Functions that call domain_crash(); the source line of each belongs to the release. Keys are file and function. */
+export type CrashSite =
+  | 'pci.c assign_device'
+  | 'pci.c iommu_dev_iotlb_flush_timeout'
+  | 'iommu.c iommu_map'
+  | 'iommu.c iommu_unmap'
+  | 'iommu.c iommu_iotlb_flush'
+  | 'iommu.c iommu_iotlb_flush_all'
+  | 'vtd/iommu.c domain_context_unmap_one'
+  | 'vtd/iommu.c domain_context_unmap'
+  | 'vtd/iommu.c intel_iommu_assign_device'
+  | 'amd/iommu_map.c amd_iommu_map_page root'
+  | 'amd/iommu_map.c amd_iommu_map_page'
+  | 'amd/iommu_map.c amd_iommu_unmap_page'
+  | 'amd/pci_amd_iommu.c amd_iommu_assign_device';
+
 /** What drivers ask of Xen. The hypervisor implements it. */
 export interface XenServices {
   readonly ram: Ram;
@@ -337,8 +353,10 @@ export interface XenServices {
   printk(level: LogLevel, text: string): void;
   /** `d5`, `d[IO]`, `d[XEN]`, `NULL`. @xen %pd */
   pd(d: IommuDomain | undefined): string;
-  /** @xen domain_crash */
-  domainCrash(d: IommuDomain): void;
+  /** @xen domain_crash: `at` names the caller, so that the console line can say file and line of the release */
+  domainCrash(d: IommuDomain, at?: CrashSite): void;
+  /** Runs what waits for a moment without locks: frees the page tables queued. @xen process_pending_softirqs */
+  processPendingSoftirqs(): void;
   /** Live domains by id, dom_io and dom_xen excluded. @xen rcu_lock_domain_by_id */
   domainById(domid: number): IommuDomain | undefined;
 

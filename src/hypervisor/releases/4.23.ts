@@ -1,0 +1,11 @@
+import type { Release } from './release.js';
+
+/** The newest: commit c447b7308b of August 2026, between 4.22 and 4.23. */
+export const xen4_23: Release = {
+  name: '4.23',
+  major: 4,
+  minor: 23,
+  extra: '-unstable',
+  behaviour: {},
+  flaws: { amdDisableSkipsQuarantinedSource: () => true },
+};

@@ -1,0 +1,104 @@
+/**
+ * Small decisions that releases or historical bugs make differently. `correct` is how the newest Xen decides, without
+ * its known flaws; profiles (releases/) and bugs replace single ones. Core code calls each seam from one place and
+ * never tests a version.
+ */
+import { E, type Rc } from '../base/errno.js';
+import type { CrashSite, DriverSeams } from '../iommu/driver/types.js';
+
+/** A range of guest ports forwarded to machine ports. */
+export interface IoportMap {
+  readonly gport: number;
+  readonly mport: number;
+  readonly np: number;
+}
+
+export interface Seams extends DriverSeams {
+  /** Domains guard their device list by a rwlock of their own, and vPCI follows each assignment. */
+  hasPciLock(): boolean;
+  /** The result of assigning a phantom function, as the loop in assign_device() takes it. XSA-449. */
+  phantomAssignResult(rc: Rc): Rc;
+  /** Error of pci_release_devices(): `sofar` from earlier devices, `rc` from this one. */
+  releaseResult(sofar: Rc, rc: Rc): Rc;
+  /** Devices that will not leave a dying domain are set aside, and put back in front of its list. */
+  releaseSetsFailuresAside(): boolean;
+  /** A physical function whose virtual functions are still there is not removed. */
+  pfWithVfsStays(): boolean;
+  /** A virtual function is refused while its physical function is unknown; older Xen adds the latter itself. */
+  vfNeedsPf(): boolean;
+  /** The loop over VF BARs goes on to the next one after a BAR in I/O space; older Xen repeats it for ever. */
+  vfIoBarIsSkipped(): boolean;
+  /** Buses behind a PCI-to-PCIe bridge are entered in bus2bridge. */
+  mapsPci2pcieBuses(): boolean;
+  /** Whether extended config space is reachable is checked once a device is found. @xen pci_check_extcfg */
+  checksExtCfg(): boolean;
+  /** Dom0's identity map is built from E820 ranges and its I/O rights; older Xen asks for each frame in turn. */
+  hwdomMapFromRanges(): boolean;
+  /** get_device_group runs under the domctl lock. */
+  deviceGroupUnderDomctlLock(): boolean;
+  /** Unmapping device memory needs the right of the target beside that of the caller. */
+  unmapNeedsTargetRight(): boolean;
+  memoryMapDomainText(domid: number): string;
+  ioportMapDomainText(domid: number): string;
+  /** 0 when a port mapping may be added or removed beside those in `maps`. */
+  ioportMapConflict(maps: readonly IoportMap[], gport: number, mport: number, np: number, add: boolean): Rc;
+  /** Log-dirty mode is refused to a domain with devices. */
+  logDirtyRefusesDevices(): boolean;
+  /** Where "domain_crash called from" points to. */
+  readonly crashLines: Readonly<Record<CrashSite, number>>;
+}
+
+/** @xen XEN_DOMCTL_ioport_mapping: exact ranges only, and no overlap or touch */
+function exactIoportMap(
+  maps: readonly IoportMap[],
+  _gport: number,
+  mport: number,
+  np: number,
+  add: boolean,
+): Rc {
+  for (const m of maps) {
+    if (m.mport === mport && m.np === np) return 0;
+    if (add && mport + np >= m.mport && m.mport + m.np >= mport) return E.BUSY;
+  }
+  return add ? 0 : E.NOENT;
+}
+
+export const correct: Seams = Object.freeze<Seams>({
+  vtdFaultSuffix: (unit) => ` on iommu:${unit}`,
+  amdDisableSkipsQuarantinedSource: () => false,
+  hasPciLock: () => true,
+  phantomAssignResult: (rc) => rc,
+  releaseResult: (sofar, rc) => (sofar === 0 ? rc : sofar),
+  releaseSetsFailuresAside: () => true,
+  pfWithVfsStays: () => true,
+  vfNeedsPf: () => true,
+  vfIoBarIsSkipped: () => true,
+  mapsPci2pcieBuses: () => true,
+  checksExtCfg: () => true,
+  hwdomMapFromRanges: () => true,
+  deviceGroupUnderDomctlLock: () => false,
+  unmapNeedsTargetRight: () => false,
+  memoryMapDomainText: (domid) => `d${domid}`,
+  ioportMapDomainText: (domid) => `d${domid}`,
+  ioportMapConflict: exactIoportMap,
+  logDirtyRefusesDevices: () => true,
+  crashLines: Object.freeze({
+    'pci.c assign_device': 1669,
+    'pci.c iommu_dev_iotlb_flush_timeout': 1753,
+    'iommu.c iommu_map': 368,
+    'iommu.c iommu_unmap': 440,
+    'iommu.c iommu_iotlb_flush': 501,
+    'iommu.c iommu_iotlb_flush_all': 526,
+    'vtd/iommu.c domain_context_unmap_one': 1932,
+    'vtd/iommu.c domain_context_unmap': 1997,
+    'vtd/iommu.c intel_iommu_assign_device': 2933,
+    'amd/iommu_map.c amd_iommu_map_page root': 433,
+    'amd/iommu_map.c amd_iommu_map_page': 443,
+    'amd/iommu_map.c amd_iommu_unmap_page': 512,
+    'amd/pci_amd_iommu.c amd_iommu_assign_device': 545,
+  }),
+});
+
+/** `correct` with single decisions replaced; later overrides win. */
+export const withSeams = (...overrides: readonly Partial<Seams>[]): Seams =>
+  Object.freeze(Object.assign({}, correct, ...overrides));
