@@ -6,15 +6,20 @@ import { XenBug } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
 
 export const FRAME_WORDS = 1024;
-/** Frames covered by one piece of the frame-to-slot directory. */
-const CHUNK = 4096;
-const EMPTY = new Int32Array(0);
+/** Frames covered by one piece of the frame-to-slot directory: 4 MiB. */
+const PIECE = 1024;
 
 export class Ram {
   /** Slot 0 is the zero frame: untouched frames read from it, and nobody writes to it. */
   words = new Int32Array(32 * FRAME_WORDS);
+  /**
+   * Two flat tables, so that a page walk in hardware reads two words to find a frame and nothing else:
+   * `slots[pieces[mfn / PIECE] + mfn % PIECE]` is the slot. Piece 0 is all zeroes and stands for every untouched one.
+   */
+  pieces = new Int32Array(64);
+  slots = new Int32Array(PIECE);
   private used = 1;
-  private readonly chunks: Int32Array[] = [];
+  private piecesUsed = 1;
 
   constructor(
     /** Frames of the machine's physical address space; addresses beyond abort. */
@@ -23,38 +28,52 @@ export class Ram {
 
   /** The slot to read `mfn` from: 0, the zero frame, while it is untouched. */
   peek(mfn: number): number {
-    const chunk = this.chunks[Math.floor(mfn / CHUNK)];
-    return chunk === undefined ? 0 : (chunk[mfn % CHUNK] ?? 0);
+    const piece = mfn < 0x8000_0000 ? mfn >>> 10 : Math.floor(mfn / PIECE);
+    return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn & (PIECE - 1))]! : 0;
   }
 
   /** The slot to write `mfn` to; touches it. */
   slot(mfn: number): number {
-    const at = Math.floor(mfn / CHUNK);
-    let chunk = this.chunks[at];
-    if (chunk === undefined) {
-      if (!(mfn >= 0 && mfn < this.frames))
-        throw new XenBug(`frame ${mfn.toString(16)} is outside physical memory`);
-      while (this.chunks.length <= at) this.chunks.push(EMPTY);
-      chunk = EMPTY;
+    const piece = mfn < 0x8000_0000 ? mfn >>> 10 : Math.floor(mfn / PIECE);
+    const at = piece < this.pieces.length ? this.pieces[piece]! : 0;
+    if (at !== 0) {
+      const found = this.slots[at + (mfn & (PIECE - 1))]!;
+      if (found !== 0) return found;
     }
-    if (chunk.length === 0) {
-      chunk = new Int32Array(CHUNK);
-      this.chunks[at] = chunk;
-    }
-    const found = chunk[mfn % CHUNK]!;
-    if (found !== 0) return found;
-    return this.touch(chunk, mfn);
+    return this.touch(piece, mfn);
   }
 
-  private touch(chunk: Int32Array, mfn: number): number {
+  /** Start of a piece in `slots`, which is made when it was untouched. */
+  private piece(piece: number): number {
+    if (piece >= this.pieces.length) {
+      const grown = new Int32Array(Math.max(this.pieces.length * 2, piece + 1));
+      grown.set(this.pieces);
+      this.pieces = grown;
+    }
+    if (this.pieces[piece] === 0) {
+      const at = this.piecesUsed++ * PIECE;
+      if (at + PIECE > this.slots.length) {
+        const grown = new Int32Array(this.slots.length * 2);
+        grown.set(this.slots);
+        this.slots = grown;
+      }
+      this.pieces[piece] = at;
+    }
+    return this.pieces[piece]!;
+  }
+
+  private touch(piece: number, mfn: number): number {
+    if (!(mfn >= 0 && mfn < this.frames))
+      throw new XenBug(`frame ${mfn.toString(16)} is outside physical memory`);
     if (this.used >= LIMITS.touchedFramesMax) throw new XenBug('more simulated memory touched than allowed');
+    const at = this.piece(piece);
     const slot = this.used++;
     if ((slot + 1) * FRAME_WORDS > this.words.length) {
       const grown = new Int32Array(this.words.length * 2);
       grown.set(this.words);
       this.words = grown;
     }
-    chunk[mfn % CHUNK] = slot;
+    this.slots[at + (mfn & (PIECE - 1))] = slot;
     return slot;
   }
 
