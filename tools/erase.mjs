@@ -156,7 +156,10 @@ class Pass {
     }
     if (ts.isFunctionExpression(node))
       return this.refuse(node, 'a generator function expression: declare `function* name(): Co<…>` instead');
-    if (node.modifiers?.some((m) => m.kind === ts.SyntaxKind.AsyncKeyword))
+    if (
+      ts.canHaveModifiers(node) &&
+      ts.getModifiers(node)?.some((m) => m.kind === ts.SyntaxKind.AsyncKeyword)
+    )
       return this.refuse(node, 'an async generator waits outside simulated time');
     if (!returnsCo) return this.refuse(node, 'a generator names its return type: `Co<…>`');
     this.drop(star.getStart(this.source), star.end);
