@@ -66,6 +66,8 @@ export interface Xen extends Hardware {
   /** CPUID leaves as `xl info` prints them. */
   readonly hwCaps: readonly number[];
   readonly opts: IommuOptions;
+  /** `pci={no-}serr,perr,quirks` */
+  readonly pciOpts: { readonly serr: boolean; readonly perr: boolean; readonly quirks: boolean };
   readonly pciPhantoms: readonly PhantomOption[];
   readonly extraRanges: readonly ExtraRange[];
 

@@ -1,0 +1,199 @@
+/**
+ * Xen from its entry to a running dom0: command line, heap, firmware tables, IOMMU, the hardware domain.
+ * @xen arch/x86/setup.c __start_xen
+ */
+import { panic } from '../base/assert.js';
+import { acpiIvrsInit } from '../iommu/driver/amd/iommu_acpi.js';
+import { type E820Entry, XENLOG } from '../iommu/driver/types.js';
+import { acpiDmarInit } from '../iommu/driver/vtd/dmar.js';
+import type { Co } from '../sim/co.js';
+import { DOMID, FRAME_TYPE } from '../sim/frames.js';
+import { RANK } from '../sim/lock_ranks.js';
+import { SpinLock } from '../sim/locks.js';
+import { type CmdlineResult, parseCmdline } from './cmdline.js';
+import { Console } from './console.js';
+import { Domain } from './domain.js';
+import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
+import { Services } from './passthrough/services.js';
+import type { ReleaseProfile } from './releases/index.js';
+import type { Seams } from './seams.js';
+import type { Hardware, Xen } from './xen.js';
+
+export interface XenBootOptions {
+  readonly release: ReleaseProfile;
+  /** The release's seams, or the repaired ones. */
+  readonly seams: Seams;
+  readonly cmdline: string;
+  readonly dom0MemBytes: number;
+  readonly dom0Vcpus: number;
+  readonly dmar: Uint8Array | undefined;
+  readonly ivrs: Uint8Array | undefined;
+  readonly cpuKhz: number;
+  readonly hwCaps: readonly number[];
+}
+
+/** Frames the hypervisor keeps for itself at the top of low memory: its image. @xen 8 MiB, as `New Xen image base` shows */
+const XEN_IMAGE_FRAMES = 2048;
+/** Low memory that the heap never hands out: real-mode area and kernel image. */
+const LOW_FRAMES = 256;
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Xen's state before anything runs. */
+export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options: CmdlineResult } {
+  const console = new Console(hw.events, hw.clock);
+  const options = parseCmdline(o.cmdline, console);
+  const pciLock = o.seams.hasPciLock();
+  const system = (domid: number): Domain =>
+    new Domain(domid, hw.cpus, { hvm: false, hap: false, iommu: domid === DOMID.IO, system: true, pciLock });
+  const domIo = system(DOMID.IO);
+  const xen: Mutable<Xen> = {
+    ...hw,
+    console,
+    seams: o.seams,
+    cmdline: o.cmdline,
+    version: { ...o.release.version, commandline: o.cmdline, capabilities: capabilities(hw) },
+    cpuKhz: o.cpuKhz,
+    hwCaps: o.hwCaps,
+    opts: options.iommu,
+    pciOpts: options.pci,
+    pciPhantoms: options.phantoms,
+    extraRanges: options.extraRanges,
+    domctlLock: new SpinLock(hw.cpus, 'domctl_lock', RANK.domctl),
+    pcidevsLock: new SpinLock(hw.cpus, 'pcidevs_lock', RANK.pcidevs, true),
+    bus2bridgeLock: new SpinLock(hw.cpus, 'bus2bridge_lock', RANK.bus2bridge),
+    domains: new Map(),
+    hwdom: domIo,
+    domIo,
+    domXen: system(DOMID.XEN),
+    domidRover: 0,
+    segs: new Map(),
+    pdevs: new Map(),
+    iommuEnabled: false,
+    driver: undefined,
+    ops: undefined,
+    booted: false,
+    services: undefined as never,
+  };
+  xen.services = new Services(xen);
+  return { xen, options };
+}
+
+/** @xen arch_get_xen_caps: the interface version, which has been 3.0 for ever */
+const capabilities = (hw: Hardware): string =>
+  hw.cpu.hap ? 'xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ' : 'xen-3.0-x86_64 ';
+
+/** Runs the boot to the point where dom0's kernel starts. */
+export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<void> {
+  printBanner(xen, options);
+  initHeap(xen);
+  initIommuTables(xen, o);
+  yield* iommuSetup(xen);
+  yield* createDom0(xen, o, options);
+  xen.booted = true;
+}
+
+function printBanner(xen: Xen, options: CmdlineResult): void {
+  const v = xen.version;
+  const print = (text: string): void => xen.console.printk(XENLOG.WARNING, text);
+  const debug = 'debug=n';
+  print(
+    `Xen version ${v.major}.${v.minor}${v.extra} (${v.compileBy}@${v.compileDomain}) (${v.compiler}) ${debug} ${v.compileDate}`,
+  );
+  if (v.buildId !== '') print(`build-id: ${v.buildId}`);
+  print(`Command line: ${xen.cmdline}`);
+  for (const complaint of options.complaints) print(complaint);
+  print('Xen-e820 RAM map:');
+  for (const e of xen.e820) print(` [${hex16(e.start)}, ${hex16(e.end - 1)}] (${e.type})`);
+  const bytes = usable(xen.e820).reduce((sum, e) => sum + e.end - e.start, 0);
+  print(`System RAM: ${Math.floor(bytes / 2 ** 20)}MB (${Math.floor(bytes / 1024)}kB)`);
+}
+
+const hex16 = (n: number): string => n.toString(16).padStart(16, '0');
+const usable = (e820: readonly E820Entry[]): E820Entry[] => e820.filter((e) => e.type === 'usable');
+
+/** Hands RAM to the heap, less what Xen and the low megabyte keep. @xen end_boot_allocator */
+function initHeap(xen: Xen): void {
+  const ranges = usable(xen.e820).map((e) => ({ start: Math.ceil(e.start / 4096), end: Math.floor(e.end / 4096) }));
+  const image = ranges.filter((r) => r.end <= 0x10_0000 && r.end - r.start > 2 * XEN_IMAGE_FRAMES).at(-1);
+  for (const r of ranges) {
+    let { start, end } = r;
+    xen.frames.set(start, end - start, DOMID.XEN, FRAME_TYPE.xenheap);
+    if (r === image) end -= XEN_IMAGE_FRAMES;
+    start = Math.max(start, LOW_FRAMES);
+    if (end > start) xen.heap.addRange({ start, count: end - start });
+  }
+}
+
+/** DMAR first, IVRS where there is none. @xen acpi_iommu_init */
+function initIommuTables(xen: Xen, o: XenBootOptions): void {
+  if (o.dmar !== undefined) {
+    const driver = acpiDmarInit(xen.services, o.dmar);
+    if (typeof driver !== 'number') xen.driver = driver;
+  } else if (o.ivrs !== undefined) {
+    const driver = acpiIvrsInit(xen.services, o.ivrs);
+    if (typeof driver !== 'number') xen.driver = driver;
+  }
+  xen.ops = xen.driver?.ops;
+}
+
+/** @xen create_dom0, dom0_construct_pv */
+function* createDom0(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<void> {
+  const d = new Domain(0, xen.cpus, {
+    hvm: false,
+    hap: false,
+    iommu: xen.iommuEnabled,
+    pciLock: xen.seams.hasPciLock(),
+  });
+  xen.hwdom = d;
+  xen.domains.set(0, d);
+  d.pauseCount = 0;
+  d.maxVcpus = options.dom0MaxVcpus ?? o.dom0Vcpus;
+  d.maxPages = 0xffff_ffff;
+  const rc = yield* iommuDomainInit(xen, d, false);
+  if (rc !== 0) panic(`Error creating domain 0`);
+  xen.console.printk(XENLOG.WARNING, '*** Building a PV Dom0 ***');
+  allocDom0Memory(xen, d, options.dom0MemBytes ?? o.dom0MemBytes);
+  dom0SetupPermissions(xen, d);
+  xen.console.printk(XENLOG.WARNING, `Dom0 has maximum ${d.maxVcpus} VCPUs`);
+  yield* iommuHwdomInit(xen, d);
+}
+
+/** Large blocks first, as the domain builder takes them. */
+function allocDom0Memory(xen: Xen, d: Domain, bytes: number): void {
+  let left = Math.floor(bytes / 4096);
+  let order = 18;
+  while (left > 0) {
+    while (order > 0 && 2 ** order > left) order--;
+    const mfn = xen.heap.alloc(order, 0, FRAME_TYPE.writable);
+    if (mfn < 0) {
+      if (order === 0) panic('Not enough RAM for domain 0 allocation');
+      order--;
+      continue;
+    }
+    d.extents.push({ mfn, order });
+    d.totPages += 2 ** order;
+    left -= 2 ** order;
+  }
+}
+
+/** I/O ports that dom0 may not touch: interrupt controllers, PIT, NMI port, PM timer, config address, Xen's UART. */
+const DENIED_PORTS = [
+  [0x20, 0x21],
+  [0x40, 0x43],
+  [0x61, 0x61],
+  [0xa0, 0xa1],
+  [0x3f8, 0x3ff],
+  [0x608, 0x60b],
+  [0xcfc, 0xcff],
+] as const;
+
+/** What dom0 may reach of ports, device memory and interrupts. @xen dom0_setup_permissions */
+function dom0SetupPermissions(xen: Xen, d: Domain): void {
+  d.ioportCaps.add(0, 0xffff);
+  for (const [first, last] of DENIED_PORTS) d.ioportCaps.remove(first, last);
+  d.iomemCaps.add(0, xen.ram.frames - 1);
+  d.iomemCaps.remove(0xfee00, 0xfeeff); // local APIC and MSI
+  if (xen.cpu.vendor === 'amd') d.iomemCaps.remove(0xfd0_0000, 0x1000_0000 - 1); // HyperTransport
+  d.irqCaps.add(1, 255);
+}
