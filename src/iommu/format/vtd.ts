@@ -12,7 +12,7 @@ export const ROOT_WORDS = 4;
 /** Context entry, legacy mode, 128 bits (9.3). The page table's frame is in bits 51:12 of words 0 and 1. */
 export const CONTEXT = {
   DID: bits(2, 23, 8), // Domain Identifier
-  AVAIL: bits(2, 6, 3),
+  AVAIL: bits(2, 6, 3), // ignored by hardware
   AW: bits(2, 2, 0), // Address Width: levels - 2
   TT: bits(0, 3, 2), // Translation Type
   FPD: bits(0, 1), // Fault Processing Disable
@@ -25,7 +25,8 @@ export const TT = { MULTI_LEVEL: 0, DEV_IOTLB: 1, PASS_THRU: 2 } as const;
 /** Second-level entry, 64 bits (9.8). Frame in bits 51:12. Xen keeps contiguity marks in bits 55:52. */
 export const SLPTE = {
   CONTIG: bits(1, 23, 20), // ignored by hardware; Xen's contiguity marker
-  SNP: bits(0, 11), // Snoop
+  TM: bits(1, 30), // Transient Mapping; reserved without device TLBs
+  SNP: bits(0, 11), // Snoop; reserved without snoop control
   PS: bits(0, 7), // Page Size: a superpage
   W: bits(0, 1),
   R: bits(0, 0),
@@ -69,6 +70,55 @@ export const QI_WAIT = {
 } as const satisfies Layout;
 export const QI_WORDS = 4;
 
+/** Invalidation queue address register (11.4.9.3); the queue's first frame is in bits 51:12. */
+export const IQA = {
+  QS: bits(0, 2, 0), // 2^(QS + 8) descriptors
+} as const satisfies Layout;
+/** Head and tail registers hold a byte offset: descriptor number in bits 18:4 (11.4.9.1). */
+export const IQ_INDEX = bits(0, 18, 4);
+
+/** Context command register (11.4.6.1). */
+export const CCMD = {
+  ICC: bits(1, 31), // Invalidate Context-Cache: set to start, cleared when done
+  CIRG: bits(1, 30, 29), // granularity asked for
+  CAIG: bits(1, 28, 27), // granularity performed
+  FM: bits(1, 1, 0),
+  SID: bits(0, 31, 16),
+  DID: bits(0, 15, 0),
+} as const satisfies Layout;
+/** IOTLB invalidate register (11.4.6.2), 8 bytes after the invalidate address register at ECAP.IRO. */
+export const IOTLB = {
+  IVT: bits(1, 31),
+  IIRG: bits(1, 29, 28),
+  IAIG: bits(1, 26, 25),
+  DR: bits(1, 17),
+  DW: bits(1, 16),
+  DID: bits(1, 15, 0),
+} as const satisfies Layout;
+/** Invalidate address register (11.4.6.3); the page frame is in bits 51:12. */
+export const IVA = { IH: bits(0, 6), AM: bits(0, 5, 0) } as const satisfies Layout;
+
+/** Fault status register (11.4.9). */
+export const FSTS = {
+  FRI: bits(0, 15, 8), // index of the first pending fault record
+  ITE: bits(0, 6), // Invalidation Time-out Error
+  ICE: bits(0, 5), // Invalidation Completion Error
+  IQE: bits(0, 4), // Invalidation Queue Error
+  APF: bits(0, 3),
+  AFO: bits(0, 2),
+  PPF: bits(0, 1), // Primary Pending Fault
+  PFO: bits(0, 0), // Primary Fault Overflow
+} as const satisfies Layout;
+/** Fault event and invalidation event control (11.4.10, 11.4.11.6): Interrupt Mask, Interrupt Pending. */
+export const EVENT_CTL = { IM: bits(0, 31), IP: bits(0, 30) } as const satisfies Layout;
+/** Invalidation completion status (11.4.9.5). */
+export const ICS = { IWC: bits(0, 0) } as const satisfies Layout;
+/** Interrupt remapping table address (11.4.12); the table's frame is in bits 51:12. */
+export const IRTA = {
+  EIME: bits(0, 11), // x2APIC destinations
+  S: bits(0, 3, 0), // 2^(S + 1) entries
+} as const satisfies Layout;
+
 /** Fault recording register, 128 bits (11.4.14.3). The page frame is in bits 51:12 of words 0 and 1. */
 export const FRCD = {
   F: bits(3, 31),
@@ -78,6 +128,9 @@ export const FRCD = {
   SID: bits(2, 15, 0),
 } as const satisfies Layout;
 export const FRCD_WORDS = 4;
+
+/** Source validation types and qualifiers of an interrupt remapping entry. */
+export const SVT = { NONE: 0, SID: 1, BUS: 2 } as const;
 
 /** Interrupt remapping entry, 128 bits (9.10). */
 export const IRTE = {
@@ -117,6 +170,9 @@ export const VTD_REG = {
   IQA: 0x90,
   ICS: 0x9c,
   IECTL: 0xa0,
+  IEDATA: 0xa4,
+  IEADDR: 0xa8,
+  IEUADDR: 0xac,
   IRTA: 0xb8,
 } as const;
 
@@ -187,3 +243,16 @@ export const FR = {
   PTE_RESERVED: 0xc,
   TT_BLOCKED: 0xd,
 } as const;
+
+/** Fault reasons of interrupt requests (7.2.3, table 23). */
+export const FR_INTR = {
+  REQUEST_RESERVED: 0x20,
+  INDEX_BEYOND: 0x21,
+  NOT_PRESENT: 0x22,
+  TABLE_ACCESS: 0x23,
+  ENTRY_RESERVED: 0x24,
+  COMPAT_BLOCKED: 0x25,
+  SOURCE_INVALID: 0x26,
+} as const;
+/** Frames of the interrupt address range: a write there is an interrupt, never a DMA (3.14). */
+export const INTERRUPT_FRAMES = { first: 0xfee00, last: 0xfeeff } as const;
