@@ -37,7 +37,7 @@ export function edition(edition) {
       if (file === undefined) return null;
       const text = mutant?.file === file ? applyMutant(mutant, code) : code;
       if (file === CO_SYNC_FILE || file === CO_FILE) return { code: text, map: null };
-      if (!file.startsWith('src/') && !/\b(Co<|using)\b/.test(text)) return null;
+      if (!file.startsWith('src/') && !/\bCo<|^\s*using\s/m.test(text)) return null;
       if (edition === 'sync' && isCoOnlyText(text))
         throw new Error(`${file} is in the edition co only: test it under test/schedule`);
       return { code: lower(file, text, edition, { isCoOnly }), map: null };
