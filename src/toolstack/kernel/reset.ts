@@ -1,0 +1,95 @@
+/** Resetting one function, by the first method that works. @linux drivers/pci/pci.c pci_reset_fn_methods */
+import { E, type Rc } from '../../base/errno.js';
+import { BRIDGE_CTL_BUS_RESET, COMMAND, PCI, PM_NO_SOFT_RESET } from '../../pci/registers.js';
+import type { Clock } from '../../sim/clock.js';
+import { type Co, pause } from '../../sim/co.js';
+import type { ConfigPort } from './config.js';
+import { ENOTTY } from './errno.js';
+import type { KernelPci, ResetMethod } from './pci_dev.js';
+import type { DevicePower } from './power.js';
+
+const METHODS: readonly ResetMethod[] = ['flr', 'af_flr', 'pm', 'bus'];
+const DEVCTL_FLR = 0x8000;
+const DEVCAP_FLR = 0x1000_0000;
+const AF_TP_FLR = 3;
+const MS = 1_000_000;
+
+export class DeviceReset {
+  constructor(
+    private readonly config: ConfigPort,
+    private readonly clock: Clock,
+    private readonly power: DevicePower,
+  ) {}
+
+  /**
+   * What the device can be reset by, decided when it is added: a first function on a bus still looks alone then, which
+   * is why it may have a `reset` file that fails later. @linux pci_init_reset_methods
+   */
+  methodsOf(dev: KernelPci): ResetMethod[] {
+    return METHODS.filter((m) => this.supports(dev, m));
+  }
+
+  private supports(dev: KernelPci, method: ResetMethod): boolean {
+    const { cap, sbdf } = dev;
+    switch (method) {
+      case 'flr':
+        return cap.express !== 0 && (this.config.read(sbdf, cap.express + 4, 4) & DEVCAP_FLR) !== 0;
+      case 'af_flr':
+        return cap.af !== 0 && (this.config.read(sbdf, cap.af + 3, 1) & AF_TP_FLR) === AF_TP_FLR;
+      case 'pm':
+        return cap.pm !== 0 && (this.config.read(sbdf, cap.pm + 4, 2) & PM_NO_SOFT_RESET) === 0;
+      case 'bus':
+        return (
+          dev.bus.self !== undefined && dev.subordinate === undefined && dev.bus.devices.every((d) => d === dev)
+        );
+    }
+  }
+
+  /** The caller holds the device lock. 0, or -ENOTTY when nothing worked. @linux __pci_reset_function_locked */
+  *functionLocked(dev: KernelPci): Co<Rc> {
+    for (const method of dev.resetMethods) {
+      if (!this.supports(dev, method)) continue;
+      yield* this.by(dev, method);
+      return 0;
+    }
+    return ENOTTY;
+  }
+
+  /** What a write to `reset` does: state saved before, restored after. @linux pci_reset_function */
+  *function(dev: KernelPci): Co<Rc> {
+    if (dev.resetMethods.length === 0) return ENOTTY;
+    const state = this.power.save(dev);
+    yield* this.config.write(dev.sbdf, PCI.COMMAND, 2, COMMAND.INTX_DISABLE);
+    const rc = yield* this.functionLocked(dev);
+    yield* this.power.restore(dev, state);
+    return rc;
+  }
+
+  private *by(dev: KernelPci, method: ResetMethod): Co<void> {
+    const { cap, sbdf } = dev;
+    if (method === 'flr') {
+      const ctl = this.config.read(sbdf, cap.express + 8, 2);
+      yield* this.config.write(sbdf, cap.express + 8, 2, ctl | DEVCTL_FLR);
+      yield* pause(this.clock, 100 * MS);
+    } else if (method === 'af_flr') {
+      yield* this.config.write(sbdf, cap.af + 4, 1, 1);
+      yield* pause(this.clock, 100 * MS);
+    } else if (method === 'pm') {
+      const csr = this.config.read(sbdf, cap.pm + 4, 2) & ~3;
+      yield* this.config.write(sbdf, cap.pm + 4, 2, csr | 3);
+      yield* pause(this.clock, 10 * MS);
+      yield* this.config.write(sbdf, cap.pm + 4, 2, csr);
+      yield* pause(this.clock, 10 * MS);
+    } else {
+      const bridge = dev.bus.self!.sbdf;
+      const ctl = this.config.read(bridge, PCI.BRIDGE_CONTROL, 2);
+      yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl | BRIDGE_CTL_BUS_RESET);
+      yield* pause(this.clock, 2 * MS);
+      yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl);
+      yield* pause(this.clock, 1000 * MS);
+    }
+  }
+}
+
+/** What the sysfs file takes: a number; anything but 1 is refused. */
+export const isOne = (text: string): Rc => (/^\s*(0x)?0*1\s*$/.test(text) ? 0 : E.INVAL);
