@@ -195,7 +195,7 @@ int main(int argc, char **argv)
     root = table_alloc();
     queue_frame = table_alloc();
     u32 flags = 0;
-    for (u32 i = 0; i < 2048; i++) // one resident page in each table
+    for (u32 i = 0; i < 64; i++) // one resident page in each table
         map_page((u64)i * 512 + 511, 4096 + i * 7, 0, &flags);
     if (order)
         for (u32 i = 0; i < 4; i++)
@@ -207,7 +207,9 @@ int main(int argc, char **argv)
         double start = cpu_ns();
         for (int i = 0; i < n; i++) {
             u32 r = rng_next();
-            u64 dfn = order ? ((u64)(r & 3) + 8 << 18) + ((u64)(1 + (r >> 8) % 510) << 9) : (r & 2047) * 512 + (r >> 11) % 500;
+            u64 dfn = (r & 63) * 512 + (r >> 11) % 500;
+            if (order)
+                dfn = (((u64)(r & 3) + 8) << 18) + ((u64)(1 + (r >> 8) % 510) << 9);
             flags = 0;
             if (map_page(dfn, (u64)(r >> 3 & 0xfffff) << order, order, &flags))
                 abort();
