@@ -1,4 +1,4 @@
-/** Locks are taken in rising rank, outermost first; `hold` asserts it. @xen inventory of lock order, part 0 */
+/** Locks are taken in rising rank, outermost first; `hold` asserts it. docs/lock_order.md is printed from here. */
 export const RANK = {
   domctl: 10,
   pcidevs: 20,

@@ -175,6 +175,7 @@ function classify(object: object): Kind {
   if (object instanceof Set) return 'set';
   const tag = tagOf(object);
   if (WORDS.has(tag)) return 'words';
+  if (ArrayBuffer.isView(object)) return 'refused';
   if (tag === 'RegExp' || tag === 'ArrayBuffer' || tag === 'Function') return 'opaque';
   return REFUSED.has(tag) ? 'refused' : 'fields';
 }
@@ -190,15 +191,4 @@ const WORDS = new Set([
   'Float32Array',
   'Float64Array',
 ]);
-const REFUSED = new Set([
-  'Generator',
-  'AsyncGenerator',
-  'Promise',
-  'WeakMap',
-  'WeakSet',
-  'WeakRef',
-  'Date',
-  'DataView',
-  'BigInt64Array',
-  'BigUint64Array',
-]);
+const REFUSED = new Set(['Generator', 'AsyncGenerator', 'Promise', 'WeakMap', 'WeakSet', 'WeakRef', 'Date']);
