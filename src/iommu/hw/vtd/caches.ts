@@ -1,0 +1,130 @@
+/**
+ * Invalidation of the context cache, the IOTLB and the interrupt entry cache (VT-d 6.2, 6.5). Each forgets exactly what
+ * it is asked to forget, as hardware is allowed to: what software did not invalidate stays and is used.
+ */
+import {
+  CC_ENTRIES,
+  CC_VALID,
+  CC_WORDS,
+  IEC_ENTRIES,
+  IEC_WORDS,
+  TLB_SET_WORDS,
+  TLB_SETS,
+  type VtdState,
+} from './state.js';
+import { findWay } from './translate.js';
+
+/** Pages up to this number are looked up one by one; for more, the whole IOTLB is looked through. */
+const PROBE_MAX = 8;
+
+export function contextGlobal(s: VtdState): void {
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextGlobal', args: [] });
+  if (!s.ccUsed) return;
+  s.cc.fill(0);
+  s.ccUsed = false;
+}
+
+export function contextDomain(s: VtdState, did: number): void {
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextDomain', args: [did] });
+  for (let e = 0; e < CC_ENTRIES; e++) if (s.ccDid[e] === did) s.cc[e * CC_WORDS] = 0;
+}
+
+/**
+ * The entries of one requester, or of the functions that `fm` masks out, *within the domain* (11.4.6.1): an entry that
+ * was cached with another domain id stays.
+ */
+export function contextDevice(s: VtdState, did: number, sid: number, fm: number): void {
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextDevice', args: [did, sid, fm] });
+  const ignored = fm === 0 ? 0 : fm === 1 ? 4 : fm === 2 ? 6 : 7;
+  for (let fn = 0; fn < 8; fn++) {
+    if ((fn & ~ignored) !== 0) continue;
+    const rid = (sid & ~ignored) | fn;
+    const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
+    if (s.cc[e * CC_WORDS] === (rid | CC_VALID) && s.ccDid[e] === did) s.cc[e * CC_WORDS] = 0;
+  }
+}
+
+export function iotlbGlobal(s: VtdState): void {
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbGlobal', args: [] });
+  wipe(s);
+}
+
+function wipe(s: VtdState): void {
+  if (!s.tlbUsed) return;
+  s.tlb.fill(0);
+  s.tlbUsed = false;
+  s.tlbSizes = 0;
+}
+
+/** A new stamp for the domain: its old entries match nothing any more. */
+export function iotlbDomain(s: VtdState, did: number): void {
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbDomain', args: [did] });
+  const slot = s.findSlot(did);
+  if (slot === 0) return;
+  if (s.nextStamp === 0x7fff_ffff) renumber(s);
+  s.stamps[slot] = s.nextStamp++;
+}
+
+/** Stamps are about to run out: forget everything, which hardware always may, and count from one again. */
+function renumber(s: VtdState): void {
+  wipe(s);
+  s.nextStamp = 1;
+  for (let slot = 1; slot < s.stamps.length; slot++) s.stamps[slot] = s.nextStamp++;
+}
+
+/** The pages of one domain that overlap 2^am frames from `dfn`, whatever their size. */
+export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): void {
+  const frames = 2 ** am;
+  const first = dfn - (dfn % frames);
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbPages', args: [did, first, am] });
+  const slot = s.findSlot(did);
+  if (slot === 0 || !s.tlbUsed) return;
+  if (frames > PROBE_MAX) {
+    forgetRange(s, slot, first, frames);
+    return;
+  }
+  for (let page = first; page < first + frames; page++) forgetPage(s, slot, page, 0);
+  if ((s.tlbSizes & 1) !== 0) forgetPage(s, slot, Math.floor(first / 512), 1);
+  if ((s.tlbSizes & 2) !== 0) forgetPage(s, slot, Math.floor(first / 262_144), 2);
+}
+
+function forgetPage(s: VtdState, slot: number, page: number, size: number): void {
+  const lo = page | 0;
+  const hi = lo === page ? 0 : Math.floor(page / 0x1_0000_0000);
+  for (let way = findWay(s, slot, lo, hi, size); way >= 0; way = findWay(s, slot, lo, hi, size)) {
+    s.tlb[way + 4] = 0;
+  }
+}
+
+function forgetRange(s: VtdState, slot: number, first: number, frames: number): void {
+  const stamp = s.stamps[slot]!;
+  for (let set = 0; set < TLB_SETS; set++) {
+    for (let way = set * TLB_SET_WORDS; way < set * TLB_SET_WORDS + 4; way++) {
+      if (s.tlb[way + 4] !== stamp) continue;
+      const size = wayFrames(s, way);
+      const start = wayPage(s, way) * size;
+      if (start < first + frames && start + size > first) s.tlb[way + 4] = 0;
+    }
+  }
+}
+
+/** Page number of a way, in pages of its own size. */
+export const wayPage = (s: VtdState, way: number): number =>
+  ((s.tlb[way + 12]! >>> 5) & 0x1fff) * 0x1_0000_0000 + (s.tlb[way]! >>> 0);
+/** 4 KiB frames that a way covers. */
+export const wayFrames = (s: VtdState, way: number): number => 512 ** ((s.tlb[way + 12]! >>> 2) & 3);
+
+export function iecGlobal(s: VtdState): void {
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iecGlobal', args: [] });
+  s.iec.fill(0);
+}
+
+/** 2^im entries from `index`. */
+export function iecIndex(s: VtdState, index: number, im: number): void {
+  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iecIndex', args: [index, im] });
+  const first = index - (index % 2 ** im);
+  for (let e = 0; e < IEC_ENTRIES; e++) {
+    const cached = s.iec[e * IEC_WORDS]! - 1;
+    if (cached >= first && cached < first + 2 ** im) s.iec[e * IEC_WORDS] = 0;
+  }
+}

@@ -1,0 +1,138 @@
+/** Primary fault logging and the unit's own interrupts (VT-d 7.2, 7.3). */
+import { FR, VTD_REG } from '../../format/vtd.js';
+import type { UnitInterrupt, VtdState } from './state.js';
+
+const PFO = 0x01;
+const PPF = 0x02;
+const IQE = 0x10;
+const ICE = 0x20;
+const ITE = 0x40;
+/** Status bits that ask for a fault interrupt. */
+const STATUS = PFO | PPF | IQE | ICE | ITE;
+export const STATUS_BIT = { PFO, PPF, IQE, ICE, ITE } as const;
+
+const IM = 0x8000_0000 | 0;
+const IP = 0x4000_0000;
+const F = 0x8000_0000 | 0;
+const READ = 0x4000_0000;
+
+const FSTS = VTD_REG.FSTS >>> 2;
+
+/** Faults that Fault Processing Disable of the context entry keeps out of the records (7.2.3, "qualified"). */
+const qualified = (reason: number): boolean =>
+  reason !== FR.ROOT_NOT_PRESENT &&
+  reason !== FR.ROOT_ACCESS &&
+  reason !== FR.CONTEXT_ACCESS &&
+  reason !== FR.ROOT_RESERVED;
+
+/** A DMA was refused. `hidden`: its context entry has FPD set. */
+export function recordFault(
+  s: VtdState,
+  rid: number,
+  dfn: number,
+  write: boolean,
+  reason: number,
+  hidden: boolean,
+): void {
+  const lo = (dfn % 0x10_0000) << 12;
+  const hi = Math.floor(dfn / 0x10_0000) | 0;
+  if (s.events.on) {
+    s.events.emit({
+      kind: 'fault',
+      unit: s.index,
+      seg: s.segment,
+      rid,
+      reason,
+      write,
+      addrLo: lo >>> 0,
+      addrHi: hi >>> 0,
+    });
+  }
+  if (hidden && qualified(reason)) return;
+  log(s, rid, lo, hi, reason | (write ? 0 : READ));
+}
+
+/** An interrupt request was refused. `index` is the interrupt index it named, 0 when it named none. */
+export function recordInterruptFault(
+  s: VtdState,
+  rid: number,
+  index: number,
+  reason: number,
+  hidden: boolean,
+): void {
+  const hi = (index & 0xffff) << 16;
+  if (s.events.on) {
+    s.events.emit({
+      kind: 'fault',
+      unit: s.index,
+      seg: s.segment,
+      rid,
+      reason,
+      write: true,
+      addrLo: 0,
+      addrHi: hi >>> 0,
+    });
+  }
+  if (!hidden) log(s, rid, 0, hi, reason);
+}
+
+/** Takes the next record, or notes the overflow (7.2.1). */
+function log(s: VtdState, rid: number, lo: number, hi: number, word3: number): void {
+  const regs = s.regs;
+  const before = regs[FSTS]!;
+  if ((before & PFO) !== 0) return;
+  if (s.collapseFaults && hasPending(s, rid)) return;
+  const at = (s.fro >>> 2) + s.faultAt * 4;
+  if ((regs[at + 3]! & F) !== 0) {
+    setStatus(s, PFO);
+    return;
+  }
+  regs[at] = lo;
+  regs[at + 1] = hi;
+  regs[at + 2] = rid;
+  regs[at + 3] = word3 | F;
+  if ((before & PPF) === 0) regs[FSTS] = (before & ~0xff00) | (s.faultAt << 8);
+  s.faultAt = (s.faultAt + 1) % s.records;
+  setStatus(s, PPF);
+}
+
+function hasPending(s: VtdState, rid: number): boolean {
+  for (let i = 0; i < s.records; i++) {
+    const at = (s.fro >>> 2) + i * 4;
+    if ((s.regs[at + 3]! & F) !== 0 && (s.regs[at + 2]! & 0xffff) === rid) return true;
+  }
+  return false;
+}
+
+/** Sets status bits; the first of them since software cleared all raises the fault event. */
+export function setStatus(s: VtdState, bits: number): void {
+  const before = s.regs[FSTS]!;
+  s.regs[FSTS] = before | bits;
+  if ((before & STATUS) === 0) raise(s, 'fault', VTD_REG.FECTL);
+}
+
+/** After software cleared status or record bits: PPF follows the records, and a serviced event is pending no more. */
+export function statusCleared(s: VtdState): void {
+  let pending = false;
+  for (let i = 0; i < s.records; i++) {
+    if ((s.regs[(s.fro >>> 2) + i * 4 + 3]! & F) !== 0) pending = true;
+  }
+  if (!pending) s.regs[FSTS] = s.regs[FSTS]! & ~PPF;
+  if ((s.regs[FSTS]! & STATUS) === 0) s.regs[VTD_REG.FECTL >>> 2] = s.regs[VTD_REG.FECTL >>> 2]! & ~IP;
+}
+
+/** An event happened: its message goes out now, or stays pending while it is masked. `control` is FECTL or IECTL. */
+export function raise(s: VtdState, kind: UnitInterrupt, control: number): void {
+  const c = control >>> 2;
+  s.regs[c] = s.regs[c]! | IP;
+  deliverPending(s, kind, control);
+}
+
+/** Sends a pending message unless it is masked; also called when the mask is cleared. */
+export function deliverPending(s: VtdState, kind: UnitInterrupt, control: number): void {
+  const c = control >>> 2;
+  if ((s.regs[c]! & IP) === 0 || (s.regs[c]! & IM) !== 0) return;
+  s.regs[c] = s.regs[c]! & ~IP;
+  // Data and address registers follow their control register.
+  s.onInterrupt(kind, s.regs[c + 2]! >>> 0, s.regs[c + 1]! >>> 0);
+}

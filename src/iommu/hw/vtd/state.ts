@@ -1,0 +1,218 @@
+/**
+ * The state of one VT-d chip: registers, what they latched, and the caches. Everything hardware remembers is here, in
+ * a few typed arrays and plain fields; the functions beside this file act on it.
+ *
+ * IOTLB entries carry no domain id but a stamp that stands for (domain id, generation). Forgetting a whole domain is
+ * then one new stamp, and a lookup compares two words whatever the domain.
+ */
+import { assert } from '../../../base/assert.js';
+import { get } from '../../../base/layout.js';
+import type { Clock } from '../../../sim/clock.js';
+import type { EventStream } from '../../../sim/events.js';
+import type { Ram } from '../../../sim/ram.js';
+import { CAP, ECAP } from '../../format/vtd.js';
+import type { VtdOptions } from './caps.js';
+
+/** Context cache: direct mapped by requester id. One entry is tag, stamp slot, table frame, info. */
+export const CC_ENTRIES = 256;
+export const CC_WORDS = 4;
+/** Bit above the 16-bit requester id in a valid tag. */
+export const CC_VALID = 0x1_0000;
+
+/** IOTLB: sets of four ways, each set 16 words: four page numbers, four stamps, four frames, four metas. */
+export const TLB_SETS = 256;
+export const TLB_WAYS = 4;
+export const TLB_SET_WORDS = 16;
+
+/** Outcome of reading a context entry; a scratch pad, so that nothing is allocated. */
+export class ContextResult {
+  /** 0, or the fault reason. */
+  reason = 0;
+  slot = 0;
+  root = 0;
+  info = 0;
+  did = 0;
+}
+/** Outcome of a page walk or an IOTLB hit; a scratch pad. */
+export class WalkResult {
+  /** 0, or the fault reason. */
+  reason = 0;
+  /** Low and high part of the page's first frame, 32 and 8 bits. */
+  frameLo = 0;
+  frameHi = 0;
+  /** Readable 1, writable 2: over all levels. */
+  perm = 0;
+  /** 0: 4 KiB, 1: 2 MiB, 2: 1 GiB. */
+  size = 0;
+}
+
+/** What an interrupt of the unit itself is about: a fault, or a wait descriptor with IF. */
+export type UnitInterrupt = 'fault' | 'completion';
+
+export class VtdState {
+  readonly index: number;
+  readonly segment: number;
+  /** The register page as far as it is used, one word a register. */
+  readonly regs: Int32Array;
+  /** Byte offset and number of the fault recording registers, byte offset of the IOTLB registers. */
+  readonly fro: number;
+  readonly records: number;
+  readonly iro: number;
+  readonly collapseFaults: boolean;
+  latencyNs: number;
+
+  // What a few capability bits allow, unpacked once.
+  readonly cachingMode: boolean;
+  readonly sagaw: number;
+  readonly mgawBits: number;
+  readonly passThrough: boolean;
+  readonly deviceTlbs: boolean;
+  readonly intRemap: boolean;
+  readonly queued: boolean;
+  readonly eim: boolean;
+  readonly pageSelective: boolean;
+  /** Largest address mask of a page-selective invalidation. */
+  readonly mamv: number;
+  /** Reserved bits: for level l, words 2l and 2l+1 of a pointing entry, and 12 further of a leaf. */
+  readonly reserved = new Int32Array(24);
+  /** Bits of an address's high word that lie beyond the host address width. */
+  readonly beyondHaw: number;
+  /** Tables at or above this frame cannot be read. */
+  readonly tableLimit: number;
+
+  // What GCMD switched on or latched.
+  te = false;
+  ire = false;
+  qie = false;
+  /** Interrupts in compatibility format pass (CFI). */
+  compatPass = false;
+  rootFrame = 0;
+  irFrame = 0;
+  irEntries = 0;
+  irX2apic = false;
+
+  readonly cc = new Int32Array(CC_ENTRIES * CC_WORDS);
+  /** Domain id of each context cache entry, 0 for one without (VT-d 6.2.2.1). */
+  readonly ccDid = new Int32Array(CC_ENTRIES);
+  ccUsed = false;
+
+  readonly tlb = new Int32Array(TLB_SETS * TLB_SET_WORDS);
+  /** Stamp slot of each way: which domain an entry belongs to. */
+  readonly tlbSlot = new Int32Array(TLB_SETS * TLB_WAYS);
+  /** Next victim of each set. */
+  readonly tlbVictim = new Uint8Array(TLB_SETS);
+  tlbUsed = false;
+  /** Page sizes that may be cached: bit 0 2 MiB, bit 1 1 GiB. */
+  tlbSizes = 0;
+
+  /** Current stamp of each slot; slot 0 belongs to nobody, and its stamp is in no entry. */
+  stamps = new Int32Array(1).fill(-1);
+  /** First slot of the 256 ids that share bits 15:8 of the domain id, 0 while none of them was seen. */
+  readonly stampDir = new Int32Array(256);
+  nextStamp = 1;
+
+  /** Interrupt entry cache: direct mapped, tag (index + 1) and the entry. */
+  readonly iec = new Int32Array(IEC_ENTRIES * IEC_WORDS);
+
+  /** Next fault record to be used. */
+  faultAt = 0;
+  /** Last address written to IVA. */
+  ivaLo = 0;
+  ivaHi = 0;
+  /** Source id and function mask last written to CCMD. */
+  ccmdSid = 0;
+  ccmdFm = 0;
+  /** A slow unit has a descriptor in work. */
+  draining = false;
+  /** Queue offset up to which descriptors are fetched. */
+  fetchedTo = 0;
+
+  readonly ctx = new ContextResult();
+  readonly walk = new WalkResult();
+
+  /** Set by the machine: a message-signalled interrupt of this unit. */
+  onInterrupt: (kind: UnitInterrupt, addrLo: number, data: number) => void = () => {};
+  /** Set by the machine: tells a device to forget `frames` translations from `dfn`; false when it does not answer. */
+  onDeviceTlb: (rid: number, dfn: number, frames: number) => boolean = () => true;
+
+  constructor(
+    readonly ram: Ram,
+    readonly events: EventStream,
+    readonly clock: Clock,
+    readonly opts: VtdOptions,
+  ) {
+    this.index = opts.index;
+    this.segment = opts.segment;
+    const caps = new Int32Array([...opts.cap, ...opts.ecap]);
+    this.fro = (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
+    this.records = get(caps, 0, CAP.NFR) + 1;
+    this.iro = get(caps, 2, ECAP.IRO) * 16;
+    const bytes = Math.max(0xc0, this.fro + this.records * 16, this.iro + 16);
+    assert(this.fro >= 0xc0 && this.iro >= 0xc0, 'fault and IOTLB registers lie behind the fixed ones');
+    assert(bytes <= 4096, 'all registers lie in one page');
+    this.regs = new Int32Array(bytes / 4);
+    this.collapseFaults = opts.collapseFaults ?? false;
+    this.latencyNs = opts.latencyNs ?? 0;
+    this.cachingMode = get(caps, 0, CAP.CM) === 1;
+    this.sagaw = get(caps, 0, CAP.SAGAW);
+    this.mgawBits = get(caps, 0, CAP.MGAW) + 1;
+    this.passThrough = get(caps, 2, ECAP.PT) === 1;
+    this.deviceTlbs = get(caps, 2, ECAP.DT) === 1;
+    this.intRemap = get(caps, 2, ECAP.IR) === 1;
+    this.queued = get(caps, 2, ECAP.QI) === 1;
+    this.eim = get(caps, 2, ECAP.EIM) === 1;
+    this.pageSelective = get(caps, 0, CAP.PSI) === 1;
+    this.mamv = get(caps, 0, CAP.MAMV);
+    assert(opts.haw >= 32 && opts.haw <= 52, 'the host address width is 32 to 52 bits');
+    this.beyondHaw = ~(2 ** (opts.haw - 32) - 1);
+    this.tableLimit = Math.min(ram.frames, 0x7fff_ffff);
+    this.setReserved(get(caps, 0, CAP.SLLPS), get(caps, 2, ECAP.SC) === 1);
+  }
+
+  /** Reserved bits of second-level entries (9.8): what QEMU and the manual agree on, level by level. */
+  private setReserved(pageSizes: number, snoopControl: boolean): void {
+    const r = this.reserved;
+    const addrHi = this.beyondHaw & 0xf_ffff;
+    const tm = 0x4000_0000;
+    const snp = 0x800;
+    const ps = 0x80;
+    for (let level = 1; level <= 5; level++) {
+      const large = level === 2 || level === 3;
+      const mayBeLeaf = level === 1 || (large && (pageSizes >> (level - 2)) % 2 === 1);
+      r[level * 2] = snp | (level >= 4 ? ps : 0);
+      r[level * 2 + 1] = addrHi | tm;
+      const low = level === 2 ? 0x001f_f000 : level === 3 ? 0x3fff_f000 : 0;
+      r[12 + level * 2] = (snoopControl ? 0 : snp) | low | (mayBeLeaf ? 0 : ps);
+      r[12 + level * 2 + 1] = addrHi | (this.deviceTlbs ? 0 : tm);
+    }
+  }
+
+  /** The stamp slot of a domain id, 0 while it has none. */
+  findSlot(did: number): number {
+    const first = this.stampDir[did >>> 8]!;
+    return first === 0 ? 0 : first + (did & 0xff);
+  }
+
+  /** The stamp slot of a domain id; makes one for it and its 255 neighbours on first sight. */
+  slotOf(did: number): number {
+    if (this.stampDir[did >>> 8] === 0) {
+      const first = this.stamps.length;
+      const grown = new Int32Array(first + 256);
+      grown.set(this.stamps);
+      for (let i = 0; i < 256; i++) grown[first + i] = this.nextStamp++;
+      this.stamps = grown;
+      this.stampDir[did >>> 8] = first;
+    }
+    return this.stampDir[did >>> 8]! + (did & 0xff);
+  }
+
+  /** The domain id of a stamp slot. */
+  didOfSlot(slot: number): number {
+    const first = slot - ((slot - 1) % 256);
+    return this.stampDir.indexOf(first) * 256 + (slot - first);
+  }
+}
+
+export const IEC_ENTRIES = 64;
+/** Tag, then the four words of the entry. */
+export const IEC_WORDS = 5;

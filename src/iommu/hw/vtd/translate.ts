@@ -1,0 +1,332 @@
+/**
+ * DMA translation in legacy mode (VT-d chapters 3 and 9): requester id and bus frame in, machine frame out.
+ * This is the data plane: plain functions on typed arrays, masks written by hand (a test compares them with the
+ * layouts in iommu/format), no allocation. Page numbers of up to 45 bits are a low word and a high part.
+ */
+import { FR } from '../../format/vtd.js';
+import { recordFault } from './faults.js';
+import { CC_ENTRIES, CC_VALID, CC_WORDS, TLB_SETS, type VtdState } from './state.js';
+
+// Bits of root and context entries.
+const P = 0x1;
+const FPD = 0x2;
+const TT_SHIFT = 2;
+const CONTEXT_RSVD_LO = 0xff0;
+const CONTEXT_RSVD_HI = 0xff00_0080 | 0;
+const ROOT_RSVD_LO = 0xffe;
+const AW = 0x7;
+const DID_SHIFT = 8;
+// Bits of second-level entries.
+const R = 0x1;
+const W = 0x2;
+const PS = 0x80;
+const FRAME_HI = 0xf_ffff;
+
+// Info word of a context cache entry: levels 2:0, kind 4:3, FPD 5, bits of a frame number 11:6, fault reason 19:12.
+const LEVELS = 0x7;
+const KIND = 0x18;
+const KIND_PASS = 0x8;
+const KIND_FAULT = 0x10;
+const INFO_FPD = 0x20;
+const INFO_ATS = 0x10_0000;
+
+// Meta word of an IOTLB entry: permission 1:0, size 3:2, negative 4, page number's high part 17:5, frame's 25:18.
+const SIZE_SHIFT = 2;
+const NEGATIVE = 0x10;
+const PAGE_HI_SHIFT = 5;
+const FRAME_HI_SHIFT = 18;
+const REASON_SHIFT = 18;
+/** What must agree beside page number and stamp. */
+const KEY = 0x3_fffc;
+
+const SET_MASK = TLB_SETS - 1;
+const TWO32 = 0x1_0000_0000;
+
+/** The masks above, for the test that compares them with the layouts. */
+export const HAND_MASKS = {
+  P,
+  FPD,
+  TT_SHIFT,
+  CONTEXT_RSVD_LO,
+  CONTEXT_RSVD_HI,
+  ROOT_RSVD_LO,
+  AW,
+  DID_SHIFT,
+  R,
+  W,
+  PS,
+} as const;
+
+/**
+ * Machine frame that a DMA of requester `rid` to bus frame `dfn` reaches, or the negative fault reason, after the
+ * fault was recorded. Without translation (GSTS.TES clear) every frame is its own.
+ */
+export function translate(s: VtdState, rid: number, dfn: number, write: boolean): number {
+  if (!s.te) return dfn;
+  const cc = s.cc;
+  const c = ((rid ^ (rid >>> 8)) & (CC_ENTRIES - 1)) * CC_WORDS;
+  if (cc[c] === (rid | CC_VALID)) {
+    const slot = cc[c + 1]!;
+    const stamp = s.stamps[slot]!;
+    const lo = dfn | 0;
+    const want = (lo === dfn ? 0 : ((dfn / TWO32) | 0) << PAGE_HI_SHIFT) | (write ? W : R);
+    const tlb = s.tlb;
+    const set = ((lo ^ (lo >>> 8) ^ slot) & SET_MASK) << 4;
+    let way = -1;
+    if (tlb[set] === lo && tlb[set + 4] === stamp) way = set;
+    else if (tlb[set + 1] === lo && tlb[set + 5] === stamp) way = set + 1;
+    else if (tlb[set + 2] === lo && tlb[set + 6] === stamp) way = set + 2;
+    else if (tlb[set + 3] === lo && tlb[set + 7] === stamp) way = set + 3;
+    if (way >= 0) {
+      const meta = tlb[way + 12]!;
+      const frame = tlb[way + 8]!;
+      if ((meta & (KEY | want)) === want && meta >>> FRAME_HI_SHIFT === 0 && frame >= 0) return frame;
+    }
+  }
+  return translateSlowly(s, rid, dfn, write);
+}
+
+/** Everything but a plain 4 KiB hit. */
+function translateSlowly(s: VtdState, rid: number, dfn: number, write: boolean): number {
+  const found = resolve(s, rid, dfn, write, true);
+  if (found < 0) recordFault(s, rid, dfn, write, -found, (s.ctx.info & INFO_FPD) !== 0);
+  return found;
+}
+
+/** What `translate` would answer now, from the same caches, without a fault record and without filling a cache. */
+export function probe(s: VtdState, rid: number, dfn: number, write: boolean): number {
+  return s.te ? resolve(s, rid, dfn, write, false) : dfn;
+}
+
+/** Through the context cache, then the IOTLB, then the tables. Fills what it missed when `fill` says so. */
+function resolve(s: VtdState, rid: number, dfn: number, write: boolean, fill: boolean): number {
+  contextOf(s, rid, fill);
+  const ctx = s.ctx;
+  if (ctx.reason !== 0) return -ctx.reason;
+  const info = ctx.info;
+  const lo = dfn | 0;
+  const hi = lo === dfn ? 0 : (dfn / TWO32) | 0;
+  const bits = (info >>> 6) & 0x3f;
+  const inside = bits < 32 ? hi === 0 && lo >>> bits === 0 : hi >>> (bits - 32) === 0;
+  if (!inside) return -FR.BEYOND_MGAW;
+  if ((info & KIND) === KIND_PASS) return dfn;
+  const need = write ? W : R;
+  const w = s.walk;
+  if (!lookup(s, ctx.slot, lo, hi)) {
+    walkTables(s, ctx.root, info & LEVELS, lo, hi, need);
+    if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) insert(s, ctx.slot, lo, hi);
+  }
+  if (w.reason !== 0) return -w.reason;
+  if ((w.perm & need) === 0) return write ? -FR.WRITE : -FR.READ;
+  const offset = w.size === 0 ? 0 : lo & (w.size === 1 ? 0x1ff : 0x3_ffff);
+  if (w.frameHi === 0 && w.frameLo >= 0) return w.frameLo | offset;
+  return w.frameHi * TWO32 + ((w.frameLo | offset) >>> 0);
+}
+
+/** Leaves the context of `rid` in `s.ctx`, from the cache or from memory. */
+function contextOf(s: VtdState, rid: number, fill: boolean): void {
+  const ctx = s.ctx;
+  const cc = s.cc;
+  const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
+  const c = e * CC_WORDS;
+  if (cc[c] === (rid | CC_VALID)) {
+    ctx.slot = cc[c + 1]!;
+    ctx.root = cc[c + 2]!;
+    ctx.info = cc[c + 3]!;
+    ctx.reason = (ctx.info & KIND) === KIND_FAULT ? (ctx.info >>> 12) & 0xff : 0;
+    return;
+  }
+  readContext(s, rid, fill);
+  if (!fill || (ctx.reason !== 0 && !s.cachingMode)) return;
+  cc[c] = rid | CC_VALID;
+  cc[c + 1] = ctx.slot;
+  cc[c + 2] = ctx.root;
+  cc[c + 3] = ctx.info | (ctx.reason !== 0 ? KIND_FAULT | (ctx.reason << 12) : 0);
+  s.ccDid[e] = ctx.reason !== 0 ? 0 : ctx.did;
+  s.ccUsed = true;
+}
+
+/** Root entry, then context entry, in the manual's order of checks (7.1.3). */
+function readContext(s: VtdState, rid: number, fill: boolean): void {
+  const ctx = s.ctx;
+  ctx.slot = 0;
+  ctx.root = 0;
+  ctx.info = 0;
+  ctx.did = 0;
+  ctx.reason = FR.ROOT_ACCESS;
+  if (s.rootFrame >= s.tableLimit) return;
+  const words = s.ram.words;
+  const r = s.ram.peek(s.rootFrame) * 1024 + (rid >>> 8) * 4;
+  const rootLo = words[r]!;
+  const rootHi = words[r + 1]!;
+  ctx.reason = FR.ROOT_NOT_PRESENT;
+  if ((rootLo & P) === 0) return;
+  ctx.reason = FR.ROOT_RESERVED;
+  if ((rootLo & ROOT_RSVD_LO) !== 0 || (rootHi & s.beyondHaw) !== 0) return;
+  if (words[r + 2] !== 0 || words[r + 3] !== 0) return;
+  const table = (rootHi & FRAME_HI) * 0x10_0000 + (rootLo >>> 12);
+  ctx.reason = FR.CONTEXT_ACCESS;
+  if (table >= s.tableLimit) return;
+  const e = s.ram.peek(table) * 1024 + (rid & 0xff) * 4;
+  decodeContext(s, words[e]!, words[e + 1]!, words[e + 2]!, words[e + 3]!);
+  if (ctx.reason === 0 && (ctx.info & KIND) === 0) ctx.slot = fill ? s.slotOf(ctx.did) : s.findSlot(ctx.did);
+}
+
+/** Checks and unpacks the four words of a context entry (9.3). */
+function decodeContext(s: VtdState, w0: number, w1: number, w2: number, w3: number): void {
+  const ctx = s.ctx;
+  ctx.info = (w0 & FPD) !== 0 ? INFO_FPD : 0;
+  ctx.reason = FR.CONTEXT_NOT_PRESENT;
+  if ((w0 & P) === 0) return;
+  ctx.reason = FR.CONTEXT_RESERVED;
+  if ((w0 & CONTEXT_RSVD_LO) !== 0 || (w1 & s.beyondHaw) !== 0) return;
+  if ((w2 & CONTEXT_RSVD_HI) !== 0 || w3 !== 0) return;
+  ctx.reason = FR.CONTEXT_INVALID;
+  const aw = w2 & AW;
+  if (((s.sagaw >> aw) & 1) === 0) return;
+  const tt = (w0 >>> TT_SHIFT) & 3;
+  if (tt === 3 || (tt === 2 && !s.passThrough) || (tt === 1 && !s.deviceTlbs)) return;
+  ctx.reason = 0;
+  ctx.did = (w2 >>> DID_SHIFT) & 0xffff;
+  ctx.root = Math.min((w1 & FRAME_HI) * 0x10_0000 + (w0 >>> 12), 0x7fff_ffff);
+  const bits = Math.min(s.mgawBits, 30 + 9 * aw) - 12;
+  ctx.info |= (aw + 2) | (bits << 6) | (tt === 2 ? KIND_PASS : 0) | (tt === 1 ? INFO_ATS : 0);
+}
+
+/** True when the context in `s.ctx` lets the device keep translations of its own. */
+export const contextAllowsAts = (s: VtdState): boolean => (s.ctx.info & INFO_ATS) !== 0;
+/** True when the context in `s.ctx` passes addresses through. */
+export const contextPassesThrough = (s: VtdState): boolean => (s.ctx.info & KIND) === KIND_PASS;
+/** Leaves the context of `rid` in `s.ctx` and says 0, or the fault reason. */
+export function context(s: VtdState, rid: number, fill: boolean): number {
+  contextOf(s, rid, fill);
+  return s.ctx.reason;
+}
+/** Faults of the context in `s.ctx` are not to be recorded. */
+export const contextHidesFaults = (s: VtdState): boolean => (s.ctx.info & INFO_FPD) !== 0;
+
+/** Finds a cached translation of any size, or a cached fault; leaves it in `s.walk`. */
+function lookup(s: VtdState, slot: number, lo: number, hi: number): boolean {
+  const at = findWay(s, slot, lo, hi, 0);
+  if (at >= 0) return take(s, at);
+  if ((s.tlbSizes & 1) !== 0) {
+    const large = findWay(s, slot, (lo >>> 9) | (hi << 23), hi >>> 9, 1);
+    if (large >= 0) return take(s, large);
+  }
+  if ((s.tlbSizes & 2) !== 0) {
+    const huge = findWay(s, slot, (lo >>> 18) | (hi << 14), hi >>> 18, 2);
+    if (huge >= 0) return take(s, huge);
+  }
+  return false;
+}
+
+/** Index of the way that holds a page of one size, -1 when none does. `lo` and `hi` count pages of that size. */
+export function findWay(s: VtdState, slot: number, lo: number, hi: number, size: number): number {
+  const tlb = s.tlb;
+  const stamp = s.stamps[slot]!;
+  const set = ((lo ^ (lo >>> 8) ^ slot) & SET_MASK) << 4;
+  const key = (hi << PAGE_HI_SHIFT) | (size << SIZE_SHIFT);
+  for (let way = set; way < set + 4; way++) {
+    if (tlb[way] === lo && tlb[way + 4] === stamp && (tlb[way + 12]! & KEY & ~NEGATIVE) === key) return way;
+  }
+  return -1;
+}
+
+function take(s: VtdState, way: number): boolean {
+  const w = s.walk;
+  const meta = s.tlb[way + 12]!;
+  w.perm = meta & 3;
+  w.size = (meta >>> SIZE_SHIFT) & 3;
+  w.frameLo = s.tlb[way + 8]!;
+  w.frameHi = (meta & NEGATIVE) !== 0 ? 0 : (meta >>> FRAME_HI_SHIFT) & 0xff;
+  // A cached "not permitted" has reason 0: it depends on the request.
+  w.reason = (meta & NEGATIVE) !== 0 ? (meta >>> REASON_SHIFT) & 0xff : 0;
+  return true;
+}
+
+/**
+ * Second-level walk from `root` (9.8). A level that lacks the permission asked for ends it with reason 5 or 6,
+ * before its reserved bits are looked at; permissions of all levels are combined.
+ */
+function walkTables(s: VtdState, root: number, levels: number, lo: number, hi: number, need: number): void {
+  const w = s.walk;
+  const ram = s.ram;
+  const words = ram.words;
+  const pieces = ram.pieces;
+  const slots = ram.slots;
+  const reserved = s.reserved;
+  const limit = s.tableLimit;
+  let table = root;
+  let perm = R | W;
+  w.size = 0;
+  w.perm = 0;
+  w.frameLo = 0;
+  w.frameHi = 0;
+  for (let level = levels; ; level--) {
+    if (table >= limit) {
+      w.reason = FR.TABLE_ACCESS;
+      return;
+    }
+    let index = level === 5 ? hi >>> 4 : lo >>> (9 * (level - 1));
+    if (level === 4) index |= hi << 5;
+    const piece = table >>> 10;
+    const slot = piece < pieces.length ? slots[pieces[piece]! + (table & 1023)]! : 0;
+    const at = (slot << 10) + ((index & 511) << 1);
+    const elo = words[at]!;
+    const ehi = words[at + 1]!;
+    if ((elo & need) === 0) {
+      w.reason = need === W ? FR.WRITE : FR.READ;
+      w.perm = elo & (R | W);
+      return;
+    }
+    perm &= elo;
+    const leaf = level === 1 || ((elo & PS) !== 0 && level <= 3);
+    const mask = leaf ? 12 + level * 2 : level * 2;
+    if (((elo & reserved[mask]!) | (ehi & reserved[mask + 1]!)) !== 0) {
+      w.reason = FR.PTE_RESERVED;
+      return;
+    }
+    const frameHi = ehi & FRAME_HI;
+    if (leaf) {
+      w.reason = 0;
+      w.perm = perm;
+      w.size = level - 1;
+      w.frameLo = (frameHi << 20) | (elo >>> 12);
+      w.frameHi = frameHi >>> 12;
+      return;
+    }
+    table = frameHi < 0x800 ? (frameHi << 20) | (elo >>> 12) : 0x7fff_ffff;
+  }
+}
+
+/** Caches what `s.walk` holds: a translation, or (with caching mode, 6.1) that the page is absent or malformed. */
+function insert(s: VtdState, slot: number, lo: number, hi: number): void {
+  const w = s.walk;
+  const size = w.reason === 0 ? w.size : 0;
+  let pageLo = lo;
+  let pageHi = hi;
+  if (size === 1) {
+    pageLo = (lo >>> 9) | (hi << 23);
+    pageHi = hi >>> 9;
+  } else if (size === 2) {
+    pageLo = (lo >>> 18) | (hi << 14);
+    pageHi = hi >>> 18;
+  }
+  const set = (pageLo ^ (pageLo >>> 8) ^ slot) & SET_MASK;
+  const victim = s.tlbVictim[set]! & 3;
+  s.tlbVictim[set] = victim + 1;
+  const way = (set << 4) + victim;
+  const tlb = s.tlb;
+  tlb[way] = pageLo;
+  tlb[way + 4] = s.stamps[slot]!;
+  tlb[way + 8] = w.frameLo;
+  // A refusal for want of permission is cached without a reason: another kind of access has another one.
+  const kept = w.reason === FR.READ || w.reason === FR.WRITE ? 0 : w.reason;
+  tlb[way + 12] =
+    (pageHi << PAGE_HI_SHIFT) |
+    (size << SIZE_SHIFT) |
+    (w.reason === 0 ? w.perm | (w.frameHi << FRAME_HI_SHIFT) : NEGATIVE | (kept << REASON_SHIFT));
+  s.tlbSlot[set * 4 + victim] = slot;
+  s.tlbUsed = true;
+  s.tlbSizes |= size;
+}

@@ -1,0 +1,292 @@
+/**
+ * One VT-d remapping unit: its register page (VT-d chapter 11) and, for the bus, translation of DMA and interrupts.
+ * Software reaches it only through registers and memory.
+ */
+import type { MmioDevice } from '../../../sim/mmio.js';
+import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
+import { contextDevice, contextDomain, contextGlobal, wayFrames, wayPage } from './caches.js';
+import { deliverPending, statusCleared } from './faults.js';
+import { type Interrupt, remapInterrupt } from './intremap.js';
+import { drainQueue, iotlb } from './queue.js';
+import { FRCD_BLOCK, type Reg, regAt, VTD } from './regs.js';
+import { CC_ENTRIES, CC_VALID, CC_WORDS, TLB_SET_WORDS, TLB_SETS, VtdState } from './state.js';
+import { probe, translate } from './translate.js';
+
+/** A cached translation: what a DMA of some requester in domain `did` could still be given without reading memory. */
+export interface CachedTranslation {
+  readonly did: number;
+  readonly dfn: number;
+  readonly mfn: number;
+  /** 4 KiB frames covered. */
+  readonly frames: number;
+  readonly read: boolean;
+  readonly write: boolean;
+}
+
+/** A cached context entry; `root` is the frame of its page table, 0 for pass-through. */
+export interface CachedContext {
+  readonly rid: number;
+  readonly did: number;
+  readonly root: number;
+  readonly passThrough: boolean;
+  /** With caching mode: the entry was absent or malformed when it was read. */
+  readonly faulting: boolean;
+}
+
+const ICC = 0x8000_0000 | 0;
+const IVT = 0x8000_0000 | 0;
+
+export class VtdUnit extends VtdState implements MmioDevice {
+  constructor(...args: ConstructorParameters<typeof VtdState>) {
+    super(...args);
+    this.reset();
+  }
+
+  /** Power-on state of registers; caches are empty (11.2). */
+  reset(): void {
+    this.regs.fill(0);
+    for (const r of Object.values(VTD) as Reg[]) this.regs[r.offset >>> 2] = r.reset;
+    this.regs[VTD.VER.offset >>> 2] = this.opts.version;
+    this.regs.set(this.opts.cap, VTD.CAP_LO.offset >>> 2);
+    this.regs.set(this.opts.ecap, VTD.ECAP_LO.offset >>> 2);
+    this.te = false;
+    this.ire = false;
+    this.qie = false;
+    this.compatPass = false;
+    this.rootFrame = 0;
+    this.irFrame = 0;
+    this.irEntries = 0;
+    this.irX2apic = false;
+    this.faultAt = 0;
+    this.ivaLo = 0;
+    this.ivaHi = 0;
+    this.fetchedTo = 0;
+    this.cc.fill(0);
+    this.tlb.fill(0);
+    this.tlbSizes = 0;
+    this.iec.fill(0);
+  }
+
+  /** See translate.ts. */
+  translate(rid: number, dfn: number, write: boolean): number {
+    return translate(this, rid, dfn, write);
+  }
+  probe(rid: number, dfn: number, write: boolean): number {
+    return probe(this, rid, dfn, write);
+  }
+  /** See intremap.ts. */
+  remapInterrupt(rid: number, addrLo: number, data: number): Interrupt | number {
+    return remapInterrupt(this, rid, addrLo, data);
+  }
+
+  read32(offset: number): number {
+    const value = (this.regs[offset >>> 2] ?? 0) >>> ((offset & 3) * 8);
+    if (this.events.on) this.regEvent(false, offset, 4, value, 0);
+    return value >>> 0;
+  }
+
+  write32(offset: number, value: number): void {
+    if (this.events.on) this.regEvent(true, offset, 4, value >>> 0, 0);
+    this.store(offset, value | 0);
+  }
+
+  write64(offset: number, lo: number, hi: number): void {
+    if (this.events.on) this.regEvent(true, offset, 8, lo >>> 0, hi >>> 0);
+    // The high half last: the bits that start something are there.
+    this.store(offset, lo | 0);
+    this.store(offset + 4, hi | 0);
+  }
+
+  private regEvent(write: boolean, offset: number, size: 4 | 8, lo: number, hi: number): void {
+    this.events.emit({ kind: 'reg', unit: this.index, write, offset, size, lo, hi });
+  }
+
+  private store(offset: number, value: number): void {
+    if (offset === VTD_REG.IQT) {
+      this.regs[VTD_REG.IQT >>> 2] = value & VTD.IQT_LO.rw;
+      drainQueue(this);
+      return;
+    }
+    const reg = regAt(offset, this.fro, this.records, this.iro);
+    if (reg === undefined) return; // reserved: writes are ignored
+    const { rw = 0, rw1c = 0 } = reg;
+    const at = offset >>> 2;
+    const old = this.regs[at]!;
+    this.regs[at] = (old & ~rw & ~(value & rw1c)) | (value & rw);
+    this.onWrite(offset, value, reg);
+  }
+
+  /** What a write sets going. */
+  private onWrite(offset: number, value: number, reg: Reg): void {
+    switch (offset) {
+      case VTD_REG.GCMD:
+        this.globalCommand(value);
+        return;
+      case VTD_REG.CCMD:
+        this.ccmdSid = value >>> 16;
+        return;
+      case VTD_REG.CCMD + 4:
+        this.ccmdFm = value & 3;
+        if ((value & ICC) !== 0) this.start(() => this.contextCommand());
+        return;
+      case VTD_REG.FSTS:
+        statusCleared(this);
+        drainQueue(this);
+        return;
+      case VTD_REG.FECTL:
+        deliverPending(this, 'fault', VTD_REG.FECTL);
+        return;
+      case VTD_REG.IECTL:
+        deliverPending(this, 'completion', VTD_REG.IECTL);
+        return;
+      case VTD_REG.ICS:
+        if ((this.regs[offset >>> 2]! & 1) === 0) this.regs[VTD_REG.IECTL >>> 2]! &= ~0x4000_0000;
+        return;
+      case this.iro:
+        this.ivaLo = value;
+        return;
+      case this.iro + 4:
+        this.ivaHi = value;
+        return;
+      case this.iro + 12:
+        if ((value & IVT) !== 0) this.start(() => this.iotlbCommand());
+        return;
+    }
+    if (reg === FRCD_BLOCK[3]) statusCleared(this);
+  }
+
+  /** Invalidation by register is done at once, or when a slow unit gets to it. */
+  private start(run: () => void): void {
+    if (this.latencyNs > 0) this.clock.after(this.latencyNs, run);
+    else run();
+  }
+
+  /**
+   * GCMD (11.4.4): one-shot bits latch, the others switch; GSTS shows the outcome. Bits for what the unit lacks do
+   * nothing.
+   */
+  private globalCommand(value: number): void {
+    const gsts = VTD_REG.GSTS >>> 2;
+    if (this.events.on) {
+      this.events.emit({
+        kind: 'hw',
+        unit: this.index,
+        what: 'gcmd',
+        args: [this.regs[gsts]! >>> 0, value >>> 0],
+      });
+    }
+    let status = this.regs[gsts]!;
+    if ((value & GCMD.SRTP) !== 0) {
+      this.rootFrame = this.frameIn(VTD_REG.RTADDR);
+      status |= GCMD.SRTP;
+      this.hw('rootTable', this.rootFrame);
+    }
+    if ((value & GCMD.SIRTP) !== 0 && this.intRemap) {
+      const lo = this.regs[VTD_REG.IRTA >>> 2]!;
+      this.irFrame = this.frameIn(VTD_REG.IRTA);
+      this.irEntries = 2 << (lo & 0xf);
+      this.irX2apic = this.eim && (lo & 0x800) !== 0;
+      status |= GCMD.SIRTP;
+      this.hw('intremapTable', this.irFrame, this.irEntries);
+    }
+    this.te = (value & GCMD.TE) !== 0;
+    this.ire = this.intRemap && (value & GCMD.IRE) !== 0;
+    this.compatPass = this.intRemap && (value & GCMD.CFI) !== 0;
+    const qie = this.queued && (value & GCMD.QIE) !== 0;
+    if (qie !== this.qie) {
+      this.qie = qie;
+      this.regs[VTD_REG.IQH >>> 2] = 0;
+      this.fetchedTo = 0;
+    }
+    if (!this.te && !this.ire) this.faultAt = 0;
+    status &= GCMD.SRTP | GCMD.SIRTP;
+    if (this.te) status |= GCMD.TE;
+    if (this.qie) status |= GCMD.QIE;
+    if (this.ire) status |= GCMD.IRE;
+    if (this.compatPass) status |= GCMD.CFI;
+    this.regs[gsts] = status;
+    drainQueue(this);
+  }
+
+  private hw(what: string, ...args: number[]): void {
+    if (this.events.on) this.events.emit({ kind: 'hw', unit: this.index, what, args });
+  }
+
+  private frameIn(offset: number): number {
+    return (this.regs[(offset >>> 2) + 1]! >>> 0) * 0x10_0000 + (this.regs[offset >>> 2]! >>> 12);
+  }
+
+  /** CCMD with ICC set. Ignored while the queue is on: ICC stays set (6.5.1 forbids mixing the two). */
+  private contextCommand(): void {
+    if (this.qie) return;
+    const at = (VTD_REG.CCMD >>> 2) + 1;
+    const asked = (this.regs[at]! >>> 29) & 3;
+    const did = this.regs[at - 1]! & 0xffff;
+    if (asked === GRAN.GLOBAL) contextGlobal(this);
+    else if (asked === GRAN.DOMAIN) contextDomain(this, did);
+    else if (asked === GRAN.DEVICE_OR_PAGE) contextDevice(this, did, this.ccmdSid, this.ccmdFm);
+    this.regs[at] = (this.regs[at]! & 0x6000_0000) | (asked << 27);
+  }
+
+  /** IOTLB with IVT set. IAIG says what was done, 0 for a request that was wrong. */
+  private iotlbCommand(): void {
+    if (this.qie) return;
+    const at = (this.iro >>> 2) + 3;
+    const word = this.regs[at]!;
+    const dfn = (this.ivaHi >>> 0) * 0x10_0000 + (this.ivaLo >>> 12);
+    const asked = (word >>> 28) & 3;
+    const done = asked === 0 ? 0 : iotlb(this, asked, word & 0xffff, dfn, this.ivaLo & 0x3f);
+    this.regs[at] = (word & 0x3003_ffff) | (done << 25);
+  }
+
+  /** Every translation in the IOTLB that is still valid. For checks; allocates. */
+  cachedTranslations(): CachedTranslation[] {
+    const found: CachedTranslation[] = [];
+    for (let set = 0; set < TLB_SETS; set++) {
+      for (let way = 0; way < 4; way++) {
+        const at = set * TLB_SET_WORDS + way;
+        const slot = this.tlbSlot[set * 4 + way]!;
+        const meta = this.tlb[at + 12]!;
+        if (this.tlb[at + 4] === 0 || this.tlb[at + 4] !== this.stamps[slot] || (meta & 3) === 0) continue;
+        const frames = wayFrames(this, at);
+        found.push({
+          did: this.didOfSlot(slot),
+          dfn: wayPage(this, at) * frames,
+          mfn: ((meta >>> 18) & 0xff) * 0x1_0000_0000 + (this.tlb[at + 8]! >>> 0),
+          frames,
+          read: (meta & 1) !== 0,
+          write: (meta & 2) !== 0,
+        });
+      }
+    }
+    return found;
+  }
+
+  /** Every valid entry of the context cache. For checks; allocates. */
+  cachedContexts(): CachedContext[] {
+    const found: CachedContext[] = [];
+    for (let e = 0; e < CC_ENTRIES; e++) {
+      const tag = this.cc[e * CC_WORDS]!;
+      if ((tag & CC_VALID) === 0) continue;
+      const info = this.cc[e * CC_WORDS + 3]!;
+      const passThrough = (info & 0x18) === 0x8;
+      found.push({
+        rid: tag & 0xffff,
+        did: this.ccDid[e]!,
+        root: passThrough ? 0 : this.cc[e * CC_WORDS + 2]!,
+        passThrough,
+        faulting: (info & 0x18) === 0x10,
+      });
+    }
+    return found;
+  }
+
+  /**
+   * True when some cached translation still produces machine frame `mfn`: giving the frame to somebody else now would
+   * let a device of the old owner reach it.
+   */
+  stillProduces(mfn: number): boolean {
+    if (!this.tlbUsed) return false;
+    return this.cachedTranslations().some((t) => mfn >= t.mfn && mfn < t.mfn + t.frames);
+  }
+}
