@@ -1,0 +1,86 @@
+/**
+ * Which function a configuration cycle reaches. The wires are fixed (PciBus); the numbers on them are what software
+ * wrote into the bridges, so the table is made anew whenever such a register changes.
+ */
+import { busOf, type Sbdf, segOf } from '../base/sbdf.js';
+import { PciBus, PciFunction, type PciFunctionInit } from './function.js';
+
+/** Sorts by address; of several descriptions of one address the first one counts. */
+function byAddress(inits: Iterable<PciFunctionInit>): PciFunctionInit[] {
+  const unique = new Map<Sbdf, PciFunctionInit>();
+  for (const init of inits) if (!unique.has(init.sbdf)) unique.set(init.sbdf, init);
+  return [...unique.values()].sort((a, b) => a.sbdf - b.sbdf);
+}
+
+/**
+ * Wires functions up as their numbers say: the bus below a bridge is the one with its secondary number. A bus that no
+ * bridge leads to is a root bus. Bridges come before what is behind them, since a secondary number is higher.
+ */
+export function wire(inits: Iterable<PciFunctionInit>): PciBus[] {
+  const roots: PciBus[] = [];
+  const buses = new Map<number, PciBus>();
+  for (const init of byAddress(inits)) {
+    const key = init.sbdf >>> 8;
+    let bus = buses.get(key);
+    if (bus === undefined) {
+      bus = new PciBus(segOf(init.sbdf), undefined, busOf(init.sbdf));
+      buses.set(key, bus);
+      roots.push(bus);
+    }
+    const fn = new PciFunction(init, bus);
+    bus.functions.push(fn);
+    const below = (segOf(init.sbdf) << 8) | fn.secondaryBus;
+    if (fn.secondary !== undefined && below > key && !buses.has(below)) buses.set(below, fn.secondary);
+  }
+  return roots;
+}
+
+/** All functions below and on a bus, parents first. */
+export function collect(bus: PciBus, into: PciFunction[]): PciFunction[] {
+  for (const fn of bus.functions) {
+    into.push(fn);
+    for (const vf of fn.vfs) into.push(vf);
+    if (fn.secondary !== undefined) collect(fn.secondary, into);
+  }
+  return into;
+}
+
+/** Fills `routes` with every function that a config cycle can reach. */
+export function routeAll(roots: readonly PciBus[], routes: Map<Sbdf, PciFunction>): void {
+  routes.clear();
+  const taken = new Set<number>();
+  for (const root of roots) taken.add((root.seg << 8) | root.number);
+  for (const root of roots) routeBus(root, root.number, 0xff, routes, taken);
+}
+
+/** `bus` answers at number `first`; bridges on it share out the numbers above, up to `last`. */
+function routeBus(
+  bus: PciBus,
+  first: number,
+  last: number,
+  routes: Map<Sbdf, PciFunction>,
+  taken: Set<number>,
+): void {
+  for (const fn of bus.functions) {
+    addRoute(fn, routes);
+    for (const vf of fn.vfs) addRoute(vf, routes);
+  }
+  let free = first + 1;
+  const bridges = bus.functions.filter((fn) => fn.secondary !== undefined && !fn.holdsReset);
+  bridges.sort((a, b) => a.secondaryBus - b.secondaryBus);
+  for (const bridge of bridges) {
+    // Where claims overlap, the bridge with the lower number answers.
+    const from = bridge.secondaryBus;
+    const to = Math.min(bridge.subordinateBus, last);
+    const key = (bus.seg << 8) | from;
+    if (from < free || from > to || taken.has(key)) continue;
+    taken.add(key);
+    routeBus(bridge.secondary!, from, to, routes, taken);
+    free = to + 1;
+  }
+}
+
+export function addRoute(fn: PciFunction, routes: Map<Sbdf, PciFunction>): void {
+  const at = fn.sbdf;
+  if (!routes.has(at)) routes.set(at, fn);
+}
