@@ -37,11 +37,15 @@ export interface HostDescription {
     readonly hap2m: boolean;
     readonly hap1g: boolean;
     readonly cx16: boolean;
+    /** CPUID leaves as `xl info` prints them. */
+    readonly hwCaps?: readonly number[];
   };
   /** Raw ACPI tables, header included. Neither: no IOMMU. */
   readonly dmar?: Uint8Array;
   readonly ivrs?: Uint8Array;
   readonly vtdUnits?: readonly VtdUnitDescription[];
+  /** Extended feature register of the AMD IOMMUs, low and high word; the default is a Zen desktop part's. */
+  readonly amdFeatures?: readonly [number, number];
   readonly dom0: {
     readonly memoryBytes: number;
     readonly vcpus: number;
