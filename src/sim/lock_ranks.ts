@@ -1,6 +1,7 @@
 /** Locks are taken in rising rank, outermost first; `hold` asserts it. docs/lock_order.md is printed from here. */
 export const RANK = {
   domctl: 10,
+  iommuLog: 15, //    AMD event and PPR log->lock; reading a fault takes pcidevs_lock
   pcidevs: 20,
   pciLock: 30, //     d->pci_lock, releases with a per-domain rwlock
   eventLock: 35,

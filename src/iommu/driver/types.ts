@@ -113,8 +113,8 @@ export interface IdentityMap {
   readonly access: P2mAccess;
   count: number;
 }
-/** Access of an identity map; `x` asks for its removal. @xen p2m_access_t */
-export type P2mAccess = 'rw' | 'r' | 'w' | 'x';
+/** Access of an identity map; `n` none, `x` asks for its removal. @xen p2m_access_t */
+export type P2mAccess = 'rw' | 'r' | 'w' | 'n' | 'x';
 
 /** @xen struct domain_iommu with struct arch_iommu */
 export class DomainIommu {
@@ -285,29 +285,58 @@ export const XENLOG = {
 export type LogLevel = (typeof XENLOG)[keyof typeof XENLOG];
 
 /** Small decisions that differ between releases or that a historical bug gets wrong. Called from one place each. */
-export interface DriverSeams {
+export interface DriverSeams extends Partial<VtdSeams>, Partial<AmdSeams> {
   /** Text after the reason of a VT-d fault line: empty, or ` on iommu:N` in the newest. */
   vtdFaultSuffix(unit: number): string;
   /** R1: AMD leaves a device's entry alone when its *source* is a quarantine without a table. */
   amdDisableSkipsQuarantinedSource(): boolean;
-  /** What a profile replaces of `vtdSeams` (vtd/seams.ts). */
-  readonly vtd?: Partial<VtdSeams>;
 }
 
-/** Seams of the VT-d driver; the defaults are what is correct. */
+/** Seams of the VT-d driver. A profile names those it replaces; the rest is correct (vtd/seams.ts). */
 export interface VtdSeams {
   /** Set-up refuses CPUs without CMPXCHG16B: 4.18.6, 4.19.3 and later. */
-  requiresCx16(): boolean;
+  vtdRequiresCx16(): boolean;
   /** An RMRR outside reserved memory is refused: 4.19.0 and later. */
-  rmrrMustBeReserved(): boolean;
+  vtdRmrrMustBeReserved(): boolean;
   /** SATC structures of the DMAR are read: 4.19.0 and later. */
-  readsSatc(): boolean;
+  vtdReadsSatc(): boolean;
   /** A context table that could not be allocated is noticed: 4.21.0 and later. Before, frame 0 stands in for it. */
-  noticesMissingContextTable(): boolean;
+  vtdNoticesMissingContextTable(): boolean;
   /** V1: devfn from which a failed alias mapping is undone. Every release takes the bridge's. */
-  aliasUndoDevfn(own: number, bridge: number): number;
+  vtdAliasUndoDevfn(own: number, bridge: number): number;
   /** An interrupt source that cannot be told is an error: 4.21.0 and later. */
-  reportsUnknownMsiSource(): boolean;
+  vtdReportsUnknownMsiSource(): boolean;
+}
+
+/** Seams of the AMD-Vi driver. A profile names those it replaces; the rest is correct (amd/seams.ts). */
+export interface AmdSeams {
+  /** Set-up refuses CPUs without CMPXCHG16B: 4.18.5, 4.19.3 and later. */
+  amdRequiresCx16(): boolean;
+  /**
+   * Frames a domain's table must reach: by the CPU's address width from 4.19.0 on; before, a PV domain's by the end
+   * of RAM. `ramEnd` and `physEnd` are frames, exclusive.
+   */
+  amdDomainFrames(isHvm: boolean, ramEnd: number, physEnd: number): number;
+  /** A table that would need more levels than the unit has is an error: 4.19.0 and later. */
+  amdReportsPagingMode(): boolean;
+  /** IVMD memory is checked by iommu_unity_region_ok(): 4.19.0 and later. Before, by AMD's own code and texts. */
+  amdUsesUnityRegionOk(): boolean;
+  /** An IVMD for a device without IOMMU is ignored: 4.18.4, 4.19.1 and later. Before, set-up fails. */
+  amdIgnoresIvmdWithoutIommu(): boolean;
+  /** What firmware left in the unit is only disabled: 4.21.2, 4.22.0 and later. Before, the whole register region is zeroed. */
+  amdDisablesFirmwareIommu(): boolean;
+  /** The MSI is enabled once at set-up, not twice: 4.20.0 and later. */
+  amdEnablesMsiOnce(): boolean;
+  /** IVMD flag that allows reads. Every release takes the one for writes. */
+  amdIvmdReadFlag(): number;
+  /** Size flag of INVALIDATE_IOTLB_PAGES. Every release loses it. */
+  amdIotlbSizeFlag(wanted: number): number;
+  /** V4: reassigning a phantom function within one domain drops a reference of the unity maps. Every release does. */
+  amdUnmapsUnityWithinDomain(): boolean;
+  /** V2: the quarantine table goes with the first function removed. Every release does. */
+  amdTearsDownAtFirstFunction(): boolean;
+  /** V5: entering a quarantine that has a table but no page of its own clears machine frame 0. Every release does. */
+  amdClearsFrameZero(): boolean;
 }
 
 /** Functions that call domain_crash(); the source line of each belongs to the release. Keys are file and function. */

@@ -1,0 +1,40 @@
+/** The correct answers to what releases and historical bugs get differently, and what single releases replace. */
+import type { AmdSeams } from '../types.js';
+
+/** HVM domains get 48-bit tables in every release. @xen DEFAULT_DOMAIN_ADDRESS_WIDTH */
+const HVM_FRAMES = 2 ** 36;
+
+export const amdSeams: AmdSeams = Object.freeze<AmdSeams>({
+  amdRequiresCx16: () => true,
+  amdDomainFrames: (isHvm, _ramEnd, physEnd) => (isHvm ? HVM_FRAMES : physEnd),
+  amdReportsPagingMode: () => true,
+  amdUsesUnityRegionOk: () => true,
+  amdIgnoresIvmdWithoutIommu: () => true,
+  amdDisablesFirmwareIommu: () => true,
+  amdEnablesMsiOnce: () => true,
+  amdIvmdReadFlag: () => 2,
+  amdIotlbSizeFlag: (wanted) => wanted,
+  amdUnmapsUnityWithinDomain: () => false,
+  amdTearsDownAtFirstFunction: () => false,
+  amdClearsFrameZero: () => false,
+});
+
+/** How 4.17 and 4.18, up to 4.18.3, work where the newest works otherwise. */
+export const amdBehaviour4_18: Partial<AmdSeams> = Object.freeze<Partial<AmdSeams>>({
+  amdRequiresCx16: () => false,
+  amdDomainFrames: (isHvm, ramEnd) => (isHvm ? HVM_FRAMES : ramEnd),
+  amdReportsPagingMode: () => false,
+  amdUsesUnityRegionOk: () => false,
+  amdIgnoresIvmdWithoutIommu: () => false,
+  amdDisablesFirmwareIommu: () => false,
+  amdEnablesMsiOnce: () => false,
+});
+
+/** What every release up to the newest gets wrong. */
+export const amdFlaws: Partial<AmdSeams> = Object.freeze<Partial<AmdSeams>>({
+  amdIvmdReadFlag: () => 4,
+  amdIotlbSizeFlag: () => 0,
+  amdUnmapsUnityWithinDomain: () => true,
+  amdTearsDownAtFirstFunction: () => true,
+  amdClearsFrameZero: () => true,
+});
