@@ -306,6 +306,8 @@ export interface VtdSeams {
   vtdAliasUndoDevfn(own: number, bridge: number): number;
   /** An interrupt source that cannot be told is an error: 4.21.0 and later. */
   vtdReportsUnknownMsiSource(): boolean;
+  /** V5: quarantining again a device with reserved ranges but no scratch page clears frame 0. Every release does. */
+  vtdClearsUnsetLeaf(): boolean;
 }
 
 /** Seams of the AMD-Vi driver. A profile names those it replaces; the rest is correct (amd/seams.ts). */

@@ -1,0 +1,68 @@
+/** Which unit is responsible for a device. @xen drivers/passthrough/vtd/dmar.c */
+import type { Pdev } from '../types.js';
+import type { AtsrUnit, DrhdUnit, RhsaUnit, Vtd, VtdIommu } from './state.js';
+
+/** What the match depends on beside the device's address, as one number. */
+const matchKey = (pdev: Pdev): number =>
+  (pdev.isExtfn ? 1 : 0) +
+  (pdev.isVirtfn ? 2 + 4 * (((pdev.physfn.bus & 0xff) << 8) | (pdev.physfn.devfn & 0xff)) : 0);
+
+/**
+ * The unit of a device, or undefined. The answer is kept in the device: units never change after the table was read,
+ * and what is known of a device's kind is part of the key. @xen acpi_find_matched_drhd_unit
+ */
+export function acpiFindMatchedDrhdUnit(vtd: Vtd, pdev: Pdev | undefined): DrhdUnit | undefined {
+  if (pdev === undefined) return undefined;
+  const key = matchKey(pdev);
+  const arch = pdev.arch;
+  if (arch.vtdUnitKey !== key) {
+    arch.vtdUnit = findUnit(vtd, pdev);
+    arch.vtdUnitKey = key;
+  }
+  return arch.vtdUnit < 0 ? undefined : vtd.drhds[arch.vtdUnit];
+}
+
+function findUnit(vtd: Vtd, pdev: Pdev): number {
+  let bus = pdev.bus;
+  let devfn = pdev.devfn;
+  // A virtual function is behind the unit of its physical one; an ARI function number is no address to scope.
+  if (pdev.isVirtfn) {
+    bus = pdev.physfn.bus;
+    devfn = pdev.isExtfn ? 0 : pdev.physfn.devfn;
+  } else if (pdev.isExtfn) devfn = 0;
+
+  const bdf = (bus << 8) | devfn;
+  let includeAll = -1;
+  for (let i = 0; i < vtd.drhds.length; i++) {
+    const drhd = vtd.drhds[i]!;
+    if (drhd.segment !== pdev.seg) continue;
+    if (drhd.scope.devices.includes(bdf) || drhd.scope.hasBus(bus)) return i;
+    if (drhd.includeAll) includeAll = i;
+  }
+  return includeAll;
+}
+
+/** @xen acpi_find_matched_atsr_unit */
+export function acpiFindMatchedAtsrUnit(vtd: Vtd, pdev: Pdev): AtsrUnit | undefined {
+  let allPorts: AtsrUnit | undefined;
+  for (const atsr of vtd.atsrs) {
+    if (atsr.segment !== pdev.seg) continue;
+    if (atsr.scope.hasBus(pdev.bus)) return atsr;
+    if (atsr.allPorts) allPorts = atsr;
+  }
+  return allPorts;
+}
+
+/** @xen drhd_to_rhsa */
+export const drhdToRhsa = (vtd: Vtd, drhd: DrhdUnit): RhsaUnit | undefined =>
+  vtd.rhsas.find((r) => r.address === drhd.address);
+
+/** @xen ioapic_to_drhd */
+export const ioapicToDrhd = (vtd: Vtd, apicId: number): DrhdUnit | undefined =>
+  vtd.drhds.find((drhd) => drhd.ioapics.some((a) => a.id === apicId));
+/** @xen ioapic_to_iommu */
+export const ioapicToIommu = (vtd: Vtd, apicId: number): VtdIommu | undefined =>
+  ioapicToDrhd(vtd, apicId)?.iommu;
+/** @xen hpet_to_drhd */
+export const hpetToDrhd = (vtd: Vtd, hpetId: number): DrhdUnit | undefined =>
+  vtd.drhds.find((drhd) => drhd.hpets.some((h) => h.id === hpetId));

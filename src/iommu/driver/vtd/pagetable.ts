@@ -1,0 +1,193 @@
+/** Mapping, unmapping and looking up pages of a domain's I/O page table. @xen drivers/passthrough/vtd/iommu.c */
+import { assert, panic } from '../../../base/assert.js';
+import { E, type Rc } from '../../../base/errno.js';
+import { getFrame } from '../../../base/layout.js';
+import { type Co, hold } from '../../../sim/co.js';
+import { FLUSHF, type FlushAcc, IOMMUF, type IommuDomain, type LookupResult } from '../types.js';
+import { FRAMES_AT, indexAt, MARK_MASK, PTE_KIND, ptUpdateContigMarkers } from './contig.js';
+import {
+  addrToDmaPage,
+  notMapped,
+  PTE_READ,
+  PTE_SNP,
+  PTE_SP,
+  PTE_WRITE,
+  pteHi,
+  pteLo,
+  ptePresent,
+  pteSuperpage,
+  queueFreePt,
+  tableBase,
+  tablePeek,
+  writePte,
+} from './pte.js';
+import type { Vtd } from './state.js';
+
+const LEVEL_STRIDE = 9;
+
+/** Can a table at `level` be replaced by one larger page? */
+const canCoalesce = (vtd: Vtd, level: number): boolean =>
+  level < 3 && (vtd.pageSizes & (1 << (12 + level * LEVEL_STRIDE))) !== 0;
+
+const assertSize = (vtd: Vtd, order: number): void =>
+  assert(((vtd.pageSizes >> order) & 0x1000) !== 0, 'the units support this page size');
+
+/** `flags` as IOMMUF. @returns 0, -ENOMEM; a dying domain is left alone. @xen intel_iommu_map_page */
+export function* intelIommuMapPage(
+  vtd: Vtd,
+  d: IommuDomain,
+  dfn: number,
+  mfn: number,
+  flags: number,
+  acc: FlushAcc,
+): Co<Rc> {
+  if (notMapped(vtd, d)) return 0;
+  const order = flags & IOMMUF.orderMask;
+  assertSize(vtd, order);
+  const level = order / LEVEL_STRIDE + 1;
+  using _mapping = yield* hold(d.iommu.mappingLock);
+  // No table may grow once they are being freed.
+  if (d.isDying) return 0;
+  const table = addrToDmaPage(vtd, d, dfn, level, acc, true);
+  if (table <= 0) return E.NOMEM;
+
+  const low =
+    ((flags & IOMMUF.readable) !== 0 ? PTE_READ : 0) |
+    ((flags & IOMMUF.writable) !== 0 ? PTE_WRITE : 0) |
+    (order > 0 ? PTE_SP : 0) |
+    (vtd.opts.snoop ? PTE_SNP : 0);
+  const base = tableBase(vtd, table);
+  const idx = indexAt(dfn, level);
+  const { words } = vtd.s.ram;
+  const oldLo = words[base + idx * 2]!;
+  const oldHi = words[base + idx * 2 + 1]! & ~MARK_MASK;
+  const lo = pteLo(mfn, low);
+  const hi = pteHi(mfn);
+  if (oldLo === lo && oldHi === hi) return 0;
+
+  const oldTable = getFrame(words, base + idx * 2);
+  writePte(vtd, table, base, idx, lo, hi);
+  coalesce(vtd, d, dfn, mfn, level, low, table, acc);
+  acc.flags |= FLUSHF.added;
+  if (ptePresent(oldLo)) {
+    acc.flags |= FLUSHF.modified;
+    if (order > 0 && !pteSuperpage(oldLo)) queueFreePt(vtd, d, oldTable, order / LEVEL_STRIDE);
+  }
+  return 0;
+}
+
+/** Replaces tables that have become contiguous by one larger page each, as far up as sizes allow. */
+function coalesce(
+  vtd: Vtd,
+  d: IommuDomain,
+  dfn: number,
+  mfn: number,
+  fromLevel: number,
+  low: number,
+  fromTable: number,
+  acc: FlushAcc,
+): void {
+  let level = fromLevel;
+  let table = fromTable;
+  for (;;) {
+    const base = tableBase(vtd, table);
+    const kind = canCoalesce(vtd, level) ? PTE_KIND.leaf : PTE_KIND.table;
+    if (!ptUpdateContigMarkers(vtd.s.ram.words, base, indexAt(dfn, level), level, kind)) return;
+    const replaced = table;
+    level++;
+    table = addrToDmaPage(vtd, d, dfn, level, acc, false);
+    if (table <= 0) panic('Xen BUG at drivers/passthrough/vtd/iommu.c');
+    const first = Math.floor(mfn / FRAMES_AT[level]!) * FRAMES_AT[level]!;
+    writePte(
+      vtd,
+      table,
+      tableBase(vtd, table),
+      indexAt(dfn, level),
+      pteLo(first, low | PTE_SP),
+      pteHi(first),
+    );
+    acc.flags |= FLUSHF.modified | FLUSHF.all;
+    vtd.s.queueFreePgtable(d, replaced);
+  }
+}
+
+/** @returns 0, also where nothing was mapped; -ENOMEM when a larger page could not be split. @xen intel_iommu_unmap_page */
+export function* intelIommuUnmapPage(
+  vtd: Vtd,
+  d: IommuDomain,
+  dfn: number,
+  order: number,
+  acc: FlushAcc,
+): Co<Rc> {
+  if (notMapped(vtd, d)) return 0;
+  assertSize(vtd, order);
+  const level = order / LEVEL_STRIDE + 1;
+  using _mapping = yield* hold(d.iommu.mappingLock);
+  const table = addrToDmaPage(vtd, d, dfn, level, acc, false);
+  if (table <= 0) return table;
+  const base = tableBase(vtd, table);
+  const idx = indexAt(dfn, level);
+  const oldLo = vtd.s.ram.words[base + idx * 2]!;
+  if (!ptePresent(oldLo)) return 0;
+  const oldTable = getFrame(vtd.s.ram.words, base + idx * 2);
+  writePte(vtd, table, base, idx, 0, 0);
+  freeEmptied(vtd, d, dfn, level, table, acc);
+  acc.flags |= FLUSHF.modified;
+  if (order > 0 && !pteSuperpage(oldLo)) queueFreePt(vtd, d, oldTable, order / LEVEL_STRIDE);
+  return 0;
+}
+
+/** Takes out tables that have become empty, up to the level at which the unit with fewest levels starts. */
+function freeEmptied(
+  vtd: Vtd,
+  d: IommuDomain,
+  dfn: number,
+  fromLevel: number,
+  fromTable: number,
+  acc: FlushAcc,
+): void {
+  let level = fromLevel;
+  let table = fromTable;
+  for (;;) {
+    const base = tableBase(vtd, table);
+    if (!ptUpdateContigMarkers(vtd.s.ram.words, base, indexAt(dfn, level), level, PTE_KIND.null)) return;
+    level++;
+    if (level >= vtd.minPtLevels) return;
+    const emptied = table;
+    table = addrToDmaPage(vtd, d, dfn, level, acc, false);
+    if (table <= 0) panic('Xen BUG at drivers/passthrough/vtd/iommu.c');
+    writePte(vtd, table, tableBase(vtd, table), indexAt(dfn, level), 0, 0);
+    acc.flags |= FLUSHF.all;
+    vtd.s.queueFreePgtable(d, emptied);
+  }
+}
+
+/** Fills `out`. @returns -EOPNOTSUPP where Xen keeps no table, -ENOENT. @xen intel_iommu_lookup_page */
+export function* intelIommuLookupPage(vtd: Vtd, d: IommuDomain, dfn: number, out: LookupResult): Co<Rc> {
+  if (notMapped(vtd, d)) return E.OPNOTSUPP;
+  using _mapping = yield* hold(d.iommu.mappingLock);
+  return lookup(vtd, d, dfn, out);
+}
+
+/** @xen addr_to_dma_page_maddr with target 0 */
+function lookup(vtd: Vtd, d: IommuDomain, dfn: number, out: LookupResult): Rc {
+  const { words } = vtd.s.ram;
+  let level = d.iommu.agaw + 2;
+  let table = d.iommu.pgdMfn;
+  if (table === 0) return E.NOENT;
+  for (;;) {
+    const at = tablePeek(vtd, table) + indexAt(dfn, level) * 2;
+    const lo = words[at]!;
+    const frame = getFrame(words, at);
+    if (!ptePresent(lo)) return E.NOENT;
+    if (level === 1 || pteSuperpage(lo)) {
+      out.mfn = frame + (dfn % FRAMES_AT[level]!);
+      out.flags =
+        ((lo & PTE_READ) !== 0 ? IOMMUF.readable : 0) | ((lo & PTE_WRITE) !== 0 ? IOMMUF.writable : 0);
+      // Xen takes an entry whose address is in the first page for none.
+      return out.mfn === 0 ? E.NOENT : 0;
+    }
+    table = frame;
+    level--;
+  }
+}

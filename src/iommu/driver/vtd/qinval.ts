@@ -1,0 +1,214 @@
+/**
+ * Queued invalidation. Each request is a descriptor and a wait descriptor after it; hardware writes the wait's
+ * status to a word of the CPU that waits. @xen drivers/passthrough/vtd/qinval.c
+ */
+import { assert } from '../../../base/assert.js';
+import { E, type Rc } from '../../../base/errno.js';
+import { type Co, hold, pause } from '../../../sim/co.js';
+import { FRAME_WORDS } from '../../../sim/ram.js';
+import { GCMD, QI, VTD_REG } from '../../format/vtd.js';
+import { type Pdev, XENLOG } from '../types.js';
+import { dmarReadl, dmarWritel, dmarWriteMaddr, FLUSH, hexReg, type Vtd, type VtdIommu } from './state.js';
+import { checkHung, iommuWaitOp, MS, RELAX_NS, reportSlow, warnQueueFull, warnSlow } from './wait.js';
+
+const ENTRY_BYTES = 16;
+/** Descriptors per page. */
+const PAGE_ENTRIES = 256;
+const STAT_INIT = 0;
+const STAT_DONE = 1;
+/** Type, status write and fence. */
+const WAIT_WORD = QI.WAIT | (1 << 5) | (1 << 6);
+
+/** The slot that is written next; waits while the queue is full. @xen qinval_next_index */
+function* qinvalNextIndex(iommu: VtdIommu): Co<number> {
+  const tail = dmarReadl(iommu, VTD_REG.IQT) >>> 4;
+  const next = (tail + 1) & (iommu.vtd.qiEntries - 1);
+  const start = iommu.vtd.s.clock.nowNs;
+  while (next === dmarReadl(iommu, VTD_REG.IQH) >>> 4) {
+    warnQueueFull(iommu.vtd, iommu);
+    checkHung(iommu, start);
+    yield* pause(iommu.vtd.s.clock, RELAX_NS);
+  }
+  return tail;
+}
+
+/** Writes a descriptor and moves the tail over it. @xen qi_map_entry, qinval_update_qtail */
+function queueEntry(iommu: VtdIommu, index: number, w0: number, w1: number, w2: number, w3: number): void {
+  assert(iommu.registerLock.heldByCurrent(), 'register_lock is held');
+  const { ram } = iommu.vtd.s;
+  const page = ram.slot(iommu.qinvalMfn + (index >>> 8)) * FRAME_WORDS;
+  const at = page + (index & (PAGE_ENTRIES - 1)) * 4;
+  const { words } = ram;
+  words[at] = w0;
+  words[at + 1] = w1;
+  words[at + 2] = w2;
+  words[at + 3] = w3;
+  dmarWritel(iommu, VTD_REG.IQT, ((index + 1) & (iommu.vtd.qiEntries - 1)) * ENTRY_BYTES);
+}
+
+function* queueRequest(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<void> {
+  using _register = yield* hold(iommu.registerLock);
+  const index = yield* qinvalNextIndex(iommu);
+  queueEntry(iommu, index, w0, w1, w2, w3);
+}
+
+/** Index into RAM's words of this CPU's status word. */
+function pollSlot(vtd: Vtd): number {
+  const cpu = vtd.s.cpus.current.id;
+  return vtd.s.ram.slot(vtd.pollMfn + (cpu >>> 10)) * FRAME_WORDS + (cpu & 1023);
+}
+
+function* queueWait(iommu: VtdIommu, slot: number): Co<void> {
+  const { vtd } = iommu;
+  using _register = yield* hold(iommu.registerLock);
+  vtd.s.ram.words[slot] = STAT_INIT;
+  const index = yield* qinvalNextIndex(iommu);
+  const cpu = vtd.s.cpus.current.id;
+  const mfn = vtd.pollMfn + (cpu >>> 10);
+  const lo = ((mfn & 0xf_ffff) << 12) | ((cpu & 1023) * 4);
+  queueEntry(iommu, index, WAIT_WORD, STAT_DONE, lo, Math.floor(mfn / 0x10_0000));
+}
+
+/** Waits until everything queued before is done. @xen queue_invalidate_wait, invalidate_sync, dev_invalidate_sync */
+export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
+  const { vtd } = iommu;
+  const { clock, ram } = vtd.s;
+  const slot = pollSlot(vtd);
+  yield* queueWait(iommu, slot);
+  if (ram.words[slot] === STAT_DONE) return 0;
+
+  const start = clock.nowNs;
+  const timeout = start + (devIotlb ? vtd.opts.devIotlbTimeoutMs : 100) * vtd.threshold.qi * MS;
+  let warned = false;
+  while (ram.words[slot] !== STAT_DONE) {
+    if (!warned && clock.nowNs > timeout) {
+      vtd.threshold.qi |= vtd.threshold.qi << 1;
+      warnSlow(iommu, `QI${devIotlb ? ' dev' : ''} wait descriptor`);
+      printQiRegs(iommu);
+      warned = true;
+    }
+    checkHung(iommu, start);
+    yield* pause(clock, RELAX_NS);
+  }
+  if (warned) reportSlow(iommu, `QI${devIotlb ? ' dev' : ''} wait descriptor`, clock.nowNs - start);
+  return 0;
+}
+
+/** @xen print_qi_regs */
+function printQiRegs(iommu: VtdIommu): void {
+  const { s } = iommu.vtd;
+  s.printk(XENLOG.WARNING, ` IQA = ${hexReg(iommu, VTD_REG.IQA)}`);
+  s.printk(XENLOG.WARNING, ` IQH = ${hexReg(iommu, VTD_REG.IQH)}`);
+  s.printk(XENLOG.WARNING, ` IQT = ${hexReg(iommu, VTD_REG.IQT)}`);
+}
+
+/** `gran` as GRAN. @xen queue_invalidate_context_sync */
+export function* queueInvalidateContextSync(
+  iommu: VtdIommu,
+  did: number,
+  sid: number,
+  fm: number,
+  gran: number,
+): Co<Rc> {
+  yield* queueRequest(iommu, QI.CONTEXT | (gran << 4) | (did << 16), sid | (fm << 16), 0, 0);
+  return yield* invalidateSync(iommu, false);
+}
+
+/** `gran` as GRAN; `dfn` and `order` matter for pages only. @xen queue_invalidate_iotlb_sync */
+export function* queueInvalidateIotlbSync(
+  iommu: VtdIommu,
+  gran: number,
+  did: number,
+  order: number,
+  dfn: number,
+): Co<Rc> {
+  const drain = (iommu.writeDrain ? 0x40 : 0) | (iommu.readDrain ? 0x80 : 0);
+  const hi = Math.floor(dfn / 0x10_0000) | 0;
+  yield* queueRequest(
+    iommu,
+    QI.IOTLB | (gran << 4) | drain | (did << 16),
+    0,
+    ((dfn & 0xf_ffff) << 12) | order,
+    hi,
+  );
+  return yield* invalidateSync(iommu, false);
+}
+
+/** `lo` and `hi`: address as the descriptor holds it, S in bit 0. @xen qinval_device_iotlb_sync */
+export function* qinvalDeviceIotlbSync(iommu: VtdIommu, pdev: Pdev, lo: number, hi: number): Co<Rc> {
+  const depth = pdev.ats.queueDepth & 0x1f;
+  yield* queueRequest(iommu, QI.DEV_IOTLB | (depth << 16), pdev.sbdf & 0xffff, lo, hi);
+  return yield* invalidateSync(iommu, true);
+}
+
+function* queueInvalidateIecSync(iommu: VtdIommu, gran: number, im: number, iidx: number): Co<Rc> {
+  yield* queueRequest(iommu, QI.IEC | (gran << 4) | (im << 27), iidx, 0, 0);
+  const rc = yield* invalidateSync(iommu, false);
+  // Any read of the unit drains what was posted to it.
+  dmarReadl(iommu, VTD_REG.CAP);
+  return rc;
+}
+/** @xen iommu_flush_iec_global */
+export function* iommuFlushIecGlobal(iommu: VtdIommu): Co<Rc> {
+  return yield* queueInvalidateIecSync(iommu, 0, 0, 0);
+}
+/** @xen iommu_flush_iec_index */
+export function* iommuFlushIecIndex(iommu: VtdIommu, im: number, iidx: number): Co<Rc> {
+  return yield* queueInvalidateIecSync(iommu, 1, im, iidx);
+}
+
+/** Two slots per CPU and one that stays free, rounded up to pages. @xen enable_qinval */
+function sizeQueues(vtd: Vtd): void {
+  const bytes = (vtd.s.cpu.count * 2 + 1) * ENTRY_BYTES;
+  while (4096 * 2 ** vtd.qiOrder < bytes) vtd.qiOrder++;
+  vtd.qiEntries = PAGE_ENTRIES * 2 ** vtd.qiOrder;
+}
+
+const pollOrder = (cpus: number): number => {
+  let order = 0;
+  while (FRAME_WORDS * 2 ** order < cpus) order++;
+  return order;
+};
+
+/** @returns 0, -ENOENT where there is no queue or it was forbidden, -ENOMEM. @xen enable_qinval */
+export function* enableQinval(iommu: VtdIommu): Co<Rc> {
+  const { vtd } = iommu;
+  if (!iommu.queuedInval || !vtd.opts.qinval) return E.NOENT;
+  if ((dmarReadl(iommu, VTD_REG.GSTS) & GCMD.QIE) !== 0 && iommu.qinvalMfn !== 0) return 0;
+
+  if (iommu.qinvalMfn === 0) {
+    if (vtd.qiEntries === 0) sizeQueues(vtd);
+    if (vtd.pollMfn === 0) vtd.pollMfn = vtd.s.allocXenPages(pollOrder(vtd.s.cpu.count));
+    if (vtd.pollMfn === 0) return E.NOMEM;
+    iommu.qinvalMfn = vtd.s.allocXenPages(vtd.qiOrder);
+    if (iommu.qinvalMfn === 0) return E.NOMEM;
+  }
+  iommu.flush = FLUSH.queued;
+
+  using _register = yield* hold(iommu.registerLock);
+  // Writing the base resets head and tail.
+  dmarWriteMaddr(iommu, VTD_REG.IQA, iommu.qinvalMfn, vtd.qiOrder);
+  iommu.reg.write64(VTD_REG.IQT, 0, 0);
+  const sts = dmarReadl(iommu, VTD_REG.GSTS);
+  dmarWritel(iommu, VTD_REG.GCMD, (sts | GCMD.QIE) >>> 0);
+  yield* iommuWaitOp(iommu, VTD_REG.GSTS, GCMD.QIE, true);
+  return 0;
+}
+
+/** Register-based invalidation is gone from version 6 on. @xen has_register_based_invalidation */
+export const hasRegisterBasedInvalidation = (iommu: VtdIommu): boolean => (iommu.version & 0xf0) >> 4 < 6;
+
+/** @xen disable_qinval */
+export function* disableQinval(iommu: VtdIommu): Co<void> {
+  if (!iommu.queuedInval) return;
+  yield* turnQueueOff(iommu);
+  iommu.flush = hasRegisterBasedInvalidation(iommu) ? FLUSH.register : FLUSH.noop;
+}
+
+function* turnQueueOff(iommu: VtdIommu): Co<void> {
+  using _register = yield* hold(iommu.registerLock);
+  const sts = dmarReadl(iommu, VTD_REG.GSTS);
+  if ((sts & GCMD.QIE) === 0) return;
+  dmarWritel(iommu, VTD_REG.GCMD, (sts & ~GCMD.QIE) >>> 0);
+  yield* iommuWaitOp(iommu, VTD_REG.GSTS, GCMD.QIE, false);
+}

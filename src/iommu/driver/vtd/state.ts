@@ -1,0 +1,203 @@
+/**
+ * What the VT-d driver knows: the units and ranges that firmware described, and one `VtdIommu` per unit.
+ * State and one-line accessors only; the other files of this folder are functions over it, named as in Xen.
+ * Locks: pcidevs_lock guards entries, ids and the ATS lists; `lock` the context tables; `registerLock` registers and
+ * the queue's tail. @xen drivers/passthrough/vtd/iommu.h, dmar.h
+ */
+import { RANK } from '../../../sim/lock_ranks.js';
+import { SpinLock } from '../../../sim/locks.js';
+import type { MmioDevice } from '../../../sim/mmio.js';
+import { DomidCursor, type DomidMap } from '../domid.js';
+import type { IommuDomain, IommuOptions, Pdev, VtdSeams, XenServices } from '../types.js';
+import { vtdSeams } from './seams.js';
+
+export const VTDPREFIX = '[VT-D]';
+
+/** Buses and functions that a structure of the DMAR covers. @xen struct dmar_scope */
+export class DmarScope {
+  /** Bit per bus. */
+  readonly buses = new Int32Array(8);
+  /** Bus, device and function of each entry, in table order. */
+  readonly devices: number[] = [];
+  hasBus(bus: number): boolean {
+    return ((this.buses[bus >>> 5]! >>> (bus & 31)) & 1) === 1;
+  }
+  addBuses(first: number, last: number): void {
+    for (let bus = first; bus <= last; bus++) this.buses[bus >>> 5]! |= 1 << (bus & 31);
+  }
+}
+
+/** An I/O APIC or HPET in a unit's scope: id and requester id of its interrupts. */
+export interface ScopedId {
+  readonly id: number;
+  readonly bdf: number;
+}
+
+/** @xen struct acpi_drhd_unit */
+export interface DrhdUnit {
+  readonly scope: DmarScope;
+  readonly address: number;
+  readonly segment: number;
+  readonly includeAll: boolean;
+  gfxOnly: boolean;
+  iommu: VtdIommu | undefined;
+  /** Newest first. */
+  readonly ioapics: ScopedId[];
+  readonly hpets: ScopedId[];
+}
+
+/** Bytes, `end` inclusive. @xen struct acpi_rmrr_unit */
+export interface RmrrUnit {
+  readonly scope: DmarScope;
+  readonly base: number;
+  readonly end: number;
+  readonly segment: number;
+}
+
+/** @xen struct acpi_atsr_unit */
+export interface AtsrUnit {
+  readonly scope: DmarScope;
+  readonly segment: number;
+  readonly allPorts: boolean;
+}
+
+/** @xen struct acpi_rhsa_unit */
+export interface RhsaUnit {
+  readonly address: number;
+  readonly proximityDomain: number;
+}
+
+/** How invalidations reach a unit. @xen struct vtd_iommu flush */
+export const FLUSH = { noop: 0, register: 1, queued: 2 } as const;
+
+/** One unit, with its capabilities decoded once. @xen struct vtd_iommu */
+export class VtdIommu {
+  readonly lock: SpinLock;
+  readonly registerLock: SpinLock;
+  readonly intremapLock: SpinLock;
+  nrPtLevels = 0;
+  version = 0;
+  /** CAP and ECAP, low and high words. */
+  capLo = 0;
+  capHi = 0;
+  ecapLo = 0;
+  ecapHi = 0;
+  ndoms = 0;
+  cachingMode = false;
+  readDrain = false;
+  writeDrain = false;
+  pageSelective = false;
+  maxAmask = 0;
+  rwbf = false;
+  queuedInval = false;
+  devIotlb = false;
+  intrRemap = false;
+  faultRegs = 0;
+  faultRegOffset = 0;
+  iotlbOffset = 0;
+
+  /** Frames; 0 while there is none. */
+  rootMfn = 0;
+  qinvalMfn = 0;
+  node = -1;
+  flush: number = FLUSH.noop;
+  /** A device with an enabled translation cache may sit behind this unit. @xen find_ats_dev_drhd */
+  flushDevIotlb = false;
+  /** Newest first. @xen ats_devices */
+  readonly atsDevices: Pdev[] = [];
+  readonly intremap = { mfn: 0, num: 0 };
+  /** Fault interrupt: message as written to FEDATA and FEADDR. */
+  readonly msi = { data: 0, addressLo: 0 };
+
+  /** Dealt to quarantined devices. */
+  pseudoDomids: DomidMap | undefined = undefined;
+  /** Units with fewer hardware ids than domains can have: id in use, and by which domain. @xen domid_bitmap, domid_map */
+  domidMap: Int32Array | undefined = undefined;
+  readonly didOfDomid = new Map<number, number>();
+  /** No free id below this one. */
+  lowestFreeDid = 0;
+
+  /** Entry under construction, and the one it replaces; valid while `lock` is held. */
+  readonly lctxt = new Int32Array(4);
+  readonly old = new Int32Array(4);
+  /** What the last replaced entry said; valid until pcidevs_lock is dropped or another entry is replaced. */
+  prevDid = 0;
+  prevDom: IommuDomain | undefined = undefined;
+
+  constructor(
+    readonly vtd: Vtd,
+    readonly drhd: DrhdUnit,
+    /** Sequence number, in table order. */
+    readonly index: number,
+    readonly reg: MmioDevice,
+  ) {
+    const { cpus } = vtd.s;
+    this.lock = new SpinLock(cpus, `iommu${index}.lock`, RANK.iommu);
+    this.registerLock = new SpinLock(cpus, `iommu${index}.register_lock`, RANK.iommuRegister);
+    this.intremapLock = new SpinLock(cpus, `iommu${index}.intremap.lock`, RANK.iommu);
+  }
+}
+
+export class Vtd {
+  readonly opts: IommuOptions;
+  readonly seams: VtdSeams;
+  /** @xen acpi_drhd_units: newest first, units that cover the rest last */
+  drhds: DrhdUnit[] = [];
+  /** Newest first. @xen acpi_rmrr_units */
+  rmrrs: RmrrUnit[] = [];
+  atsrs: AtsrUnit[] = [];
+  readonly rhsas: RhsaUnit[] = [];
+  dmarFlags = 0;
+  igdDrhdAddress = 0;
+  includeAllSeen = false;
+  allPortsSeen = false;
+
+  nrIommus = 0;
+  /** Fewest levels of any unit. @xen min_pt_levels */
+  minPtLevels = 0xffff;
+  /** @xen iommu_ops.page_sizes */
+  pageSizes = 1 << 12;
+  readonly pseudoCursor = new DomidCursor();
+  sagawWarned = false;
+  untrustedMsi = false;
+
+  /** Entries of each invalidation queue, and its order in pages. @xen qi_entry_nr, qi_pg_order */
+  qiEntries = 0;
+  qiOrder = 0;
+  /** Where hardware writes the status of waits: a word per CPU. @xen poll_slot */
+  pollMfn = 0;
+  qiFullWarned = false;
+  /** Patience of each kind of wait, doubled each time it ran out. @xen IOMMU_FLUSH_WAIT threshold */
+  readonly threshold = { writeBuffer: 1, context: 1, iotlb: 1, qi: 1 };
+
+  /** Configuration words of the host bridge and the IGD. @xen ioh_id */
+  iohId = -1;
+  rwbfQuirk = false;
+  /** Reused by find_upstream_bridge(); nothing yields while it is in use. */
+  readonly bridge = { bus: 0, devfn: 0, secbus: 0 };
+  /** IRTE index of each I/O APIC pin, by `apic * 256 + pin`. @xen apic_pin_2_ir_idx */
+  readonly apicPinToIrte = new Map<number, number>();
+
+  constructor(readonly s: XenServices) {
+    this.opts = s.opts;
+    this.seams = { ...vtdSeams, ...s.seams };
+  }
+}
+
+/** Registers belong to whoever holds `registerLock`; reads of capabilities and status need no lock. */
+export const dmarReadl = (iommu: VtdIommu, offset: number): number => iommu.reg.read32(offset);
+export const dmarWritel = (iommu: VtdIommu, offset: number, value: number): void =>
+  iommu.reg.write32(offset, value);
+/** Writes a frame address with low bits. */
+export const dmarWriteMaddr = (iommu: VtdIommu, offset: number, mfn: number, low: number): void =>
+  iommu.reg.write64(offset, ((mfn & 0xf_ffff) << 12) | low, Math.floor(mfn / 0x10_0000));
+
+/** What %lx prints for a 64-bit value. */
+export const hexq = (lo: number, hi: number): string =>
+  hi === 0 ? (lo >>> 0).toString(16) : (hi >>> 0).toString(16) + (lo >>> 0).toString(16).padStart(8, '0');
+/** What %lx prints for a 64-bit register. */
+export const hexReg = (iommu: VtdIommu, offset: number): string =>
+  hexq(iommu.reg.read32(offset), iommu.reg.read32(offset + 4));
+/** Where Xen would have mapped a unit's page: its vmap area hands out every other page. */
+export const regVirtual = (iommu: VtdIommu): string =>
+  (0x82c0_0020_5000 + 0x2000 * iommu.index).toString(16).padStart(16, 'f');
