@@ -15,12 +15,12 @@ import { Console } from './console.js';
 import { Domain } from './domain.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import { Services } from './passthrough/services.js';
-import type { ReleaseProfile } from './releases/index.js';
+import type { Release } from './releases/index.js';
 import type { Seams } from './seams.js';
 import type { Hardware, Xen } from './xen.js';
 
 export interface XenBootOptions {
-  readonly release: ReleaseProfile;
+  readonly release: Release;
   /** The release's seams, or the repaired ones. */
   readonly seams: Seams;
   readonly cmdline: string;
@@ -52,7 +52,14 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
     console,
     seams: o.seams,
     cmdline: o.cmdline,
-    version: { ...o.release.version, commandline: o.cmdline, capabilities: capabilities(hw) },
+    version: {
+      ...BUILD,
+      major: o.release.major,
+      minor: o.release.minor,
+      extra: o.release.extra,
+      commandline: o.cmdline,
+      capabilities: capabilities(hw),
+    },
     cpuKhz: o.cpuKhz,
     hwCaps: o.hwCaps,
     opts: options.iommu,
@@ -78,6 +85,16 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
   xen.services = new Services(xen);
   return { xen, options };
 }
+
+/** How the modelled Xen was built: as Debian builds its packages. */
+const BUILD = {
+  changeset: '',
+  compiler: 'x86_64-linux-gnu-gcc (Debian 12.2.0-14+deb12u1) 12.2.0',
+  compileBy: 'pkg-xen-devel',
+  compileDomain: 'lists.alioth.debian.org',
+  compileDate: 'Wed Nov  4 16:52:28 UTC 2026',
+  buildId: '151b373fd64b321593bf987fd923cd10dabadac4',
+} as const;
 
 /** @xen arch_get_xen_caps: the interface version, which has been 3.0 for ever */
 const capabilities = (hw: Hardware): string =>
@@ -114,7 +131,10 @@ const usable = (e820: readonly E820Entry[]): E820Entry[] => e820.filter((e) => e
 
 /** Hands RAM to the heap, less what Xen and the low megabyte keep. @xen end_boot_allocator */
 function initHeap(xen: Xen): void {
-  const ranges = usable(xen.e820).map((e) => ({ start: Math.ceil(e.start / 4096), end: Math.floor(e.end / 4096) }));
+  const ranges = usable(xen.e820).map((e) => ({
+    start: Math.ceil(e.start / 4096),
+    end: Math.floor(e.end / 4096),
+  }));
   const image = ranges.filter((r) => r.end <= 0x10_0000 && r.end - r.start > 2 * XEN_IMAGE_FRAMES).at(-1);
   for (const r of ranges) {
     let { start, end } = r;

@@ -1,0 +1,99 @@
+/**
+ * A whole host: hardware from a description, Xen on it, dom0 when somebody asks for it. Everything that can be seen or
+ * done is reached from here.
+ */
+import { devfnOf, type Sbdf, segOf } from './base/sbdf.js';
+import { createXen, startXen, type XenBootOptions } from './hypervisor/boot.js';
+import { XenHypercalls } from './hypervisor/hypercalls.js';
+import type { Hypercalls } from './hypervisor/public/hypercalls.js';
+import { releaseByName, seamsOf } from './hypervisor/releases/index.js';
+import type { Seams } from './hypervisor/seams.js';
+import type { Xen } from './hypervisor/xen.js';
+import type { HostDescription } from './inputs/host_description.js';
+import { createHardware, type IommuUnit, type MachineHardware } from './machine_hw.js';
+import type { DmaRequest, DmaResult } from './pci/dma.js';
+import { type Co, runAlone } from './sim/co.js';
+import type { Sink } from './sim/events.js';
+
+export interface BootOptions {
+  /** `4.17`, `4.18` (default), `4.23`, or a full release number that is known. */
+  readonly release?: string;
+  /** Repairs what the release is known to get wrong. */
+  readonly fixed?: boolean;
+  /** Single decisions replaced: historical bugs. */
+  readonly seams?: Partial<Seams>;
+  readonly cmdline?: string;
+  /** Listeners attached before the first event. */
+  readonly sinks?: readonly Sink[];
+}
+
+export class Machine {
+  readonly hypercalls: Hypercalls;
+
+  private constructor(
+    readonly host: HostDescription,
+    readonly hw: MachineHardware,
+    readonly xen: Xen,
+  ) {
+    this.hypercalls = new XenHypercalls(xen);
+  }
+
+  /** Builds the hardware and boots Xen to the point where dom0's kernel starts. @throws HostCrash where Xen panics */
+  static boot(host: HostDescription, o: BootOptions = {}): Machine {
+    const hw = createHardware(host);
+    for (const sink of o.sinks ?? []) hw.events.attach(sink);
+    const release = releaseByName(o.release ?? '4.18');
+    const seams = seamsOf(release, o.fixed ?? false);
+    const boot: XenBootOptions = {
+      release,
+      seams: o.seams === undefined ? seams : Object.freeze({ ...seams, ...o.seams }),
+      cmdline: o.cmdline ?? '',
+      dom0MemBytes: host.dom0.memoryBytes,
+      dom0Vcpus: host.dom0.vcpus,
+      dmar: host.dmar,
+      ivrs: host.ivrs,
+      cpuKhz: host.cpu.khz,
+      hwCaps: host.cpu.hwCaps ?? [],
+    };
+    const { xen, options } = createXen(hw, boot);
+    runAlone(startXen(xen, boot, options));
+    return new Machine(host, hw, xen);
+  }
+
+  /** Remapping units, in the order of the firmware table. */
+  get units(): readonly IommuUnit[] {
+    return this.hw.units;
+  }
+
+  /** The unit that answers for a requester id, undefined where there is none. */
+  unitFor(sbdf: Sbdf): IommuUnit | undefined {
+    return this.hw.unitFor(segOf(sbdf), sbdf & 0xffff);
+  }
+
+  /** A memory request of a function's DMA engine, through bridges, IOMMU and memory. */
+  dma(sbdf: Sbdf, request: DmaRequest): DmaResult {
+    return this.hw.pci.dma(sbdf, request);
+  }
+
+  /** Frame that requester `rid` of segment `seg` reaches now, -1 when blocked; no bus master check, real translation. */
+  translate(seg: number, rid: number, dfn: number, write: boolean): number {
+    return this.hw.root.dmaTranslate(seg, rid, dfn, write);
+  }
+
+  /** Xen's fault tasklet: reads what the units have recorded, prints it, and punishes. */
+  *serviceInterrupts(): Co<void> {
+    if (this.xen.ops !== undefined) yield* this.xen.ops.pollFaults();
+  }
+
+  /** Requester ids of a device's phantom functions, without its own. */
+  phantomRids(sbdf: Sbdf): number[] {
+    const pdev = this.xen.pdevs.get(sbdf);
+    const stride = pdev?.phantomStride ?? 0;
+    const rids: number[] = [];
+    if (stride === 0) return rids;
+    for (let fn = devfnOf(sbdf) + stride; fn >>> 3 === devfnOf(sbdf) >>> 3; fn += stride) {
+      rids.push((sbdf & 0xff00) | fn);
+    }
+    return rids;
+  }
+}

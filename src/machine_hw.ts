@@ -1,0 +1,198 @@
+/** The hardware of a host: memory, PCI, and one remapping unit for each that the firmware tables describe. */
+import { InputError } from './base/assert.js';
+import { sbdf } from './base/sbdf.js';
+import type { HostDescription } from './inputs/host_description.js';
+import type { CpuFacts, E820Entry } from './iommu/driver/types.js';
+import {
+  type DeviceScope,
+  DRHD_INCLUDE_PCI_ALL,
+  type Drhd,
+  parseDmar,
+  SCOPE_TYPE,
+} from './iommu/format/dmar.js';
+import { type Ivhd, isIvhdType, parseIvrs } from './iommu/format/ivrs.js';
+import { AmdIommuUnit, ZEN_FEATURES } from './iommu/hw/amd/unit.js';
+import { DEFAULT_CAP, DEFAULT_ECAP, DEFAULT_VERSION } from './iommu/hw/vtd/caps.js';
+import { VtdUnit } from './iommu/hw/vtd/unit.js';
+import { PciHost } from './pci/bus.js';
+import { type DmaRemapper, RootComplex } from './pci/dma.js';
+import { Clock } from './sim/clock.js';
+import { EventStream } from './sim/events.js';
+import { Faults } from './sim/faults.js';
+import { Frames, Heap } from './sim/frames.js';
+import { Cpus } from './sim/locks.js';
+import { MmioMap } from './sim/mmio.js';
+import { Ram } from './sim/ram.js';
+
+export type IommuUnit = VtdUnit | AmdIommuUnit;
+
+export interface MachineHardware {
+  readonly ram: Ram;
+  readonly frames: Frames;
+  readonly heap: Heap;
+  readonly mmio: MmioMap;
+  readonly clock: Clock;
+  readonly cpus: Cpus;
+  readonly events: EventStream;
+  readonly faults: Faults;
+  readonly pci: PciHost;
+  readonly root: RootComplex;
+  readonly cpu: CpuFacts;
+  readonly e820: readonly E820Entry[];
+  readonly units: readonly IommuUnit[];
+  unitFor(seg: number, rid: number): IommuUnit | undefined;
+}
+
+/** Several units share a segment: which one serves a requester id. -1 in the table: none, addresses pass. */
+class RidRouter implements DmaRemapper {
+  private readonly byRid = new Int8Array(0x1_0000).fill(-1);
+  constructor(private readonly units: readonly IommuUnit[]) {}
+  give(unit: number, from: number, to: number): void {
+    for (let rid = from; rid <= to; rid++) if (this.byRid[rid] === -1) this.byRid[rid] = unit;
+  }
+  unitFor(rid: number): IommuUnit | undefined {
+    return this.units[this.byRid[rid]!];
+  }
+  translate(rid: number, dfn: number, write: boolean): number {
+    const unit = this.units[this.byRid[rid]!];
+    return unit === undefined ? dfn : unit.translate(rid, dfn, write);
+  }
+}
+
+/** Frames of RAM and firmware memory; what lies above holds only devices. */
+function ramFrames(host: HostDescription): number {
+  let end = 0;
+  for (const e of host.e820) if (e.type !== 'reserved' || e.end <= 2 ** 32) end = Math.max(end, e.end);
+  if (end === 0)
+    throw new InputError(host.name, '', 'the memory map has no usable memory', 'give an e820 file');
+  return Math.ceil(end / 4096);
+}
+
+/** Frames of RAM as the root complex knows them: everything the map does not leave to devices. */
+const memoryRanges = (e820: readonly E820Entry[]): { start: number; count: number }[] =>
+  e820
+    .filter((e) => e.end <= 0x8000_0000 || e.type !== 'reserved')
+    .map((e) => ({
+      start: Math.floor(e.start / 4096),
+      count: Math.ceil(e.end / 4096) - Math.floor(e.start / 4096),
+    }));
+
+export function createHardware(host: HostDescription): MachineHardware {
+  const clock = new Clock();
+  const events = new EventStream();
+  const cpus = new Cpus(host.cpu.count, events);
+  events.stamp = () => ({ t: clock.nowNs, cpu: cpus.current.id, dom: cpus.current.domid });
+  const faults = new Faults();
+  const frames = ramFrames(host);
+  const ram = new Ram(frames);
+  const table = new Frames(frames);
+  const root = new RootComplex(ram, events, memoryRanges(host.e820));
+  const pci = new PciHost(host.functions, events, root);
+  const mmio = new MmioMap();
+  const base = { ram, clock, events, mmio, pci, root };
+  const routers = new Map<number, RidRouter>();
+  const units = host.dmar === undefined ? amdUnits(host, base) : vtdUnits(host, base, routers);
+  return {
+    ...base,
+    frames: table,
+    heap: new Heap(table, faults, events),
+    cpus,
+    faults,
+    cpu: host.cpu,
+    e820: host.e820,
+    units,
+    unitFor: (seg, rid) => routers.get(seg)?.unitFor(rid) ?? units.find((u) => segmentOf(u) === seg),
+  };
+}
+
+const segmentOf = (unit: IommuUnit): number => (unit instanceof VtdUnit ? unit.segment : unit.seg);
+
+interface Base {
+  readonly ram: Ram;
+  readonly clock: Clock;
+  readonly events: EventStream;
+  readonly mmio: MmioMap;
+  readonly pci: PciHost;
+  readonly root: RootComplex;
+}
+
+function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRouter>): VtdUnit[] {
+  const dmar = parseDmar(host.dmar!, 'DMAR', true);
+  const drhds = dmar.structures.filter((s): s is Drhd => s.kind === 'drhd');
+  const units = drhds.map((drhd, index) => {
+    const own = host.vtdUnits?.find((u) => u.base === drhd.base);
+    const unit = new VtdUnit(hw.ram, hw.events, hw.clock, {
+      index,
+      segment: drhd.segment,
+      cap: own?.cap ?? DEFAULT_CAP,
+      ecap: own?.ecap ?? DEFAULT_ECAP,
+      version: own?.version ?? DEFAULT_VERSION,
+      haw: dmar.hostAddressWidth + 1,
+    });
+    hw.mmio.add(drhd.base, 4096 * 2 ** drhd.size, unit);
+    return unit;
+  });
+  for (const seg of new Set(drhds.map((d) => d.segment))) {
+    const here = drhds.filter((d) => d.segment === seg);
+    const only = here.length === 1 ? here[0]! : undefined;
+    if (only !== undefined && coversSegment(only)) hw.root.install(units[drhds.indexOf(only)]!, seg);
+    else {
+      const router = new RidRouter(units);
+      route(hw.pci, drhds, seg, router);
+      routers.set(seg, router);
+      hw.root.install(router, seg);
+    }
+  }
+  return units;
+}
+
+/** A single unit without PCI scopes to tell devices apart serves them all. */
+const coversSegment = (drhd: Drhd): boolean => (drhd.flags & DRHD_INCLUDE_PCI_ALL) !== 0;
+
+/** Named devices first, then what lies behind named bridges, then the unit for the rest (VT-d 8.3). */
+function route(pci: PciHost, drhds: readonly Drhd[], seg: number, router: RidRouter): void {
+  const scopes: { unit: number; scope: DeviceScope }[] = [];
+  drhds.forEach((drhd, unit) => {
+    if (drhd.segment === seg) for (const scope of drhd.scopes) scopes.push({ unit, scope });
+  });
+  for (const { unit, scope } of scopes) {
+    const at = follow(pci, seg, scope);
+    router.give(unit, at, at);
+  }
+  for (const { unit, scope } of scopes) {
+    if (scope.type !== SCOPE_TYPE.BRIDGE) continue;
+    const at = sbdf(seg, 0, 0, 0) + follow(pci, seg, scope);
+    router.give(unit, pci.configRead(at, 0x19, 1) * 256, pci.configRead(at, 0x1a, 1) * 256 + 255);
+  }
+  drhds.forEach((drhd, unit) => {
+    if (drhd.segment === seg && coversSegment(drhd)) router.give(unit, 0, 0xffff);
+  });
+}
+
+/** The bdf that a scope's path leads to, through the bus numbers that bridges hold now. */
+function follow(pci: PciHost, seg: number, scope: DeviceScope): number {
+  let bus = scope.startBus;
+  for (const hop of scope.path.slice(0, -1)) bus = pci.configRead(sbdf(seg, bus, hop.dev, hop.fn), 0x19, 1);
+  const last = scope.path.at(-1);
+  return last === undefined ? bus * 256 : (bus << 8) | (last.dev << 3) | last.fn;
+}
+
+/** IVHD blocks of several types describe one IOMMU; its register base tells which. */
+function amdUnits(host: HostDescription, hw: Base): AmdIommuUnit[] {
+  if (host.ivrs === undefined) return [];
+  const blocks = parseIvrs(host.ivrs).blocks.filter((b): b is Ivhd => isIvhdType(b.type));
+  const units: AmdIommuUnit[] = [];
+  for (const ivhd of new Map(blocks.map((b) => [b.base, b])).values()) {
+    const unit = new AmdIommuUnit({
+      unit: units.length,
+      seg: ivhd.segment,
+      features: host.amdFeatures ?? ZEN_FEATURES,
+      events: hw.events,
+      ram: hw.ram,
+    });
+    hw.mmio.add(ivhd.base, 0x4000, unit);
+    units.push(unit);
+    hw.root.install(unit, ivhd.segment);
+  }
+  return units;
+}
