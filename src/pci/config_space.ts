@@ -146,12 +146,13 @@ function toWords(dump: Uint8Array): Int32Array {
 function lastUsed(words: Int32Array, caps: readonly Capability[]): number {
   let used = 16;
   for (const cap of caps) {
-    if (cap.extended && cap.id === R.EXT_CAP.SRIOV) used = Math.max(used, (cap.offset >>> 2) + R.SRIOV_WORDS);
+    const at = cap.offset >>> 2;
+    used = Math.max(used, at + (cap.extended && cap.id === R.EXT_CAP.SRIOV ? R.SRIOV_WORDS : 2));
     for (const table of tablesOf(words, cap)) {
-      for (const r of Object.values(table)) used = Math.max(used, (cap.offset >>> 2) + r.word + 1);
+      for (const r of Object.values(table)) used = Math.max(used, at + r.word + 1);
     }
   }
   let last = words.length;
   while (last > used && words[last - 1] === 0) last--;
-  return Math.min(Math.max(used, last), words.length);
+  return Math.min(last, words.length);
 }

@@ -1,0 +1,325 @@
+import { describe, expect, test } from 'vitest';
+import { sbdf } from '../../src/base/sbdf.js';
+import { BarWindow, ConfigPorts, EcamWindow } from '../../src/pci/access.js';
+import { PciHost } from '../../src/pci/bus.js';
+import { ConfigSpace } from '../../src/pci/config_space.js';
+import { RootComplex } from '../../src/pci/dma.js';
+import type { PciFunctionInit } from '../../src/pci/function.js';
+import { EventStream } from '../../src/sim/events.js';
+import { Ram } from '../../src/sim/ram.js';
+import { conventional, endpoint, legacyBridge, port, Space } from './pci_helpers.js';
+
+const host = (...inits: PciFunctionInit[]): PciHost => {
+  const events = new EventStream();
+  return new PciHost(inits, events, new RootComplex(new Ram(1024), events));
+};
+const at = (bus: number, dev: number, fn: number): number => sbdf(0, bus, dev, fn);
+/** Writes all ones to a word and reads it back: what software does to size a register. */
+const probe = (space: ConfigSpace, offset: number): number => {
+  space.write(offset, 4, 0xffff_ffff);
+  return space.read(offset, 4);
+};
+
+describe('base address registers', () => {
+  const sizes = [128 * 1024, undefined, 32, 0, 16 * 2 ** 20, undefined, 256 * 1024];
+  const bytes = new Space(256)
+    .ids(0x8086, 0x10d3, 0x020000)
+    .set(0x10, 4, 0xfe64_0000)
+    .set(0x18, 4, 0x4001)
+    .set(0x1c, 4, 0xdead_0000)
+    .set(0x20, 4, 0xfb00_000c)
+    .set(0x30, 4, 0xfe60_0001).bytes;
+
+  test('all ones read back as the size and the type bits (PCI 6.2.5.1)', () => {
+    const space = new ConfigSpace(bytes, sizes);
+    expect(probe(space, 0x10)).toBe(0xfffe_0000);
+    expect(probe(space, 0x18)).toBe(0xffff_ffe1);
+    expect(probe(space, 0x20)).toBe(0xff00_000c);
+    expect(probe(space, 0x24)).toBe(0xffff_ffff);
+    expect(probe(space, 0x30)).toBe(0xfffc_0001);
+  });
+  test('a register of size 0 or without a value is not implemented: it reads zero whatever is written', () => {
+    const space = new ConfigSpace(bytes, sizes);
+    expect(space.read(0x1c, 4)).toBe(0);
+    expect(probe(space, 0x1c)).toBe(0);
+    expect(probe(space, 0x14)).toBe(0);
+  });
+  test('a 64-bit register larger than 4 GiB keeps its low word fixed', () => {
+    const space = new ConfigSpace(new Space(256).set(0x10, 4, 0xc).set(0x14, 4, 0x40).bytes, [2 ** 33]);
+    expect(probe(space, 0x10)).toBe(0xc);
+    expect(probe(space, 0x14)).toBe(0xffff_fffe);
+  });
+  test('an unknown size is guessed from the alignment of the address, and no I/O range passes 256 bytes', () => {
+    const space = new ConfigSpace(new Space(256).set(0x10, 4, 0xfe81_4000).set(0x14, 4, 0xc001).bytes);
+    expect(space.bars.map((b) => [b.kind, b.bytes])).toEqual([
+      ['mem32', 0x4000],
+      ['io', 256],
+    ]);
+  });
+  test('a bridge has two registers and its ROM at 0x38', () => {
+    const bytes1 = legacyBridge(2).set(0x10, 4, 0xfe00_0000).set(0x38, 4, 0xfd00_0000).bytes;
+    const space = new ConfigSpace(bytes1, [4096, undefined, 4096, 4096, 4096, 4096, 2048]);
+    expect(space.bars.map((b) => b.index)).toEqual([0, 6]);
+    expect(probe(space, 0x38)).toBe(0xffff_f801);
+    // 0x18 holds the bus numbers there, not a base address.
+    expect(probe(space, 0x18)).toBe(0xffff_ffff);
+  });
+});
+
+describe('registers', () => {
+  test('ids, class and capability heads are read-only', () => {
+    const space = new ConfigSpace(endpoint().bytes);
+    for (const offset of [0, 8, 0x2c, 0x34, 0x40, 0x44]) {
+      const before = space.read(offset, 4);
+      expect([offset, probe(space, offset)]).toEqual([offset, before]);
+    }
+  });
+  test('a status bit is cleared by writing one, and kept by writing zero', () => {
+    const space = new ConfigSpace(conventional().set(6, 2, 0xf900).bytes);
+    space.write(4, 2, 0);
+    expect(space.read(6, 2)).toBe(0xf900);
+    space.write(6, 2, 0x2800);
+    expect(space.read(6, 2)).toBe(0xd100);
+  });
+  test('bytes and half words of one register are read and written in place', () => {
+    const space = new ConfigSpace(conventional().bytes);
+    space.write(4, 2, 0x0407);
+    space.write(0x3c, 1, 0x0b);
+    expect([space.read(4, 1), space.read(5, 1), space.read(4, 2), space.read(0x3c, 4)]).toEqual([
+      7, 4, 0x407, 0xb,
+    ]);
+    expect(space.read(3, 2)).toBe(0xffff);
+  });
+  test('beyond its 256 bytes a conventional function reads all ones, a PCI Express one zero', () => {
+    expect(new ConfigSpace(conventional().bytes).read(0x100, 4)).toBe(0xffff_ffff);
+    expect(new ConfigSpace(endpoint().bytes).read(0xffc, 4)).toBe(0);
+  });
+  test.each([
+    ['MSI 32 bit', [0, 0, 0], [0x71_0000, 0xffff_fffc, 0xffff]],
+    [
+      'MSI 64 bit, maskable',
+      [0x180_0000, 0, 0, 0, 0, 0],
+      [0x71_0000, 0xffff_fffc, 0xffff_ffff, 0xffff, 0xffff_ffff, 0],
+    ],
+  ])('%s: enable, message count, address, data and mask can be written', (_name, words, masks) => {
+    const space = new ConfigSpace(conventional().cap(5, 0x50, words).bytes);
+    masks.forEach((mask, i) => {
+      const ro = i === 0 ? (words[0]! & 0xffff_0000) + 5 : 0;
+      expect([i, probe(space, 0x50 + 4 * i)]).toEqual([i, (mask | ro) >>> 0]);
+    });
+  });
+  test('MSI-X: mask-all and enable can be written, table size and location cannot', () => {
+    const space = new ConfigSpace(conventional().cap(0x11, 0x70, [0x0004_0000, 0x3, 0x2003]).bytes);
+    expect([0x70, 0x74, 0x78].map((o) => probe(space, o))).toEqual([0xc004_0011, 0x3, 0x2003]);
+  });
+  test('an ACS control bit exists only where its capability bit is set', () => {
+    const space = new ConfigSpace(endpoint().ext(0xd, 0x148, [0, 0x1d]).bytes);
+    expect(probe(space, 0x14c)).toBe(0x001d_001d);
+  });
+  test.each([
+    ['ATS', 0xf, 1, 0x801f_0000],
+    ['ARI', 0xe, 1, 0x0073_0000],
+    ['PASID', 0x1b, 1, 0x0007_0000],
+    ['AER uncorrectable mask', 1, 2, 0xffff_ffff],
+    ['SR-IOV control', 0x10, 2, 0x1f],
+  ])('%s: the writable bits are those of the specification', (_name, id, word, mask) => {
+    const space = new ConfigSpace(endpoint().ext(id, 0x200, [0, 0, 0]).bytes);
+    expect(probe(space, 0x200 + 4 * word)).toBe(mask);
+  });
+  test('a capability chain that runs in a circle ends, and is listed at most 48 times', () => {
+    const looped = conventional().cap(1, 0x40, [0, 0]).cap(5, 0x50, [0]).set(0x51, 1, 0x40);
+    expect(new ConfigSpace(looped.bytes).capabilities.length).toBe(48);
+  });
+});
+
+describe('config cycles', () => {
+  test('nobody answers at an absent function: reads are all ones, writes are dropped', () => {
+    const h = host(conventional().at(at(0, 2, 0)));
+    h.configWrite(at(0, 3, 0), 4, 2, 7);
+    expect([
+      h.configRead(at(0, 3, 0), 0, 4),
+      h.configRead(at(0, 3, 0), 0, 2),
+      h.configRead(at(0, 3, 0), 0, 1),
+    ]).toEqual([0xffff_ffff, 0xffff, 0xff]);
+  });
+  test('the same address in two segments is two functions', () => {
+    const h = host(conventional().at(at(0, 2, 0)), endpoint().at(sbdf(3, 0, 2, 0)));
+    expect([h.configRead(at(0, 2, 0), 0, 2), h.configRead(sbdf(3, 0, 2, 0), 0, 2)]).toEqual([0x8086, 0x10de]);
+    expect(h.segments()).toEqual([0, 3]);
+  });
+  test('a function follows the bus number that software gives its bridge', () => {
+    const h = host(port(4, 1).at(at(0, 1, 0)), endpoint().at(at(1, 0, 0)));
+    h.configWrite(at(0, 1, 0), 0x18, 4, 0x0009_0900);
+    expect(h.configRead(at(1, 0, 0), 0, 2)).toBe(0xffff);
+    expect(h.configRead(at(9, 0, 0), 0, 2)).toBe(0x10de);
+    expect(h.functionAt(at(9, 0, 0))?.sbdf).toBe(at(9, 0, 0));
+  });
+  test('behind two bridges a cycle needs both ranges', () => {
+    const h = host(port(4, 1, 2).at(at(0, 1, 0)), port(5, 2).at(at(1, 0, 0)), endpoint().at(at(2, 0, 0)));
+    expect(h.configRead(at(2, 0, 0), 0, 2)).toBe(0x10de);
+    h.configWrite(at(0, 1, 0), 0x1a, 1, 1);
+    expect(h.configRead(at(2, 0, 0), 0, 2)).toBe(0xffff);
+    expect(h.configRead(at(1, 0, 0), 0, 2)).toBe(0x1b36);
+  });
+  test('I/O ports reach segment 0; without the enable bit, and at other widths of the address, nobody answers', () => {
+    const h = host(conventional().at(at(0, 2, 1)));
+    const ports = new ConfigPorts(h);
+    ports.write(0xcf8, 4, 0x8000_1103);
+    expect(ports.read(0xcf8, 4)).toBe(0x8000_1100);
+    expect([ports.read(0xcfc, 4), ports.read(0xcfe, 2), ports.read(0xcff, 1)]).toEqual([
+      0x100e_8086, 0x100e, 0x10,
+    ]);
+    ports.write(0xcf8, 4, 0x8000_1104);
+    ports.write(0xcfc, 2, 0);
+    expect(h.configRead(at(0, 2, 1), 4, 2)).toBe(0);
+    ports.write(0xcf8, 4, 0x1104);
+    expect(ports.read(0xcfc, 4)).toBe(0xffff_ffff);
+    expect(ports.read(0xcf8, 1)).toBe(0xff);
+  });
+  test('ECAM reaches all 4096 bytes of every segment', () => {
+    const seg1 = endpoint()
+      .ext(0xf, 0x100, [0, 0])
+      .at(sbdf(1, 5, 3, 2));
+    const ecam = new EcamWindow(host(seg1), 1, 4);
+    const base = (1 << 20) + (3 << 15) + (2 << 12);
+    expect(ecam.read32(base)).toBe(0x2484_10de);
+    ecam.write64(base + 0x100, -1, -1);
+    expect(ecam.read(base + 0x106, 2)).toBe(0x801f);
+  });
+  test('a memory access reaches whoever is mapped there, while memory decode is on', () => {
+    const h = host(
+      conventional()
+        .set(0x10, 4, 0xfea0_0000)
+        .at(at(0, 9, 0), { barBytes: [0x10_0000] }),
+    );
+    const fn = h.functionAt(at(0, 9, 0))!;
+    fn.regions[0] = { read32: (offset) => offset, write32: () => {}, write64: () => {} };
+    const window = new BarWindow(h, 0xfea0_0000);
+    expect(window.read32(0x88)).toBe(0x88);
+    h.configWrite(fn.sbdf, 4, 2, 0);
+    expect(window.read32(0x88)).toBe(0xffff_ffff);
+  });
+  test('an unplugged function is gone, with all that is behind it; another one may take its place', () => {
+    const h = host(port(4, 1).at(at(0, 1, 0)), endpoint().at(at(1, 0, 0)));
+    const gpu = h.functionAt(at(1, 0, 0))!;
+    h.removeFunction(at(0, 1, 0));
+    expect([h.configRead(at(0, 1, 0), 0, 2), h.configRead(at(1, 0, 0), 0, 2), gpu.present]).toEqual([
+      0xffff,
+      0xffff,
+      false,
+    ]);
+    h.addFunction(conventional().at(at(0, 1, 0)));
+    expect(h.configRead(at(0, 1, 0), 0, 2)).toBe(0x8086);
+  });
+  test('a write is one event while somebody listens, a read is none', () => {
+    const h = host(conventional().at(at(0, 2, 0)));
+    const seen: unknown[] = [];
+    const detach = h.events.attach((e) =>
+      seen.push(e.kind === 'config' ? [e.sbdf, e.offset, e.size, e.value] : e),
+    );
+    h.configRead(at(0, 2, 0), 4, 2);
+    h.configWrite(at(0, 2, 0), 4, 2, 7);
+    detach();
+    h.configWrite(at(0, 2, 0), 4, 2, 0);
+    expect(seen).toEqual([[at(0, 2, 0), 4, 2, 7]]);
+  });
+});
+
+describe('resets', () => {
+  const gpu = (): Space =>
+    endpoint(0x1000_0000).cap(5, 0x90, [0x1_0000, 0xfee0_0000, 0x41]).set(0x10, 4, 0xfd00_0000);
+  test('a function level reset clears command, base addresses and MSI, and keeps Max_Payload_Size', () => {
+    const h = host(gpu().at(at(0, 1, 0)));
+    h.configWrite(at(0, 1, 0), 0x48, 2, 0x8000 | 0x20);
+    const r = (offset: number, size: number): number => h.configRead(at(0, 1, 0), offset, size);
+    expect([r(4, 2), r(0x10, 4), r(0x92, 2), r(0x94, 4)]).toEqual([0, 0, 0, 0]);
+    // Relaxed ordering, no snoop and 512 byte reads are the defaults; the start bit reads zero.
+    expect(r(0x48, 2)).toBe(0x2830);
+    expect(r(0, 4)).toBe(0x2484_10de);
+  });
+  test('a function without FLR in DEVCAP ignores the bit', () => {
+    const h = host(endpoint(0).at(at(0, 1, 0)));
+    h.configWrite(at(0, 1, 0), 0x48, 2, 0x8000);
+    expect(h.configRead(at(0, 1, 0), 4, 2)).toBe(7);
+  });
+  test('conventional FLR works through the Advanced Features capability', () => {
+    const h = host(
+      conventional()
+        .cap(0x13, 0x60, [0x0306_0000, 0])
+        .at(at(0, 1, 0)),
+    );
+    h.configWrite(at(0, 1, 0), 0x64, 1, 1);
+    expect(h.configRead(at(0, 1, 0), 4, 2)).toBe(0);
+  });
+  test.each([
+    [0, 0],
+    [8, 7],
+  ])('D3hot to D0 with No_Soft_Reset %i leaves command %i', (noSoftReset, command) => {
+    const h = host(
+      conventional()
+        .cap(1, 0x60, [0, noSoftReset])
+        .at(at(0, 1, 0)),
+    );
+    h.configWrite(at(0, 1, 0), 0x64, 2, 3);
+    expect(h.configRead(at(0, 1, 0), 4, 2)).toBe(7);
+    h.configWrite(at(0, 1, 0), 0x64, 2, 0);
+    expect(h.configRead(at(0, 1, 0), 4, 2)).toBe(command);
+  });
+  test('a dump that caught a function in D3hot boots in D0', () => {
+    const h = host(
+      conventional()
+        .cap(1, 0x60, [0, 3])
+        .at(at(0, 1, 0)),
+    );
+    expect(h.configRead(at(0, 1, 0), 0x64, 2)).toBe(0);
+  });
+  test('while a bridge holds its secondary bus in reset nobody answers there; afterwards all state is gone', () => {
+    const h = host(port(4, 1).at(at(0, 1, 0)), gpu().at(at(1, 0, 0)));
+    h.configWrite(at(0, 1, 0), 0x3e, 2, 0x40);
+    expect(h.configRead(at(1, 0, 0), 0, 2)).toBe(0xffff);
+    h.configWrite(at(0, 1, 0), 0x3e, 2, 0);
+    expect([h.configRead(at(1, 0, 0), 0, 2), h.configRead(at(1, 0, 0), 4, 2)]).toEqual([0x10de, 0]);
+  });
+  test('sticky registers survive a reset', () => {
+    const h = host(
+      endpoint(0x1000_0000)
+        .ext(1, 0x100, [0, 0, 0, 0, 0, 0])
+        .at(at(0, 1, 0)),
+    );
+    h.configWrite(at(0, 1, 0), 0x108, 4, 0x1234);
+    h.configWrite(at(0, 1, 0), 0x48, 2, 0x8000);
+    expect(h.configRead(at(0, 1, 0), 0x108, 4)).toBe(0x1234);
+  });
+});
+
+describe('SR-IOV', () => {
+  const pf = (): PciFunctionInit =>
+    endpoint()
+      .cap(0x11, 0x80, [0x8004_0000, 0, 0])
+      .ext(0x10, 0x120, [0, 0, 0, 0x0004_0004, 0, 0x0001_0002, 0x0010_0000, 0x553, 1, 0, 0, 0, 0, 0, 0, 0])
+      .at(at(3, 0, 0));
+  test('VF Enable shows NumVFs functions at First VF Offset and stride, without ids of their own', () => {
+    const h = host(pf());
+    h.configWrite(at(3, 0, 0), 0x130, 2, 2);
+    h.configWrite(at(3, 0, 0), 0x128, 2, 1);
+    const seen = [1, 2, 3, 4].map((devfn) => h.configRead(at(3, 0, 0) + devfn, 0, 4));
+    expect(seen).toEqual([0xffff_ffff, 0xffff_ffff, 0xffff_ffff, 0xffff_ffff]);
+    expect([1, 2, 3, 4].map((devfn) => h.functionAt(at(3, 0, 0) + devfn)?.device)).toEqual([
+      undefined,
+      0x10,
+      0x10,
+      undefined,
+    ]);
+    const vf = h.functionAt(at(3, 0, 2))!;
+    expect([vf.vendor, vf.rid, vf.classCode, vf.msix !== 0, vf.msixEnabled]).toEqual([
+      0x10de,
+      0x302,
+      0x030000,
+      true,
+      false,
+    ]);
+    expect([h.configRead(at(3, 0, 2), 0x34, 1), h.configRead(at(3, 0, 2), 0x41, 1)]).toEqual([0x40, 0x80]);
+    h.configWrite(at(3, 0, 0), 0x128, 2, 0);
+    expect([h.functionAt(at(3, 0, 2)), vf.present]).toEqual([undefined, false]);
+  });
+});
