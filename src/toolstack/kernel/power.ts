@@ -95,9 +95,10 @@ export class DevicePower {
   /** @linux pci_save_state: the header and the control registers of PCI Express. */
   save(dev: KernelPci): SavedState {
     const words = Array.from({ length: 16 }, (_, i) => this.config.read(dev.sbdf, i * 4, 4));
-    const express = expressRegisters(this.config, dev).map(
-      (reg): readonly [number, number] => [reg, this.config.read(dev.sbdf, reg, 2)],
-    );
+    const express = expressRegisters(this.config, dev).map((reg): readonly [number, number] => [
+      reg,
+      this.config.read(dev.sbdf, reg, 2),
+    ]);
     dev.saved = { words, express };
     return dev.saved;
   }
@@ -136,4 +137,3 @@ export function gsiOf(dev: KernelPci): number {
   const slot = at.devfn >>> 3;
   return slot === 0x1f ? 16 + pin : 20 + ((slot + pin) % 4);
 }
-

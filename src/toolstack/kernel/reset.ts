@@ -40,7 +40,9 @@ export class DeviceReset {
         return cap.pm !== 0 && (this.config.read(sbdf, cap.pm + 4, 2) & PM_NO_SOFT_RESET) === 0;
       case 'bus':
         return (
-          dev.bus.self !== undefined && dev.subordinate === undefined && dev.bus.devices.every((d) => d === dev)
+          dev.bus.self !== undefined &&
+          dev.subordinate === undefined &&
+          dev.bus.devices.every((d) => d === dev)
         );
     }
   }

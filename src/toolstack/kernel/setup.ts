@@ -130,7 +130,11 @@ function baseResource(low: number, high: number, lowMask: number, highMask: numb
   const bytes = 2 ** 64 - ((highMask >>> 0) * 2 ** 32 + ((lowMask & ~15) >>> 0));
   const start = (wide ? high * 2 ** 32 : 0) + ((low & ~15) >>> 0);
   const flags =
-    SIZEALIGN | IORESOURCE.MEM | (low & 15) | ((low & 8) !== 0 ? IORESOURCE.PREFETCH : 0) | (wide ? MEM_64 : 0);
+    SIZEALIGN |
+    IORESOURCE.MEM |
+    (low & 15) |
+    ((low & 8) !== 0 ? IORESOURCE.PREFETCH : 0) |
+    (wide ? MEM_64 : 0);
   return { start, end: start + exactBytes(bytes, lowMask, wide ? highMask : 0xffff_ffff) - 1, flags };
 }
 
