@@ -9,6 +9,7 @@ export default defineConfig({
     isolate: false,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    setupFiles: ['test/support/setup.ts'],
     coverage: {
       provider: 'v8',
       include: ['src/**/*.ts'],
