@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * Builds the package: dist/co (generators, for schedules) and dist/sync (erased), JavaScript and declarations.
  *

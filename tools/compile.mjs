@@ -1,3 +1,4 @@
+// @ts-check
 /** Compiles the editions of the source with the TypeScript API, from memory. */
 import fs from 'node:fs';
 import path from 'node:path';

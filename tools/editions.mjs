@@ -1,3 +1,4 @@
+// @ts-check
 /** Which source files belong to which edition, and what they read there. */
 import fs from 'node:fs';
 import path from 'node:path';

@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * Makes one edition of a source file by small text edits, so that lines, comments and stack traces survive.
  *

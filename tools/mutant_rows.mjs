@@ -1,3 +1,4 @@
+// @ts-check
 /** The rows of test/mutants.tsv: one-line edits of src, each with the test that must notice it. */
 import fs from 'node:fs';
 import path from 'node:path';

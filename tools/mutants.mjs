@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * Breaks src on purpose, one line at a time, and looks whether the named test notices: rows of test/mutants.tsv.
  *

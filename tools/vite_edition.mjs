@@ -1,3 +1,4 @@
+// @ts-check
 /** Vite plugin: loads src (and tests that declare Co functions) in one edition; applies the mutant of XPSIM_MUTANT. */
 import fs from 'node:fs';
 import path from 'node:path';
