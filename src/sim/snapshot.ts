@@ -7,7 +7,7 @@
  * closures, `#private` fields and symbol keys, so the simulator keeps none there. What is frozen does not change, but
  * what it refers to may. An instance of a class has its fields for life; plain objects may gain and lose keys.
  */
-import { XenBug } from '../base/assert.js';
+import { assert, XenBug } from '../base/assert.js';
 import {
   ArrayCopies,
   type Copies,
@@ -19,8 +19,8 @@ import {
 } from './snapshot_copies.js';
 
 export interface SnapshotOptions {
-  /** Objects that never change and lead to nothing that does: constant tables, descriptions. */
-  readonly skip?: (object: object) => boolean;
+  /** What never changes, nor anything that it leads to: descriptions and tables. It is left out. */
+  readonly constants?: readonly object[];
 }
 
 export interface Snapshot {
@@ -32,7 +32,11 @@ export interface Snapshot {
 
 /** @throws XenBug when something on the way cannot be copied, such as a vCPU that has stopped in the middle */
 export function takeSnapshot(root: object, options: SnapshotOptions = {}): Snapshot {
-  const walk = new Walk(options.skip);
+  const aside = new Walk(new Set());
+  for (const constant of options.constants ?? []) aside.reach(constant);
+  aside.finish();
+  assert(!aside.seen.has(root), 'what never changes does not lead to the machine');
+  const walk = new Walk(aside.seen);
   walk.reach(root);
   return walk.finish();
 }
@@ -46,7 +50,7 @@ export function restoreSnapshot(snapshot: Snapshot): void {
 type Kind = 'fields' | 'array' | 'map' | 'set' | 'words' | 'opaque' | 'refused';
 
 class Walk {
-  private readonly seen = new Set<object>();
+  private held = 0;
   private readonly waiting: object[] = [];
   private readonly kinds = new Map<object | null, Kind>();
   /** By prototype, then by the names of the fields. */
@@ -56,7 +60,10 @@ class Walk {
   private readonly sets = new SetCopies();
   private readonly words = new WordCopies();
 
-  constructor(private readonly skip: ((object: object) => boolean) | undefined) {}
+  constructor(
+    /** Objects that need no further look. */
+    readonly seen: Set<object>,
+  ) {}
 
   reach(value: unknown): void {
     if (typeof value !== 'object' || value === null || this.seen.has(value)) return;
@@ -66,11 +73,12 @@ class Walk {
 
   finish(): Snapshot {
     for (let next = this.waiting.pop(); next !== undefined; next = this.waiting.pop()) {
-      if (this.skip === undefined || !this.skip(next)) this.copy(next);
+      this.held += 1;
+      this.copy(next);
     }
     const copies: Copies[] = [this.words, this.arrays, this.maps, this.sets];
     for (const group of this.fields.values()) copies.push(...group.values());
-    return { objects: this.seen.size, copies: copies.filter((c) => c.size > 0) };
+    return { objects: this.held, copies: copies.filter((c) => c.size > 0) };
   }
 
   private copy(object: object): void {

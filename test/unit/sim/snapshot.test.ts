@@ -205,8 +205,8 @@ describe('restoring', () => {
     expect(inner.n).toBe(1);
   });
 
-  test('leaves alone what is skipped, functions and accessors', () => {
-    const table = { n: 1 };
+  test('leaves alone what is constant, functions and accessors', () => {
+    const table = { n: 1, row: [1] };
     const calls: number[] = [];
     const root = {
       table,
@@ -216,10 +216,12 @@ describe('restoring', () => {
         return 1;
       },
     };
-    const snapshot = takeSnapshot(root, { skip: (o) => o === table });
+    const snapshot = takeSnapshot(root, { constants: [{ table }] });
     table.n = 2;
+    table.row.push(2);
     restoreSnapshot(snapshot);
-    expect(table.n).toBe(2);
+    expect(table).toEqual({ n: 2, row: [1, 2] });
+    expect(() => takeSnapshot(table, { constants: [root] })).toThrow(XenBug);
     expect(calls).toEqual([]);
   });
 });
