@@ -6,9 +6,12 @@ export interface FunctionDescription {
   readonly sbdf: Sbdf;
   /** 64, 256 or 4096 bytes of config space as dumped. */
   readonly config: Uint8Array;
-  /** BAR sizes where known (`[size=16M]`, /sys resource); index 0..5, 6 is the ROM. Bytes. */
+  /**
+   * BAR sizes where known (`[size=16M]`, /sys resource), in bytes, 0 where there is no such register. Index 0..5, 6 is
+   * the ROM, 7..12 the registers of one virtual function.
+   */
   readonly barBytes?: readonly (number | undefined)[];
-  /** Sub-system names for lspci: `NVIDIA Corporation GA104 …`. */
+  /** Vendor and device as lspci names them: `NVIDIA Corporation GA104 …`. */
   readonly name?: string;
   /** Driver bound in dom0 at boot. */
   readonly driver?: string;
