@@ -53,12 +53,9 @@ export class Dom0Kernel {
     return this.device(sbdfOf(Number.parseInt(m[1]!, 16), bdf));
   }
 
-  /** A driver that the host description names for a device, made known without taking anything. */
-  declareDriver(name: string, dev: KernelPci): NativeDriver {
-    const found = this.core.drivers.get(name);
-    const driver = found instanceof NativeDriver ? found : this.newDriver(specOf(name, dev));
-    if (!driver.matches(dev)) driver.dynamicIds.push({ vendor: dev.vendor, device: dev.device });
-    return driver;
+  /** Whether the driver of that name comes with the kernel image. */
+  isBuiltin(name: string, dev: KernelPci): boolean {
+    return specOf(name, dev).module === undefined;
   }
 
   private newDriver(spec: DriverSpec): NativeDriver {
@@ -73,7 +70,10 @@ export class Dom0Kernel {
 
   /** Gives a device the driver that it had on the described host. */
   *bindAtBoot(name: string, dev: KernelPci): Co<void> {
-    yield* this.core.attach(this.declareDriver(name, dev), dev);
+    const found = this.core.drivers.get(name);
+    const driver = found instanceof NativeDriver ? found : this.newDriver(specOf(name, dev));
+    if (!driver.matches(dev)) driver.dynamicIds.push({ vendor: dev.vendor, device: dev.device });
+    yield* this.core.attach(driver, dev);
   }
 
   /** modprobe: 0, also when it is there already; -ENOENT for a module that this kernel does not have. */

@@ -1,0 +1,166 @@
+/** dom0 as a whole: its kernel, its files, xenstore, its processes. What libxl and xl see is `Dom0`. */
+import type { Sbdf } from '../base/sbdf.js';
+import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
+import type { Clock } from '../sim/clock.js';
+import type { Co } from '../sim/co.js';
+import type { EventStream } from '../sim/events.js';
+import type { Faults } from '../sim/faults.js';
+import type { DeviceModel, Dom0, DomainWatcher, Process, Processes, Uname } from './dom0.js';
+import type { ConfigPort } from './kernel/config.js';
+import { rootBusesOf } from './kernel/enumerate.js';
+import { Dom0Kernel } from './kernel/kernel.js';
+import { findCapability } from './kernel/setup.js';
+import type { ToolstackProfile } from './libxl/profile.js';
+import type { BackendBus } from './pciback/backend.js';
+import { loadPciback, type PcibackKind, startPciback } from './pciback/boot.js';
+import type { Pciback } from './pciback/stub.js';
+import { Dom0Files } from './sysfs/files.js';
+import { Sysfs } from './sysfs/tree.js';
+import { XenstoreDaemon } from './xenstore/store.js';
+
+/** A function of the host, as far as dom0 has to be told about it. */
+export interface Dom0Function {
+  readonly sbdf: Sbdf;
+  readonly config: Uint8Array;
+  readonly driver?: string;
+  /** Vendor and device in words, for lspci. */
+  readonly name?: string;
+}
+
+export interface Dom0Setup {
+  readonly hv: Hypercalls;
+  readonly config: ConfigPort;
+  readonly clock: Clock;
+  readonly events: EventStream;
+  readonly faults: Faults;
+  readonly profile: ToolstackProfile;
+  readonly functions: readonly Dom0Function[];
+  readonly dom0: {
+    readonly hostname: string;
+    readonly kernelRelease: string;
+    readonly kernelCmdline: string;
+    readonly pciback: PcibackKind;
+    readonly files: Readonly<Record<string, string>>;
+  };
+}
+
+/** Kernels of guests that react to xenstore and to being unpaused. */
+export interface GuestKernels {
+  /** Does what there is to do; true when something was done. */
+  poll(): Co<boolean>;
+}
+
+class ProcessTable implements Processes {
+  readonly list = new Map<number, Process>();
+  private next = 258;
+  spawn(argv: readonly string[]): Process {
+    const process = { pid: this.next++, argv };
+    this.list.set(process.pid, process);
+    return process;
+  }
+  exit(pid: number): void {
+    this.list.delete(pid);
+  }
+}
+
+/** Capability of a standard hot-plug controller. */
+const SHPC = 0x0c;
+const ROUNDS_MAX = 10_000;
+const KERNEL_VERSION = '#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)';
+/** Nodes that xenstored and xen-init-dom0 make at boot, in their order. */
+const FIRST_NODES: readonly (readonly [string, string])[] = [
+  ['/tool/xenstored', ''],
+  ['/local/domain/0/control/feature-poweroff', '1'],
+  ['/local/domain/0/control/feature-reboot', '1'],
+  ['/local/domain/0/control/feature-suspend', '1'],
+  ['/local/domain/0/domid', '0'],
+  ['/local/domain/0/name', 'Domain-0'],
+  ['/local/pool/0/name', 'Pool-0'],
+];
+
+export class Dom0Host implements Dom0 {
+  readonly hv: Hypercalls;
+  readonly clock: Clock;
+  readonly events: EventStream;
+  readonly faults: Faults;
+  readonly profile: ToolstackProfile;
+  readonly xs: XenstoreDaemon;
+  readonly kernel: Dom0Kernel;
+  readonly fs: Dom0Files;
+  readonly processes = new ProcessTable();
+  readonly uname: Uname;
+  readonly deviceModels = new Map<number, DeviceModel>();
+  readonly watchers = new Map<number, DomainWatcher>();
+  /** Names of functions as the description gives them. */
+  readonly names = new Map<Sbdf, string>();
+  pciback: Pciback | undefined = undefined;
+  backends: BackendBus | undefined = undefined;
+  guests: GuestKernels | undefined = undefined;
+
+  constructor(private readonly setup: Dom0Setup) {
+    const { clock, config, dom0, events, faults, hv } = setup;
+    this.hv = hv;
+    this.clock = clock;
+    this.events = events;
+    this.faults = faults;
+    this.profile = setup.profile;
+    this.xs = new XenstoreDaemon(events, faults);
+    this.kernel = new Dom0Kernel(hv, config, clock, events);
+    this.uname = {
+      nodename: dom0.hostname,
+      release: dom0.kernelRelease,
+      version: KERNEL_VERSION,
+      machine: 'x86_64',
+    };
+    const proc = new Map([
+      ['cmdline', `${dom0.kernelCmdline}\n`],
+      ['version', `Linux version ${dom0.kernelRelease} ${KERNEL_VERSION}\n`],
+    ]);
+    this.fs = new Dom0Files(new Sysfs(this.kernel, proc), events, faults);
+    this.fs.install('/etc/hostname', `${dom0.hostname}\n`);
+    for (const [path, text] of Object.entries(dom0.files)) this.fs.install(path, text);
+    for (const f of setup.functions) if (f.name !== undefined) this.names.set(f.sbdf, f.name);
+  }
+
+  /** From the kernel's first line to a shell prompt. */
+  *boot(): Co<void> {
+    const { dom0, functions } = this.setup;
+    const { kernel, xs } = this;
+    kernel.log.info(`Linux version ${dom0.kernelRelease} ${KERNEL_VERSION}`);
+    kernel.log.info(`Command line: ${dom0.kernelCmdline}`);
+    for (const { bus, seg } of rootBusesOf(functions)) yield* kernel.pci.scanRoot(seg, bus);
+    if (dom0.pciback === 'builtin') yield* this.loadPciback('builtin');
+    yield* this.bindDrivers(true);
+    if (dom0.pciback === 'module') yield* this.loadPciback('module');
+    yield* this.bindDrivers(false);
+    for (const [path, value] of FIRST_NODES) xs.write(path, value);
+    if (this.pciback !== undefined) this.backends = yield* startPciback(kernel, xs, this.pciback);
+    yield* this.settle();
+  }
+
+  private *loadPciback(kind: 'module' | 'builtin'): Co<void> {
+    this.pciback = yield* loadPciback(this.kernel, this.setup.dom0.kernelCmdline, kind);
+  }
+
+  /** The drivers that the description names; ports get theirs also where it is silent. */
+  private *bindDrivers(builtin: boolean): Co<void> {
+    const { kernel } = this;
+    const described = new Map(this.setup.functions.map((f) => [f.sbdf, f.driver]));
+    for (const dev of [...kernel.pci.devices.values()]) {
+      const port = dev.expressType === 4 || dev.expressType === 5 || dev.expressType === 6;
+      const name = described.get(dev.sbdf) ?? (port ? 'pcieport' : undefined);
+      // The driver for bridges with a hot-plug controller enables them, and gives up where firmware has it.
+      if (builtin && dev.headerType === 1 && findCapability(this.setup.config, dev, SHPC) !== 0)
+        yield* kernel.power.enable(dev);
+      if (name === undefined || name === 'pciback' || dev.driver !== undefined) continue;
+      if (kernel.isBuiltin(name, dev) === builtin) yield* kernel.bindAtBoot(name, dev);
+    }
+  }
+
+  *settle(): Co<void> {
+    for (let round = 0; round < ROUNDS_MAX; round++) {
+      yield* this.xs.settle();
+      if (this.guests === undefined || !(yield* this.guests.poll())) return;
+    }
+  }
+}
