@@ -15,6 +15,7 @@ import { Console } from './console.js';
 import { Domain } from './domain.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import { Services } from './passthrough/services.js';
+import { RangeSet } from './rangeset.js';
 import type { Release } from './releases/index.js';
 import type { Seams } from './seams.js';
 import type { Hardware, Xen } from './xen.js';
@@ -45,7 +46,7 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
   const options = parseCmdline(o.cmdline, console);
   const pciLock = o.seams.hasPciLock();
   const system = (domid: number): Domain =>
-    new Domain(domid, hw.cpus, { hvm: false, hap: false, iommu: domid === DOMID.IO, system: true, pciLock });
+    new Domain(domid, hw.cpus, { hvm: false, hap: false, iommu: false, system: true, pciLock });
   const domIo = system(DOMID.IO);
   const xen: Mutable<Xen> = {
     ...hw,
@@ -76,6 +77,9 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
     domidRover: 0,
     segs: new Map(),
     pdevs: new Map(),
+    xenRanges: new RangeSet(),
+    mmioRo: platformMmioRo(),
+    nrIrqsGsi: NR_IRQS_GSI,
     iommuEnabled: false,
     driver: undefined,
     ops: undefined,
@@ -84,6 +88,17 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
   };
   xen.services = new Services(xen);
   return { xen, options };
+}
+
+/** One I/O APIC, as client boards have. */
+const NR_IRQS_GSI = 24;
+
+/** The I/O APIC and the HPET. @xen io_apic.c ioapic_init_mappings, dom0_build.c dom0_setup_permissions */
+function platformMmioRo(): RangeSet {
+  const set = new RangeSet();
+  set.add(0xfec00, 0xfec00);
+  set.add(0xfed00, 0xfed00);
+  return set;
 }
 
 /** How the modelled Xen was built: as Debian builds its packages. */
@@ -139,7 +154,10 @@ function initHeap(xen: Xen): void {
   for (const r of ranges) {
     let { start, end } = r;
     xen.frames.set(start, end - start, DOMID.XEN, FRAME_TYPE.xenheap);
-    if (r === image) end -= XEN_IMAGE_FRAMES;
+    if (r === image) {
+      xen.xenRanges.add(end - XEN_IMAGE_FRAMES, end - 1);
+      end -= XEN_IMAGE_FRAMES;
+    }
     start = Math.max(start, LOW_FRAMES);
     if (end > start) xen.heap.addRange({ start, count: end - start });
   }

@@ -3,14 +3,14 @@ import type { ExtraRange, IommuOptions } from '../iommu/driver/types.js';
 import type { Console } from './console.js';
 import { parseDom0IommuParam, parseIommuParam } from './passthrough/iommu_options.js';
 import { parseIvmdParam, parsePciParam, parsePciPhantom, parseRmrrParam } from './passthrough/pci_options.js';
-import type { PhantomOption } from './xen.js';
+import type { PciOptions, PhantomOption } from './xen.js';
 
 /** What the command line decides. */
 export interface CmdlineResult {
   readonly iommu: IommuOptions;
   readonly phantoms: PhantomOption[];
   readonly extraRanges: ExtraRange[];
-  readonly pci: { serr: boolean; perr: boolean; quirks: boolean };
+  readonly pci: PciOptions;
   /** `dom0_mem=` in bytes, undefined when not given. */
   dom0MemBytes: number | undefined;
   dom0MaxVcpus: number | undefined;
@@ -85,7 +85,7 @@ export function parseCmdline(cmdline: string, console: Console): CmdlineResult {
     iommu: defaultIommuOptions(),
     phantoms: [],
     extraRanges: [],
-    pci: { serr: false, perr: false, quirks: true },
+    pci: { maskSerr: false, maskPerr: false, quirks: true },
     dom0MemBytes: undefined,
     dom0MaxVcpus: undefined,
     complaints: [],

@@ -22,6 +22,12 @@ export interface Pirq {
   /** True while a passthrough softirq for it is in flight: releasing the domain's devices must wait. */
   dpciActive: boolean;
   bound: boolean;
+  /** How a guest is told, while bound to an HVM guest. @xen HVM_IRQ_DPCI_* */
+  dpciKind?: 'msi' | 'pci' | 'msi_translate';
+  /** Vector and flags of a guest MSI. */
+  gmsi?: { gvec: number; gflags: number };
+  /** Virtual pins it is wired to. @xen digl_list */
+  links?: { readonly bus: number; readonly device: number; readonly intx: number }[];
 }
 
 export interface DomainOptions {
@@ -38,7 +44,8 @@ export class Domain implements IommuDomain {
   readonly iommu: DomainIommu;
   readonly pdevList = new PdevList();
   readonly pciLock: RwLock | undefined;
-  readonly iommuEnabled: boolean;
+  /** d[IO] gets it once the IOMMU is on. @xen is_iommu_enabled */
+  iommuEnabled: boolean;
   readonly isHvm: boolean;
   readonly hap: boolean;
   readonly isSystem: boolean;

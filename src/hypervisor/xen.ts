@@ -21,6 +21,7 @@ import type { Ram } from '../sim/ram.js';
 import type { Console } from './console.js';
 import type { Domain } from './domain.js';
 import type { XenVersion } from './public/hypercalls.js';
+import type { RangeSet } from './rangeset.js';
 import type { Seams } from './seams.js';
 
 /** One PCI segment. @xen struct pci_seg */
@@ -40,6 +41,15 @@ export interface PhantomOption {
   readonly bus: number;
   readonly slot: number;
   readonly stride: number;
+}
+
+/** `pci={no-}serr,perr,quirks` */
+export interface PciOptions {
+  /** System errors of devices are switched off (`no-serr`). */
+  maskSerr: boolean;
+  /** Parity errors are (`no-perr`). */
+  maskPerr: boolean;
+  quirks: boolean;
 }
 
 /** Where each piece of the simulated hardware is. */
@@ -66,8 +76,7 @@ export interface Xen extends Hardware {
   /** CPUID leaves as `xl info` prints them. */
   readonly hwCaps: readonly number[];
   readonly opts: IommuOptions;
-  /** `pci={no-}serr,perr,quirks` */
-  readonly pciOpts: { readonly serr: boolean; readonly perr: boolean; readonly quirks: boolean };
+  readonly pciOpts: Readonly<PciOptions>;
   readonly pciPhantoms: readonly PhantomOption[];
   readonly extraRanges: readonly ExtraRange[];
 
@@ -86,6 +95,13 @@ export interface Xen extends Hardware {
   readonly segs: Map<number, PciSeg>;
   /** Every device by sbdf. */
   readonly pdevs: Map<Sbdf, Pdev>;
+
+  /** Frames of Xen's image, which no table of dom0's devices maps. @xen xen_in_range */
+  readonly xenRanges: RangeSet;
+  /** Device memory that dom0 may only read: I/O APICs, HPET, memory-mapped config space. @xen mmio_ro_ranges */
+  readonly mmioRo: RangeSet;
+  /** Interrupt lines of the I/O APICs. @xen nr_irqs_gsi */
+  readonly nrIrqsGsi: number;
 
   /** @xen iommu_enabled */
   iommuEnabled: boolean;

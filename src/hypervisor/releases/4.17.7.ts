@@ -1,4 +1,6 @@
+import { amdBehaviour4_18, amdFlaws } from '../../iommu/driver/amd/seams.js';
 import type { Release } from './release.js';
+import { vtdBehaviour4_18, vtdFlaws, vtdFlaws4_18 } from './vtd.js';
 
 /** July 2026: more backports than 4.18.3 has. The release that golden transcripts were recorded on. */
 export const xen4_17_7: Release = {
@@ -7,6 +9,8 @@ export const xen4_17_7: Release = {
   minor: 17,
   extra: '.7',
   behaviour: {
+    ...amdBehaviour4_18,
+    ...vtdBehaviour4_18,
     vtdFaultSuffix: () => '',
     hasPciLock: () => false,
     releaseResult: (sofar, rc) => (rc === 0 ? sofar : rc),
@@ -34,6 +38,9 @@ export const xen4_17_7: Release = {
     },
   },
   flaws: {
+    ...amdFlaws,
+    ...vtdFlaws,
+    ...vtdFlaws4_18,
     amdDisableSkipsQuarantinedSource: () => true,
     pfWithVfsStays: () => false,
     vfIoBarIsSkipped: () => false,

@@ -1,4 +1,6 @@
+import { amdBehaviour4_18, amdFlaws } from '../../iommu/driver/amd/seams.js';
 import type { Release } from './release.js';
+import { vtdBehaviour4_18, vtdFlaws, vtdFlaws4_18 } from './vtd.js';
 
 /** August 2024: the release that the seed document describes, and the default. */
 export const xen4_18_3: Release = {
@@ -7,6 +9,8 @@ export const xen4_18_3: Release = {
   minor: 18,
   extra: '.3',
   behaviour: {
+    ...amdBehaviour4_18,
+    ...vtdBehaviour4_18,
     vtdFaultSuffix: () => '',
     hasPciLock: () => false,
     releaseResult: (sofar, rc) => (rc === 0 ? sofar : rc),
@@ -36,6 +40,9 @@ export const xen4_18_3: Release = {
     },
   },
   flaws: {
+    ...amdFlaws,
+    ...vtdFlaws,
+    ...vtdFlaws4_18,
     amdDisableSkipsQuarantinedSource: () => true,
     pfWithVfsStays: () => false,
     vfIoBarIsSkipped: () => false,

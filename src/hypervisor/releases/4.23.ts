@@ -1,4 +1,6 @@
+import { amdFlaws } from '../../iommu/driver/amd/seams.js';
 import type { Release } from './release.js';
+import { vtdFlaws } from './vtd.js';
 
 /** The newest: commit c447b7308b of August 2026, between 4.22 and 4.23. */
 export const xen4_23: Release = {
@@ -7,5 +9,5 @@ export const xen4_23: Release = {
   minor: 23,
   extra: '-unstable',
   behaviour: {},
-  flaws: { amdDisableSkipsQuarantinedSource: () => true },
+  flaws: { ...amdFlaws, ...vtdFlaws, amdDisableSkipsQuarantinedSource: () => true },
 };

@@ -44,8 +44,9 @@ export class Pdev {
   physfn: { bus: number; devfn: number } = { bus: 0, devfn: 0 };
   /** NUMA node, -1 for NUMA_NO_NODE. */
   node = -1;
-  msix: { pos: number; nrEntries: number; hostMaskall: boolean; guestMaskall: boolean } | undefined =
-    undefined;
+  msix:
+    | { pos: number; nrEntries: number; hostMaskall: boolean; guestMaskall: boolean; usedEntries: number }
+    | undefined = undefined;
   msiMaxvec = 0;
   /** IRQs shown by the Q key. */
   readonly msiIrqs: number[] = [];
@@ -269,7 +270,10 @@ export interface E820Entry {
 export interface ExtraRange {
   readonly start: number;
   readonly frames: number;
+  /** Empty with `ivmd`: all devices. */
   readonly sbdfs: readonly Sbdf[];
+  /** Which option gave it: VT-d takes those of `rmrr=`, AMD-Vi those of `ivmd=`; both take the ones without. */
+  readonly option?: 'rmrr' | 'ivmd';
 }
 
 export const XENLOG = {

@@ -1,0 +1,135 @@
+/** Interrupts of passed-through devices reach a guest. @xen drivers/passthrough/x86/hvm.c, arch/x86/domctl.c */
+import { E, type Rc } from '../../base/errno.js';
+import { funcOf, hex, slotOf } from '../../base/sbdf.js';
+import { XENLOG } from '../../iommu/driver/types.js';
+import { type Co, hold } from '../../sim/co.js';
+import type { Domain, Pirq } from '../domain.js';
+import { irqAccessPermitted, nrPirqs } from '../pirq.js';
+import type { DomctlOp } from '../public/domctl.js';
+import type { Xen } from '../xen.js';
+
+type BindOp = Extract<DomctlOp, { cmd: 'bind_pt_irq' | 'unbind_pt_irq' }>;
+
+/** GSI of a virtual interrupt pin. @xen hvm_pci_intx_gsi */
+const hvmPciIntxGsi = (device: number, intx: number): number =>
+  (((device << 2) + (device >> 3) + intx) & 31) + 16;
+
+/** @xen XEN_DOMCTL_bind_pt_irq */
+export function* ptIrqBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
+  if (!d.isHvm) return E.INVAL;
+  if (!callerHasIrq(xen, d, op)) return E.PERM;
+  const rc = d.iommuEnabled ? yield* locked(xen, d, op, ptIrqCreateBind) : E.SRCH;
+  if (rc < 0) xen.services.printk(XENLOG.G_ERR, `pt_irq_create_bind failed (${rc}) for dom${d.domid}`);
+  return rc;
+}
+
+/** @xen XEN_DOMCTL_unbind_pt_irq */
+export function* ptIrqUnbind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
+  if (!d.isHvm) return E.INVAL;
+  if (!callerHasIrq(xen, d, op)) return E.PERM;
+  const rc = d.iommuEnabled ? yield* locked(xen, d, op, ptIrqDestroyBind) : 0;
+  if (rc < 0) xen.services.printk(XENLOG.G_ERR, `pt_irq_destroy_bind failed (${rc}) for dom${d.domid}`);
+  return rc;
+}
+
+function callerHasIrq(xen: Xen, d: Domain, op: BindOp): boolean {
+  const irq = d.pirqs.get(op.machineIrq)?.irq ?? 0;
+  const me = xen.domains.get(xen.cpus.current.domid);
+  return irq > 0 && me !== undefined && irqAccessPermitted(me, irq);
+}
+
+function* locked(xen: Xen, d: Domain, op: BindOp, body: (xen: Xen, d: Domain, op: BindOp) => Rc): Co<Rc> {
+  using _pcidevs = yield* hold(xen.pcidevsLock);
+  return body(xen, d, op);
+}
+
+/** @returns 0, -EINVAL, -EBUSY for a line that is bound otherwise, -EOPNOTSUPP. @xen pt_irq_create_bind */
+function ptIrqCreateBind(xen: Xen, d: Domain, op: BindOp): Rc {
+  if (op.machineIrq < 0 || op.machineIrq >= nrPirqs(xen, d)) return E.INVAL;
+  const pirq = d.pirqs.get(op.machineIrq)!;
+  switch (op.irqType) {
+    case 'msi':
+      return bindMsi(pirq, op);
+    case 'pci':
+    case 'msi_translate':
+      bindPin(xen, d, pirq, op);
+      return 0;
+    default:
+      return E.OPNOTSUPP;
+  }
+}
+
+function bindMsi(pirq: Pirq, op: BindOp): Rc {
+  if (pirq.bound && pirq.dpciKind !== 'msi') return E.BUSY;
+  pirq.bound = true;
+  pirq.dpciKind = 'msi';
+  pirq.gmsi = { gvec: op.gvec ?? 0, gflags: op.gflags ?? 0 };
+  return 0;
+}
+
+/** A line may be wired to several virtual pins; only the first one binds it. */
+function bindPin(xen: Xen, d: Domain, pirq: Pirq, op: BindOp): void {
+  const link = { bus: op.bus ?? 0, device: op.device ?? 0, intx: op.intx ?? 0 };
+  pirq.links ??= [];
+  pirq.links.push(link);
+  if (!pirq.bound) {
+    pirq.bound = true;
+    pirq.dpciKind = op.irqType;
+  }
+  if (!xen.opts.verbose) return;
+  const gsi = hvmPciIntxGsi(link.device, link.intx);
+  const what = `m_gsi=${pirq.pirq} g_gsi=${gsi} ${pinText(link)}`;
+  xen.services.printk(XENLOG.G_INFO, `d${d.domid}: bind: ${what}`);
+}
+
+const pinText = (l: { bus: number; device: number; intx: number }): string =>
+  `dev=${hex(l.bus, 2)}.${hex(slotOf(l.device), 2)}.${funcOf(l.device)} intx=${l.intx}`;
+
+/** @returns 0, -EINVAL for a pin that was not wired so, -EOPNOTSUPP. @xen pt_irq_destroy_bind */
+function ptIrqDestroyBind(xen: Xen, d: Domain, op: BindOp): Rc {
+  const pirq = d.pirqs.get(op.machineIrq)!;
+  if (op.irqType === 'msi') {
+    if (pirq.bound && (pirq.links ?? []).length === 0) unbind(pirq);
+    return 0;
+  }
+  const link = { bus: op.bus ?? 0, device: op.device ?? 0, intx: op.intx ?? 0 };
+  if (xen.opts.verbose) {
+    const dev = `${hex(link.bus, 2)}:${hex(slotOf(link.device), 2)}.${funcOf(link.device)}`;
+    const gsi = hvmPciIntxGsi(link.device, link.intx);
+    xen.services.printk(
+      XENLOG.G_INFO,
+      `d${d.domid}: unbind: m_gsi=${pirq.pirq} g_gsi=${gsi} dev=${dev} intx=${link.intx}`,
+    );
+  }
+  const links = pirq.links ?? [];
+  const at = links.findIndex((l) => l.bus === link.bus && l.device === link.device && l.intx === link.intx);
+  if (at < 0) return E.INVAL;
+  links.splice(at, 1);
+  const what = !pirq.bound ? 'bogus' : links.length === 0 ? 'final' : 'partial';
+  if (pirq.bound && links.length === 0) unbind(pirq);
+  if (xen.opts.verbose) {
+    xen.services.printk(XENLOG.G_INFO, `d${d.domid} ${what} unmap: m_irq=${pirq.pirq} ${pinText(link)}`);
+  }
+  return 0;
+}
+
+function unbind(pirq: Pirq): void {
+  pirq.bound = false;
+  delete pirq.dpciKind;
+  delete pirq.gmsi;
+  pirq.links = [];
+}
+
+/**
+ * Unbinds what a dying guest still has bound. An interrupt in flight stops it there, to be taken up again.
+ * @returns 0 or -ERESTART. @xen arch_pci_clean_pirqs, pci_clean_dpci_irq
+ */
+export function archPciCleanPirqs(d: Domain): Rc {
+  if (!d.iommuEnabled || !d.isHvm) return 0;
+  for (const pirq of d.pirqs.values()) {
+    if (!pirq.bound) continue;
+    unbind(pirq);
+    if (pirq.dpciActive) return E.RESTART;
+  }
+  return 0;
+}

@@ -1,0 +1,192 @@
+/** Physical interrupts as domains name them. @xen arch/x86/irq.c */
+import { assert } from '../base/assert.js';
+import { E, type Rc } from '../base/errno.js';
+import type { Sbdf } from '../base/sbdf.js';
+import type { Pdev } from '../iommu/driver/types.js';
+import type { Domain, Pirq } from './domain.js';
+import { pciGetPdev } from './passthrough/segment.js';
+import type { Xen } from './xen.js';
+
+/** Vectors that devices can use on one CPU. @xen NR_DYNAMIC_VECTORS */
+const NR_DYNAMIC_VECTORS = 0xef - 0x20 + 1;
+/** Pirqs a guest has beyond the GSIs. @xen extra_domU_irqs */
+const EXTRA_DOMU_IRQS = 32;
+const FIRST_FREE_GSI = 16;
+const MAX_MSI_IRQS = 32;
+
+/** Interrupts of the machine: GSIs and what MSIs may take. @xen nr_irqs */
+const nrIrqs = (xen: Xen): number => Math.max(xen.cpu.count * NR_DYNAMIC_VECTORS, 8 * xen.nrIrqsGsi);
+
+/** The IOMMU has taken the first one, to report faults. */
+const firstDynamicIrq = (xen: Xen): number => xen.nrIrqsGsi + (xen.iommuEnabled ? 1 : 0);
+
+/** Bits needed to write the number of CPUs. @xen fls */
+const fls = (n: number): number => 32 - Math.clz32(n);
+
+/** @xen d->nr_pirqs, arch_hwdom_irqs */
+export const nrPirqs = (xen: Xen, d: Domain): number =>
+  d === xen.hwdom
+    ? xen.nrIrqsGsi + Math.min(fls(xen.cpu.count), d.maxVcpus) * NR_DYNAMIC_VECTORS
+    : xen.nrIrqsGsi + EXTRA_DOMU_IRQS;
+
+export const irqAccessPermitted = (d: Domain, irq: number): boolean => d.irqCaps.contains(irq, irq);
+
+/** The pirq that stands for `irq` in `d`, undefined when it is not mapped. @xen domain_irq_to_pirq */
+function domainIrqToPirq(d: Domain, irq: number): Pirq | undefined {
+  for (const p of d.pirqs.values()) if (p.irq === irq) return p;
+  return undefined;
+}
+
+/** @xen get_free_pirq: GSIs upwards, everything else from the top down */
+function getFreePirq(xen: Xen, d: Domain, gsi: boolean): number {
+  if (gsi) {
+    for (let i = FIRST_FREE_GSI; i < xen.nrIrqsGsi; i++) if (!d.pirqs.has(i)) return i;
+  }
+  for (let i = nrPirqs(xen, d) - 1; i >= xen.nrIrqsGsi; i--) if (!d.pirqs.has(i)) return i;
+  return E.NOSPC;
+}
+
+/** The lowest of `nr` free pirqs in a row, from the top. @xen get_free_pirqs */
+function getFreePirqs(xen: Xen, d: Domain, nr: number): number {
+  let found = 0;
+  for (let i = nrPirqs(xen, d) - 1; i >= xen.nrIrqsGsi; i--) {
+    found = d.pirqs.has(i) ? 0 : found + 1;
+    if (found === nr) return i;
+  }
+  return E.NOSPC;
+}
+
+/** An interrupt for an MSI that nobody uses; the caller may use it. @xen create_irq */
+function createIrq(xen: Xen, me: Domain): number {
+  const used = new Set<number>();
+  for (const d of xen.domains.values()) for (const p of d.pirqs.values()) used.add(p.irq);
+  for (let irq = firstDynamicIrq(xen); irq < nrIrqs(xen); irq++) {
+    if (used.has(irq)) continue;
+    me.irqCaps.add(irq, irq);
+    return irq;
+  }
+  return E.NOSPC;
+}
+
+/** A GSI for `d`. @returns the pirq, -EINVAL, -EPERM, -EEXIST or -ENOSPC. @xen allocate_and_map_gsi_pirq */
+export function allocateAndMapGsiPirq(
+  xen: Xen,
+  me: Domain,
+  d: Domain,
+  index: number,
+  wanted: number,
+): number {
+  if (index < 0 || index >= xen.nrIrqsGsi) return E.INVAL;
+  let irq = me.pirqs.get(index)?.irq ?? 0;
+  if (irq <= 0) {
+    if (me !== xen.hwdom) return E.INVAL;
+    irq = index;
+  }
+  const pirq = allocatePirq(xen, d, wanted, irq, true);
+  if (pirq < 0) return pirq;
+  const rc = mapDomainPirq(xen, me, d, pirq, irq, false);
+  return rc < 0 ? rc : pirq;
+}
+
+/** @xen allocate_pirq */
+function allocatePirq(xen: Xen, d: Domain, wanted: number, irq: number, gsi: boolean): number {
+  const current = domainIrqToPirq(d, irq)?.pirq ?? 0;
+  if (wanted < 0) return current !== 0 ? current : getFreePirq(xen, d, gsi);
+  return current !== 0 && current !== wanted ? E.EXIST : wanted;
+}
+
+/** @xen map_domain_pirq */
+function mapDomainPirq(xen: Xen, me: Domain, d: Domain, pirq: number, irq: number, msi: boolean): Rc {
+  if (!irqAccessPermitted(me, irq)) return E.PERM;
+  if (pirq < 0 || pirq >= nrPirqs(xen, d) || irq <= 0 || irq >= nrIrqs(xen)) return E.INVAL;
+  const oldIrq = d.pirqs.get(pirq)?.irq ?? 0;
+  const oldPirq = domainIrqToPirq(d, irq)?.pirq ?? 0;
+  // Xen takes a second mapping of either for done.
+  if ((oldIrq > 0 && oldIrq !== irq) || (oldPirq !== 0 && oldPirq !== pirq)) return 0;
+  d.irqCaps.add(irq, irq);
+  if (oldIrq !== irq) d.pirqs.set(pirq, { pirq, irq, msi, dpciActive: false, bound: false });
+  return 0;
+}
+
+/** How many vectors a device's MSI is to have, and which entry of its MSI-X table is meant. */
+export interface MsiInfo {
+  readonly sbdf: Sbdf;
+  /** MULTI_MSI: vectors asked for. OUT: vectors granted. */
+  entryNr: number;
+  readonly multi: boolean;
+  readonly msix: boolean;
+}
+
+/** An MSI for `d`. @returns the first pirq, or a negative errno. @xen allocate_and_map_msi_pirq */
+export function allocateAndMapMsiPirq(
+  xen: Xen,
+  me: Domain,
+  d: Domain,
+  index: number,
+  wanted: number,
+  msi: MsiInfo,
+): number {
+  assert(xen.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
+  if (!msi.multi && !msi.msix) msi.entryNr = 1;
+  const irq = msi.multi || index === -1 ? createIrq(xen, me) : index;
+  if (irq < xen.nrIrqsGsi || irq >= nrIrqs(xen)) return E.INVAL;
+  const pirq = wanted < 0 && msi.multi ? freeBlock(xen, d, msi) : allocatePirq(xen, d, wanted, irq, false);
+  if (pirq < 0) return pirq;
+  const pdev = pciGetPdev(xen, d, msi.sbdf);
+  const refused = pdev === undefined ? E.NODEV : checkMsi(pdev, msi);
+  if (refused !== 0) return refused;
+  return mapVectors(xen, me, d, pdev!, irq, pirq, msi.multi ? msi.entryNr : 1);
+}
+
+/** Vectors come in powers of two. @xen allocate_pirq for MAP_PIRQ_TYPE_MULTI_MSI */
+function freeBlock(xen: Xen, d: Domain, msi: MsiInfo): number {
+  const nr = msi.entryNr;
+  if (nr <= 0 || nr > MAX_MSI_IRQS) return E.RANGE;
+  if (nr !== 1 && xen.opts.intremap === 'off') return E.OPNOTSUPP;
+  msi.entryNr = 2 ** Math.ceil(Math.log2(nr));
+  return getFreePirqs(xen, d, msi.entryNr);
+}
+
+/** @xen pci_enable_msi */
+function checkMsi(pdev: Pdev, msi: MsiInfo): Rc {
+  if (!msi.msix) return pdev.msiMaxvec === 0 ? E.NODEV : 0;
+  if (pdev.msix === undefined) return E.NODEV;
+  return msi.entryNr >= pdev.msix.nrEntries ? E.INVAL : 0;
+}
+
+function mapVectors(
+  xen: Xen,
+  me: Domain,
+  d: Domain,
+  pdev: Pdev,
+  firstIrq: number,
+  first: number,
+  nr: number,
+): number {
+  for (let i = 0, irq = firstIrq; i < nr; i++) {
+    if (i > 0) irq = createIrq(xen, me);
+    if (irq < 0) return irq;
+    const rc = mapDomainPirq(xen, me, d, first + i, irq, true);
+    if (rc < 0) return rc;
+    pdev.msiIrqs.push(irq);
+  }
+  return first;
+}
+
+/** @returns 0 or -EINVAL. @xen unmap_domain_pirq */
+export function unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Rc {
+  assert(xen.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
+  const info = d.pirqs.get(pirq);
+  if (info === undefined) return E.INVAL;
+  d.pirqs.delete(pirq);
+  d.irqCaps.remove(info.irq, info.irq);
+  if (info.msi) forgetMsi(xen, info.irq);
+  return 0;
+}
+
+function forgetMsi(xen: Xen, irq: number): void {
+  for (const pdev of xen.pdevs.values()) {
+    const at = pdev.msiIrqs.indexOf(irq);
+    if (at >= 0) pdev.msiIrqs.splice(at, 1);
+  }
+}
