@@ -54,14 +54,16 @@ function anyType(node: ts.Node): string | undefined {
   return node.kind === ts.SyntaxKind.AnyKeyword ? 'the type any' : undefined;
 }
 
-/** Xen returns errno, hardware records faults; only bugs, dead hosts and bad input are thrown. */
+/** What reads the input of users: it may throw InputError, and pass on what it caught. */
+const READERS = /^src\/(?:inputs\/|cli\/|iommu\/format\/|machine\w*\.ts)/;
+
+/** Xen returns errno, hardware records faults; only bugs, dead hosts and bad input are thrown, and exit() of xl. */
 function throwing(node: ts.Node, source: ts.SourceFile): string | undefined {
   if (!ts.isThrowStatement(node) || /^src\/(base|sim)\//.test(source.fileName)) return undefined;
   const { expression } = node;
-  const reader = /^src\/(inputs|cli|iommu\/format)\//.test(source.fileName);
-  const makesOther = ts.isNewExpression(expression) && expression.expression.getText(source) !== 'InputError';
-  if (reader && !makesOther && !ts.isIdentifier(expression)) return undefined;
-  if (source.fileName.startsWith('src/cli/') && ts.isIdentifier(expression)) return undefined;
+  const made = ts.isNewExpression(expression) ? expression.expression.getText(source) : undefined;
+  if (READERS.test(source.fileName) && (made === undefined || made === 'InputError')) return undefined;
+  if (source.fileName.startsWith('src/toolstack/xl/') && made === 'XlExit') return undefined;
   return 'throw outside base and sim (readers of inputs may throw InputError)';
 }
 
