@@ -312,6 +312,8 @@ export interface VtdSeams {
   vtdReportsUnknownMsiSource(): boolean;
   /** V5: quarantining again a device with reserved ranges but no scratch page clears frame 0. Every release does. */
   vtdClearsUnsetLeaf(): boolean;
+  /** First interrupt entry of a group of MSIs, given the last entry of the free run. Every release takes the last. */
+  vtdMsiGroupFirst(last: number, vectors: number): number;
 }
 
 /** Seams of the AMD-Vi driver. A profile names those it replaces; the rest is correct (amd/seams.ts). */

@@ -3,7 +3,7 @@ import { assert } from '../../../base/assert.js';
 import { get, getFrame, set, setFrame } from '../../../base/layout.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { CONTEXT_WORDS, ROOT, ROOT_WORDS } from '../../format/vtd.js';
-import type { VtdIommu } from './state.js';
+import { allocPgtableMaddr, type VtdIommu } from './state.js';
 
 /** Frame of the bus's context table, 0 while there is none. */
 export function contextTableOf(iommu: VtdIommu, bus: number): number {
@@ -18,9 +18,8 @@ export function busToContextMaddr(iommu: VtdIommu, bus: number): number {
   const found = contextTableOf(iommu, bus);
   if (found !== 0) return found;
   const { s, opts } = iommu.vtd;
-  const mfn = s.allocXenPages(0);
+  const mfn = allocPgtableMaddr(iommu.vtd, 0);
   if (mfn === 0) return 0;
-  if (opts.nonCoherent) s.syncCache(mfn, 0, FRAME_WORDS);
   const at = s.ram.slot(iommu.rootMfn) * FRAME_WORDS + bus * ROOT_WORDS;
   const before = s.events.on ? copyQuad(s.ram.words, at) : undefined;
   setFrame(s.ram.words, at, mfn);

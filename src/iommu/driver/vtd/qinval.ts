@@ -8,7 +8,16 @@ import { type Co, hold, pause } from '../../../sim/co.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { GCMD, QI, VTD_REG } from '../../format/vtd.js';
 import { type Pdev, XENLOG } from '../types.js';
-import { dmarReadl, dmarWritel, dmarWriteMaddr, FLUSH, hexReg, type Vtd, type VtdIommu } from './state.js';
+import {
+  allocPgtableMaddr,
+  dmarReadl,
+  dmarWritel,
+  dmarWriteMaddr,
+  FLUSH,
+  hexReg,
+  type Vtd,
+  type VtdIommu,
+} from './state.js';
 import { checkHung, iommuWaitOp, MS, RELAX_NS, reportSlow, warnQueueFull, warnSlow } from './wait.js';
 
 const ENTRY_BYTES = 16;
@@ -180,7 +189,7 @@ export function* enableQinval(iommu: VtdIommu): Co<Rc> {
     if (vtd.qiEntries === 0) sizeQueues(vtd);
     if (vtd.pollMfn === 0) vtd.pollMfn = vtd.s.allocXenPages(pollOrder(vtd.s.cpu.count));
     if (vtd.pollMfn === 0) return E.NOMEM;
-    iommu.qinvalMfn = vtd.s.allocXenPages(vtd.qiOrder);
+    iommu.qinvalMfn = allocPgtableMaddr(vtd, vtd.qiOrder);
     if (iommu.qinvalMfn === 0) return E.NOMEM;
   }
   iommu.flush = FLUSH.queued;

@@ -9,4 +9,5 @@ export const vtdSeams: VtdSeams = Object.freeze<VtdSeams>({
   vtdAliasUndoDevfn: (own) => own,
   vtdReportsUnknownMsiSource: () => true,
   vtdClearsUnsetLeaf: () => false,
+  vtdMsiGroupFirst: (last, vectors) => last - (vectors - 1),
 });

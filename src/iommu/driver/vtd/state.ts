@@ -7,6 +7,7 @@
 import { RANK } from '../../../sim/lock_ranks.js';
 import { SpinLock } from '../../../sim/locks.js';
 import type { MmioDevice } from '../../../sim/mmio.js';
+import { FRAME_WORDS } from '../../../sim/ram.js';
 import { DomidCursor, type DomidMap } from '../domid.js';
 import type { IommuDomain, IommuOptions, Pdev, VtdSeams, XenServices } from '../types.js';
 import { vtdSeams } from './seams.js';
@@ -92,6 +93,13 @@ export class VtdIommu {
   queuedInval = false;
   devIotlb = false;
   intrRemap = false;
+  intrPost = false;
+  eim = false;
+  passThrough = false;
+  snoopControl = false;
+  coherent = false;
+  sps2m = false;
+  sps1g = false;
   faultRegs = 0;
   faultRegOffset = 0;
   iotlbOffset = 0;
@@ -177,6 +185,8 @@ export class Vtd {
   readonly bridge = { bus: 0, devfn: 0, secbus: 0 };
   /** IRTE index of each I/O APIC pin, by `apic * 256 + pin`. @xen apic_pin_2_ir_idx */
   readonly apicPinToIrte = new Map<number, number>();
+  /** Redirection entries in remappable format, as they were written, by the same key. */
+  readonly ioapicRtes = new Map<number, { readonly lo: number; readonly hi: number }>();
 
   constructor(readonly s: XenServices) {
     this.opts = s.opts;
@@ -201,3 +211,12 @@ export const hexReg = (iommu: VtdIommu, offset: number): string =>
 /** Where Xen would have mapped a unit's page: its vmap area hands out every other page. */
 export const regVirtual = (iommu: VtdIommu): string =>
   (0x82c0_0020_5000 + 0x2000 * iommu.index).toString(16).padStart(16, 'f');
+
+/** Zeroed frames of Xen's own, seen as zero by units that do not snoop; 0 when memory is short. @xen alloc_pgtable_maddr */
+export function allocPgtableMaddr(vtd: Vtd, order: number): number {
+  const mfn = vtd.s.allocXenPages(order);
+  if (mfn !== 0 && vtd.opts.nonCoherent) {
+    for (let i = 0; i < 2 ** order; i++) vtd.s.syncCache(mfn + i, 0, FRAME_WORDS);
+  }
+  return mfn;
+}
