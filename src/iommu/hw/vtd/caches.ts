@@ -3,11 +3,14 @@
  * it is asked to forget, as hardware is allowed to: what software did not invalidate stays and is used.
  */
 import {
+  CC_AT,
+  CC_DID_AT,
   CC_ENTRIES,
   CC_VALID,
   CC_WORDS,
   IEC_ENTRIES,
   IEC_WORDS,
+  NO_STAMP,
   TLB_SET_WORDS,
   TLB_SETS,
   type VtdState,
@@ -20,13 +23,13 @@ const PROBE_MAX = 8;
 export function contextGlobal(s: VtdState): void {
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextGlobal', args: [] });
   if (!s.ccUsed) return;
-  s.cc.fill(0);
+  s.cache.fill(0, CC_AT, CC_DID_AT);
   s.ccUsed = false;
 }
 
 export function contextDomain(s: VtdState, did: number): void {
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextDomain', args: [did] });
-  for (let e = 0; e < CC_ENTRIES; e++) if (s.ccDid[e] === did) s.cc[e * CC_WORDS] = 0;
+  for (let e = 0; e < CC_ENTRIES; e++) if (s.cache[CC_DID_AT + e] === did) s.cache[CC_AT + e * CC_WORDS] = 0;
 }
 
 /**
@@ -40,7 +43,8 @@ export function contextDevice(s: VtdState, did: number, sid: number, fm: number)
     if ((fn & ~ignored) !== 0) continue;
     const rid = (sid & ~ignored) | fn;
     const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
-    if (s.cc[e * CC_WORDS] === (rid | CC_VALID) && s.ccDid[e] === did) s.cc[e * CC_WORDS] = 0;
+    const at = CC_AT + e * CC_WORDS;
+    if (s.cache[at] === (rid | CC_VALID) && s.cache[CC_DID_AT + e] === did) s.cache[at] = 0;
   }
 }
 
@@ -50,26 +54,25 @@ export function iotlbGlobal(s: VtdState): void {
 }
 
 function wipe(s: VtdState): void {
-  if (!s.tlbUsed) return;
-  s.tlb.fill(0);
-  s.tlbUsed = false;
+  if (s.tlbSizes === 0) return;
+  s.cache.fill(0, 0, CC_AT);
   s.tlbSizes = 0;
 }
 
 /** A new stamp for the domain: its old entries match nothing any more. */
 export function iotlbDomain(s: VtdState, did: number): void {
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbDomain', args: [did] });
-  const slot = s.findSlot(did);
-  if (slot === 0) return;
+  const at = s.findStamp(did);
+  if (at === NO_STAMP) return;
   if (s.nextStamp === 0x7fff_ffff) renumber(s);
-  s.stamps[slot] = s.nextStamp++;
+  s.cache[at] = s.nextStamp++;
 }
 
 /** Stamps are about to run out: forget everything, which hardware always may, and count from one again. */
 function renumber(s: VtdState): void {
   wipe(s);
   s.nextStamp = 1;
-  for (let slot = 1; slot < s.stamps.length; slot++) s.stamps[slot] = s.nextStamp++;
+  for (let at = NO_STAMP + 1; at < s.cache.length; at++) s.cache[at] = s.nextStamp++;
 }
 
 /** The pages of one domain that overlap 2^am frames from `dfn`, whatever their size. */
@@ -77,42 +80,45 @@ export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): v
   const frames = 2 ** am;
   const first = dfn - (dfn % frames);
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbPages', args: [did, first, am] });
-  const slot = s.findSlot(did);
-  if (slot === 0 || !s.tlbUsed) return;
+  const at = s.findStamp(did);
+  if (at === NO_STAMP || s.tlbSizes === 0) return;
   if (frames > PROBE_MAX) {
-    forgetRange(s, slot, first, frames);
+    forgetRange(s, at, first, frames);
     return;
   }
-  for (let page = first; page < first + frames; page++) forgetPage(s, slot, page, 0);
-  if ((s.tlbSizes & 1) !== 0) forgetPage(s, slot, Math.floor(first / 512), 1);
-  if ((s.tlbSizes & 2) !== 0) forgetPage(s, slot, Math.floor(first / 262_144), 2);
+  for (let page = first; page < first + frames; page++) forgetPage(s, at, page, 0);
+  if ((s.tlbSizes & 2) !== 0) forgetPage(s, at, Math.floor(first / 512), 1);
+  if ((s.tlbSizes & 4) !== 0) forgetPage(s, at, Math.floor(first / 262_144), 2);
 }
 
-function forgetPage(s: VtdState, slot: number, page: number, size: number): void {
+function forgetPage(s: VtdState, at: number, page: number, size: number): void {
   const lo = page | 0;
   const hi = lo === page ? 0 : Math.floor(page / 0x1_0000_0000);
-  for (let way = findWay(s, slot, lo, hi, size); way >= 0; way = findWay(s, slot, lo, hi, size)) {
-    s.tlb[way + 4] = 0;
+  for (let way = findWay(s, at, lo, hi, size); way >= 0; way = findWay(s, at, lo, hi, size)) {
+    s.cache[way + 4] = 0;
   }
 }
 
-function forgetRange(s: VtdState, slot: number, first: number, frames: number): void {
-  const stamp = s.stamps[slot]!;
+function forgetRange(s: VtdState, at: number, first: number, frames: number): void {
+  const m = s.cache;
   for (let set = 0; set < TLB_SETS; set++) {
     for (let way = set * TLB_SET_WORDS; way < set * TLB_SET_WORDS + 4; way++) {
-      if (s.tlb[way + 4] !== stamp) continue;
+      if (m[way + 4] !== m[at]) continue;
       const size = wayFrames(s, way);
       const start = wayPage(s, way) * size;
-      if (start < first + frames && start + size > first) s.tlb[way + 4] = 0;
+      if (start < first + frames && start + size > first) m[way + 4] = 0;
     }
   }
 }
 
 /** Page number of a way, in pages of its own size. */
 export const wayPage = (s: VtdState, way: number): number =>
-  ((s.tlb[way + 12]! >>> 5) & 0x1fff) * 0x1_0000_0000 + (s.tlb[way]! >>> 0);
+  ((s.cache[way + 12]! >>> 5) & 0x1fff) * 0x1_0000_0000 + (s.cache[way]! >>> 0);
+/** First machine frame of a way. */
+export const wayFrame = (s: VtdState, way: number): number =>
+  ((s.cache[way + 12]! >>> 19) & 0xff) * 0x1_0000_0000 + (s.cache[way + 8]! >>> 0);
 /** 4 KiB frames that a way covers. */
-export const wayFrames = (s: VtdState, way: number): number => 512 ** ((s.tlb[way + 12]! >>> 2) & 3);
+export const wayFrames = (s: VtdState, way: number): number => 512 ** ((s.cache[way + 12]! >>> 2) & 3);
 
 export function iecGlobal(s: VtdState): void {
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iecGlobal', args: [] });

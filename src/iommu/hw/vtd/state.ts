@@ -2,8 +2,9 @@
  * The state of one VT-d chip: registers, what they latched, and the caches. Everything hardware remembers is here, in
  * a few typed arrays and plain fields; the functions beside this file act on it.
  *
- * IOTLB entries carry no domain id but a stamp that stands for (domain id, generation). Forgetting a whole domain is
- * then one new stamp, and a lookup compares two words whatever the domain.
+ * The caches live in one array, so that a translation that hits touches one object. IOTLB entries carry no domain id
+ * but a stamp that stands for (domain id, generation): forgetting a whole domain is one new stamp, and a lookup
+ * compares two words whatever the domain.
  */
 import { assert } from '../../../base/assert.js';
 import { get } from '../../../base/layout.js';
@@ -13,22 +14,29 @@ import type { Ram } from '../../../sim/ram.js';
 import { CAP, ECAP } from '../../format/vtd.js';
 import type { VtdOptions } from './caps.js';
 
-/** Context cache: direct mapped by requester id. One entry is tag, stamp slot, table frame, info. */
+/**
+ * IOTLB, from word 0 of the cache array: sets of four ways, 16 words each: four page numbers, four stamps, four
+ * frames, four metas (see translate.ts).
+ */
+export const TLB_SETS = 256;
+export const TLB_SET_WORDS = 16;
+/** Context cache, direct mapped by requester id: tag, index of the domain's stamp, table frame, info. */
+export const CC_AT = TLB_SETS * TLB_SET_WORDS;
 export const CC_ENTRIES = 256;
 export const CC_WORDS = 4;
 /** Bit above the 16-bit requester id in a valid tag. */
 export const CC_VALID = 0x1_0000;
-
-/** IOTLB: sets of four ways, each set 16 words: four page numbers, four stamps, four frames, four metas. */
-export const TLB_SETS = 256;
-export const TLB_WAYS = 4;
-export const TLB_SET_WORDS = 16;
+/** Domain id of each context cache entry, 0 for one without (VT-d 6.2.2.1). */
+export const CC_DID_AT = CC_AT + CC_ENTRIES * CC_WORDS;
+/** Index of the stamp of no domain: it is in no IOTLB entry. The stamps of domains follow. */
+export const NO_STAMP = CC_DID_AT + CC_ENTRIES;
 
 /** Outcome of reading a context entry; a scratch pad, so that nothing is allocated. */
 export class ContextResult {
   /** 0, or the fault reason. */
   reason = 0;
-  slot = 0;
+  /** Index of the domain's stamp. */
+  stamp = NO_STAMP;
   root = 0;
   info = 0;
   did = 0;
@@ -79,6 +87,9 @@ export class VtdState {
   readonly beyondHaw: number;
   /** Tables at or above this frame cannot be read. */
   readonly tableLimit: number;
+  /** Bits of a second-level entry that send a walk off the fast path: reserved ones, and frames of 2^31 and above. */
+  readonly oddHi: number;
+  readonly oddLeafLo: number;
 
   // What GCMD switched on or latched.
   te = false;
@@ -91,23 +102,14 @@ export class VtdState {
   irEntries = 0;
   irX2apic = false;
 
-  readonly cc = new Int32Array(CC_ENTRIES * CC_WORDS);
-  /** Domain id of each context cache entry, 0 for one without (VT-d 6.2.2.1). */
-  readonly ccDid = new Int32Array(CC_ENTRIES);
+  /** IOTLB, context cache and stamps; grows when domain ids of a new range are seen. */
+  cache = new Int32Array(NO_STAMP + 1);
   ccUsed = false;
-
-  readonly tlb = new Int32Array(TLB_SETS * TLB_SET_WORDS);
-  /** Stamp slot of each way: which domain an entry belongs to. */
-  readonly tlbSlot = new Int32Array(TLB_SETS * TLB_WAYS);
-  /** Next victim of each set. */
-  readonly tlbVictim = new Uint8Array(TLB_SETS);
-  tlbUsed = false;
-  /** Page sizes that may be cached: bit 0 2 MiB, bit 1 1 GiB. */
+  /** Page sizes that may be cached: bit 0 4 KiB, bit 1 2 MiB, bit 2 1 GiB. 0: the IOTLB is empty. */
   tlbSizes = 0;
-
-  /** Current stamp of each slot; slot 0 belongs to nobody, and its stamp is in no entry. */
-  stamps = new Int32Array(1).fill(-1);
-  /** First slot of the 256 ids that share bits 15:8 of the domain id, 0 while none of them was seen. */
+  /** Way to be replaced next. */
+  tlbVictim = 0;
+  /** Index of the first of 256 stamps that share bits 15:8 of the domain id, 0 while none of them was seen. */
   readonly stampDir = new Int32Array(256);
   nextStamp = 1;
 
@@ -167,6 +169,9 @@ export class VtdState {
     this.beyondHaw = ~(2 ** (opts.haw - 32) - 1);
     this.tableLimit = Math.min(ram.frames, 0x7fff_ffff);
     this.setReserved(get(caps, 0, CAP.SLLPS), get(caps, 2, ECAP.SC) === 1);
+    this.oddHi = this.reserved[3]! | this.reserved[15]! | 0xf_f800;
+    this.oddLeafLo = this.reserved[14]!;
+    this.cache[NO_STAMP] = -1;
   }
 
   /** Reserved bits of second-level entries (9.8): what QEMU and the manual agree on, level by level. */
@@ -187,29 +192,23 @@ export class VtdState {
     }
   }
 
-  /** The stamp slot of a domain id, 0 while it has none. */
-  findSlot(did: number): number {
+  /** Index of a domain's stamp, NO_STAMP while it has none. */
+  findStamp(did: number): number {
     const first = this.stampDir[did >>> 8]!;
-    return first === 0 ? 0 : first + (did & 0xff);
+    return first === 0 ? NO_STAMP : first + (did & 0xff);
   }
 
-  /** The stamp slot of a domain id; makes one for it and its 255 neighbours on first sight. */
-  slotOf(did: number): number {
+  /** Index of a domain's stamp; makes one for it and its 255 neighbours on first sight. */
+  stampOf(did: number): number {
     if (this.stampDir[did >>> 8] === 0) {
-      const first = this.stamps.length;
+      const first = this.cache.length;
       const grown = new Int32Array(first + 256);
-      grown.set(this.stamps);
+      grown.set(this.cache);
       for (let i = 0; i < 256; i++) grown[first + i] = this.nextStamp++;
-      this.stamps = grown;
+      this.cache = grown;
       this.stampDir[did >>> 8] = first;
     }
     return this.stampDir[did >>> 8]! + (did & 0xff);
-  }
-
-  /** The domain id of a stamp slot. */
-  didOfSlot(slot: number): number {
-    const first = slot - ((slot - 1) % 256);
-    return this.stampDir.indexOf(first) * 256 + (slot - first);
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import { FR } from '../../format/vtd.js';
 import { recordFault } from './faults.js';
-import { CC_ENTRIES, CC_VALID, CC_WORDS, TLB_SETS, type VtdState } from './state.js';
+import type { VtdState } from './state.js';
 
 // Bits of root and context entries.
 const P = 0x1;
@@ -30,16 +30,22 @@ const KIND_FAULT = 0x10;
 const INFO_FPD = 0x20;
 const INFO_ATS = 0x10_0000;
 
-// Meta word of an IOTLB entry: permission 1:0, size 3:2, negative 4, page number's high part 17:5, frame's 25:18.
+// Meta word of an IOTLB entry: permission 1:0, size 3:2, negative 4, page number's high part 17:5, wide 18 (the frame
+// does not fit 31 bits), frame's high part 26:19 (of a negative entry: the fault reason).
 const SIZE_SHIFT = 2;
 const NEGATIVE = 0x10;
 const PAGE_HI_SHIFT = 5;
-const FRAME_HI_SHIFT = 18;
-const REASON_SHIFT = 18;
-/** What must agree beside page number and stamp. */
-const KEY = 0x3_fffc;
+const WIDE = 0x4_0000;
+const FRAME_HI_SHIFT = 19;
+/** What must agree beside page number and stamp for a plain 4 KiB hit, and for one of any kind. */
+const KEY = 0x7_fffc;
+const ANY_KEY = 0x3_ffec;
 
-const SET_MASK = TLB_SETS - 1;
+// The layout of the cache array again (see state.ts): a constant of another module costs a load wherever it is used.
+const CC_AT = 4096;
+const CC_VALID = 0x1_0000;
+const CC_DID_AT = 5120;
+const NO_STAMP = 5376;
 const TWO32 = 0x1_0000_0000;
 
 /** The masks above, for the test that compares them with the layouts. */
@@ -55,6 +61,10 @@ export const HAND_MASKS = {
   R,
   W,
   PS,
+  CC_AT,
+  CC_VALID,
+  CC_DID_AT,
+  NO_STAMP,
 } as const;
 
 /**
@@ -63,30 +73,76 @@ export const HAND_MASKS = {
  */
 export function translate(s: VtdState, rid: number, dfn: number, write: boolean): number {
   if (!s.te) return dfn;
-  const cc = s.cc;
-  const c = ((rid ^ (rid >>> 8)) & (CC_ENTRIES - 1)) * CC_WORDS;
-  if (cc[c] === (rid | CC_VALID)) {
-    const slot = cc[c + 1]!;
-    const stamp = s.stamps[slot]!;
+  const m = s.cache;
+  const c = CC_AT + (((rid ^ (rid >>> 8)) & 0xff) << 2);
+  if (m[c] === (rid | CC_VALID)) {
+    const at = m[c + 1]!;
+    const stamp = m[at]!;
     const lo = dfn | 0;
     const want = (lo === dfn ? 0 : ((dfn / TWO32) | 0) << PAGE_HI_SHIFT) | (write ? W : R);
-    const tlb = s.tlb;
-    const set = ((lo ^ (lo >>> 8) ^ slot) & SET_MASK) << 4;
-    let way = -1;
-    if (tlb[set] === lo && tlb[set + 4] === stamp) way = set;
-    else if (tlb[set + 1] === lo && tlb[set + 5] === stamp) way = set + 1;
-    else if (tlb[set + 2] === lo && tlb[set + 6] === stamp) way = set + 2;
-    else if (tlb[set + 3] === lo && tlb[set + 7] === stamp) way = set + 3;
-    if (way >= 0) {
-      const meta = tlb[way + 12]!;
-      const frame = tlb[way + 8]!;
-      if ((meta & (KEY | want)) === want && meta >>> FRAME_HI_SHIFT === 0 && frame >= 0) return frame;
+    const set = ((lo ^ (lo >>> 8) ^ at) & 0xff) << 4;
+    let way = set;
+    if (m[set] !== lo || m[set + 4] !== stamp) {
+      if (m[set + 1] === lo && m[set + 5] === stamp) way = set + 1;
+      else if (m[set + 2] === lo && m[set + 6] === stamp) way = set + 2;
+      else if (m[set + 3] === lo && m[set + 7] === stamp) way = set + 3;
+      else return missed(s, rid, dfn, write, c);
     }
+    if ((m[way + 12]! & (KEY | want)) === want) return m[way + 8]!;
   }
   return translateSlowly(s, rid, dfn, write);
 }
 
-/** Everything but a plain 4 KiB hit. */
+/**
+ * A page that is not in the IOTLB as a 4 KiB page, for a requester whose context is cached: walks tables whose
+ * entries are all plain, and leaves everything else to `resolve`.
+ */
+function missed(s: VtdState, rid: number, dfn: number, write: boolean, c: number): number {
+  const m = s.cache;
+  const lo = dfn | 0;
+  const info = m[c + 3]!;
+  const levels = info & LEVELS;
+  const outside = lo >>> Math.min((info >>> 6) & 0x3f, 31);
+  if (lo !== dfn || outside !== 0 || levels > 4 || (info & KIND) !== 0 || s.tlbSizes > 1)
+    return translateSlowly(s, rid, dfn, write);
+  const { words, pieces, slots } = s.ram;
+  const limit = Math.min(s.tableLimit, pieces.length << 10);
+  const need = write ? W : R;
+  const pointing = need | NOT_PLAIN;
+  const oddHi = s.oddHi;
+  let perm = R | W;
+  let table = m[c + 2]!;
+  for (let shift = levels * 9 - 9; shift > 0; shift -= 9) {
+    if (table >= limit) return translateSlowly(s, rid, dfn, write);
+    const e = (slots[pieces[table >>> 10]! + (table & 1023)]! << 10) | (((lo >>> shift) & 511) << 1);
+    const elo = words[e]!;
+    const ehi = words[e + 1]!;
+    if ((elo & pointing) !== need || (ehi & oddHi) !== 0) return translateSlowly(s, rid, dfn, write);
+    perm &= elo;
+    table = ((ehi & 0x7ff) << 20) | (elo >>> 12);
+  }
+  if (table >= limit) return translateSlowly(s, rid, dfn, write);
+  const e = (slots[pieces[table >>> 10]! + (table & 1023)]! << 10) | ((lo & 511) << 1);
+  const elo = words[e]!;
+  const ehi = words[e + 1]!;
+  if ((elo & (need | s.oddLeafLo)) !== need || (ehi & oddHi) !== 0)
+    return translateSlowly(s, rid, dfn, write);
+  const frame = ((ehi & 0x7ff) << 20) | (elo >>> 12);
+  const at = m[c + 1]!;
+  const victim = s.tlbVictim;
+  const way = (((lo ^ (lo >>> 8) ^ at) & 0xff) << 4) | victim;
+  s.tlbVictim = (victim + 1) & 3;
+  s.tlbSizes = 1;
+  m[way] = lo;
+  m[way + 4] = m[at]!;
+  m[way + 8] = frame;
+  m[way + 12] = perm & elo;
+  return frame;
+}
+/** Bits of a pointing entry that the fast walk does not take: page size and snoop. */
+const NOT_PLAIN = 0x880;
+
+/** Everything else: other page sizes, faults, contexts that are not cached, addresses above 2^44. */
 function translateSlowly(s: VtdState, rid: number, dfn: number, write: boolean): number {
   const found = resolve(s, rid, dfn, write, true);
   if (found < 0) recordFault(s, rid, dfn, write, -found, (s.ctx.info & INFO_FPD) !== 0);
@@ -112,9 +168,9 @@ function resolve(s: VtdState, rid: number, dfn: number, write: boolean, fill: bo
   if ((info & KIND) === KIND_PASS) return dfn;
   const need = write ? W : R;
   const w = s.walk;
-  if (!lookup(s, ctx.slot, lo, hi)) {
+  if (!lookup(s, ctx.stamp, lo, hi)) {
     walkTables(s, ctx.root, info & LEVELS, lo, hi, need);
-    if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) insert(s, ctx.slot, lo, hi);
+    if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) insert(s, ctx.stamp, lo, hi);
   }
   if (w.reason !== 0) return -w.reason;
   if ((w.perm & need) === 0) return write ? -FR.WRITE : -FR.READ;
@@ -126,30 +182,30 @@ function resolve(s: VtdState, rid: number, dfn: number, write: boolean, fill: bo
 /** Leaves the context of `rid` in `s.ctx`, from the cache or from memory. */
 function contextOf(s: VtdState, rid: number, fill: boolean): void {
   const ctx = s.ctx;
-  const cc = s.cc;
-  const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
-  const c = e * CC_WORDS;
-  if (cc[c] === (rid | CC_VALID)) {
-    ctx.slot = cc[c + 1]!;
-    ctx.root = cc[c + 2]!;
-    ctx.info = cc[c + 3]!;
+  const e = (rid ^ (rid >>> 8)) & 0xff;
+  const c = CC_AT + (e << 2);
+  if (s.cache[c] === (rid | CC_VALID)) {
+    ctx.stamp = s.cache[c + 1]!;
+    ctx.root = s.cache[c + 2]!;
+    ctx.info = s.cache[c + 3]!;
     ctx.reason = (ctx.info & KIND) === KIND_FAULT ? (ctx.info >>> 12) & 0xff : 0;
     return;
   }
   readContext(s, rid, fill);
   if (!fill || (ctx.reason !== 0 && !s.cachingMode)) return;
-  cc[c] = rid | CC_VALID;
-  cc[c + 1] = ctx.slot;
-  cc[c + 2] = ctx.root;
-  cc[c + 3] = ctx.info | (ctx.reason !== 0 ? KIND_FAULT | (ctx.reason << 12) : 0);
-  s.ccDid[e] = ctx.reason !== 0 ? 0 : ctx.did;
+  const m = s.cache;
+  m[c] = rid | CC_VALID;
+  m[c + 1] = ctx.stamp;
+  m[c + 2] = ctx.root;
+  m[c + 3] = ctx.info | (ctx.reason !== 0 ? KIND_FAULT | (ctx.reason << 12) : 0);
+  m[CC_DID_AT + e] = ctx.reason !== 0 ? 0 : ctx.did;
   s.ccUsed = true;
 }
 
 /** Root entry, then context entry, in the manual's order of checks (7.1.3). */
 function readContext(s: VtdState, rid: number, fill: boolean): void {
   const ctx = s.ctx;
-  ctx.slot = 0;
+  ctx.stamp = NO_STAMP;
   ctx.root = 0;
   ctx.info = 0;
   ctx.did = 0;
@@ -169,7 +225,8 @@ function readContext(s: VtdState, rid: number, fill: boolean): void {
   if (table >= s.tableLimit) return;
   const e = s.ram.peek(table) * 1024 + (rid & 0xff) * 4;
   decodeContext(s, words[e]!, words[e + 1]!, words[e + 2]!, words[e + 3]!);
-  if (ctx.reason === 0 && (ctx.info & KIND) === 0) ctx.slot = fill ? s.slotOf(ctx.did) : s.findSlot(ctx.did);
+  if (ctx.reason === 0 && (ctx.info & KIND) === 0)
+    ctx.stamp = fill ? s.stampOf(ctx.did) : s.findStamp(ctx.did);
 }
 
 /** Checks and unpacks the four words of a context entry (9.3). */
@@ -206,42 +263,34 @@ export function context(s: VtdState, rid: number, fill: boolean): number {
 export const contextHidesFaults = (s: VtdState): boolean => (s.ctx.info & INFO_FPD) !== 0;
 
 /** Finds a cached translation of any size, or a cached fault; leaves it in `s.walk`. */
-function lookup(s: VtdState, slot: number, lo: number, hi: number): boolean {
-  const at = findWay(s, slot, lo, hi, 0);
-  if (at >= 0) return take(s, at);
-  if ((s.tlbSizes & 1) !== 0) {
-    const large = findWay(s, slot, (lo >>> 9) | (hi << 23), hi >>> 9, 1);
-    if (large >= 0) return take(s, large);
-  }
-  if ((s.tlbSizes & 2) !== 0) {
-    const huge = findWay(s, slot, (lo >>> 18) | (hi << 14), hi >>> 18, 2);
-    if (huge >= 0) return take(s, huge);
-  }
-  return false;
+function lookup(s: VtdState, at: number, lo: number, hi: number): boolean {
+  let way = findWay(s, at, lo, hi, 0);
+  if (way < 0 && (s.tlbSizes & 2) !== 0) way = findWay(s, at, (lo >>> 9) | (hi << 23), hi >>> 9, 1);
+  if (way < 0 && (s.tlbSizes & 4) !== 0) way = findWay(s, at, (lo >>> 18) | (hi << 14), hi >>> 18, 2);
+  if (way < 0) return false;
+  const w = s.walk;
+  const meta = s.cache[way + 12]!;
+  const high = (meta >>> FRAME_HI_SHIFT) & 0xff;
+  const negative = (meta & NEGATIVE) !== 0;
+  w.perm = meta & 3;
+  w.size = (meta >>> SIZE_SHIFT) & 3;
+  w.frameLo = s.cache[way + 8]!;
+  w.frameHi = negative ? 0 : high;
+  // A cached "not permitted" has reason 0: it depends on the request.
+  w.reason = negative ? high : 0;
+  return true;
 }
 
 /** Index of the way that holds a page of one size, -1 when none does. `lo` and `hi` count pages of that size. */
-export function findWay(s: VtdState, slot: number, lo: number, hi: number, size: number): number {
-  const tlb = s.tlb;
-  const stamp = s.stamps[slot]!;
-  const set = ((lo ^ (lo >>> 8) ^ slot) & SET_MASK) << 4;
+export function findWay(s: VtdState, at: number, lo: number, hi: number, size: number): number {
+  const m = s.cache;
+  const stamp = m[at]!;
+  const set = ((lo ^ (lo >>> 8) ^ at) & 0xff) << 4;
   const key = (hi << PAGE_HI_SHIFT) | (size << SIZE_SHIFT);
   for (let way = set; way < set + 4; way++) {
-    if (tlb[way] === lo && tlb[way + 4] === stamp && (tlb[way + 12]! & KEY & ~NEGATIVE) === key) return way;
+    if (m[way] === lo && m[way + 4] === stamp && (m[way + 12]! & ANY_KEY) === key) return way;
   }
   return -1;
-}
-
-function take(s: VtdState, way: number): boolean {
-  const w = s.walk;
-  const meta = s.tlb[way + 12]!;
-  w.perm = meta & 3;
-  w.size = (meta >>> SIZE_SHIFT) & 3;
-  w.frameLo = s.tlb[way + 8]!;
-  w.frameHi = (meta & NEGATIVE) !== 0 ? 0 : (meta >>> FRAME_HI_SHIFT) & 0xff;
-  // A cached "not permitted" has reason 0: it depends on the request.
-  w.reason = (meta & NEGATIVE) !== 0 ? (meta >>> REASON_SHIFT) & 0xff : 0;
-  return true;
 }
 
 /**
@@ -300,7 +349,7 @@ function walkTables(s: VtdState, root: number, levels: number, lo: number, hi: n
 }
 
 /** Caches what `s.walk` holds: a translation, or (with caching mode, 6.1) that the page is absent or malformed. */
-function insert(s: VtdState, slot: number, lo: number, hi: number): void {
+function insert(s: VtdState, at: number, lo: number, hi: number): void {
   const w = s.walk;
   const size = w.reason === 0 ? w.size : 0;
   let pageLo = lo;
@@ -312,21 +361,18 @@ function insert(s: VtdState, slot: number, lo: number, hi: number): void {
     pageLo = (lo >>> 18) | (hi << 14);
     pageHi = hi >>> 18;
   }
-  const set = (pageLo ^ (pageLo >>> 8) ^ slot) & SET_MASK;
-  const victim = s.tlbVictim[set]! & 3;
-  s.tlbVictim[set] = victim + 1;
-  const way = (set << 4) + victim;
-  const tlb = s.tlb;
-  tlb[way] = pageLo;
-  tlb[way + 4] = s.stamps[slot]!;
-  tlb[way + 8] = w.frameLo;
+  const m = s.cache;
+  const way = (((pageLo ^ (pageLo >>> 8) ^ at) & 0xff) << 4) + s.tlbVictim;
+  s.tlbVictim = (s.tlbVictim + 1) & 3;
+  s.tlbSizes |= 1 << size;
+  m[way] = pageLo;
+  m[way + 4] = m[at]!;
+  m[way + 8] = w.frameLo;
   // A refusal for want of permission is cached without a reason: another kind of access has another one.
   const kept = w.reason === FR.READ || w.reason === FR.WRITE ? 0 : w.reason;
-  tlb[way + 12] =
+  const wide = w.frameHi !== 0 || w.frameLo < 0 ? WIDE | (w.frameHi << FRAME_HI_SHIFT) : 0;
+  m[way + 12] =
     (pageHi << PAGE_HI_SHIFT) |
     (size << SIZE_SHIFT) |
-    (w.reason === 0 ? w.perm | (w.frameHi << FRAME_HI_SHIFT) : NEGATIVE | (kept << REASON_SHIFT));
-  s.tlbSlot[set * 4 + victim] = slot;
-  s.tlbUsed = true;
-  s.tlbSizes |= size;
+    (w.reason === 0 ? w.perm | wide : NEGATIVE | (kept << FRAME_HI_SHIFT));
 }

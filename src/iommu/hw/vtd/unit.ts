@@ -4,12 +4,21 @@
  */
 import type { MmioDevice } from '../../../sim/mmio.js';
 import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
-import { contextDevice, contextDomain, contextGlobal, wayFrames, wayPage } from './caches.js';
+import { contextDevice, contextDomain, contextGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
 import { deliverPending, statusCleared } from './faults.js';
 import { type Interrupt, remapInterrupt } from './intremap.js';
 import { drainQueue, iotlb } from './queue.js';
 import { FRCD_BLOCK, type Reg, regAt, VTD } from './regs.js';
-import { CC_ENTRIES, CC_VALID, CC_WORDS, TLB_SET_WORDS, TLB_SETS, VtdState } from './state.js';
+import {
+  CC_AT,
+  CC_DID_AT,
+  CC_ENTRIES,
+  CC_VALID,
+  CC_WORDS,
+  NO_STAMP,
+  TLB_SET_WORDS,
+  VtdState,
+} from './state.js';
 import { probe, translate } from './translate.js';
 
 /** A cached translation: what a DMA of some requester in domain `did` could still be given without reading memory. */
@@ -61,8 +70,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.ivaLo = 0;
     this.ivaHi = 0;
     this.fetchedTo = 0;
-    this.cc.fill(0);
-    this.tlb.fill(0);
+    this.cache.fill(0, 0, CC_DID_AT);
+    this.ccUsed = false;
     this.tlbSizes = 0;
     this.iec.fill(0);
   }
@@ -242,22 +251,25 @@ export class VtdUnit extends VtdState implements MmioDevice {
   /** Every translation in the IOTLB that is still valid. For checks; allocates. */
   cachedTranslations(): CachedTranslation[] {
     const found: CachedTranslation[] = [];
-    for (let set = 0; set < TLB_SETS; set++) {
-      for (let way = 0; way < 4; way++) {
-        const at = set * TLB_SET_WORDS + way;
-        const slot = this.tlbSlot[set * 4 + way]!;
-        const meta = this.tlb[at + 12]!;
-        if (this.tlb[at + 4] === 0 || this.tlb[at + 4] !== this.stamps[slot] || (meta & 3) === 0) continue;
-        const frames = wayFrames(this, at);
-        found.push({
-          did: this.didOfSlot(slot),
-          dfn: wayPage(this, at) * frames,
-          mfn: ((meta >>> 18) & 0xff) * 0x1_0000_0000 + (this.tlb[at + 8]! >>> 0),
-          frames,
-          read: (meta & 1) !== 0,
-          write: (meta & 2) !== 0,
-        });
-      }
+    const m = this.cache;
+    const dids = new Map<number, number>();
+    for (let high = 0; high < 256; high++) {
+      const first = this.stampDir[high]!;
+      for (let i = 0; first !== 0 && i < 256; i++) dids.set(m[first + i]!, high * 256 + i);
+    }
+    for (let way = 0; way < CC_AT; way += (way & 3) === 3 ? TLB_SET_WORDS - 3 : 1) {
+      const did = dids.get(m[way + 4]!);
+      const meta = m[way + 12]!;
+      if (did === undefined || (meta & 3) === 0) continue;
+      const frames = wayFrames(this, way);
+      found.push({
+        did,
+        dfn: wayPage(this, way) * frames,
+        mfn: wayFrame(this, way),
+        frames,
+        read: (meta & 1) !== 0,
+        write: (meta & 2) !== 0,
+      });
     }
     return found;
   }
@@ -266,16 +278,16 @@ export class VtdUnit extends VtdState implements MmioDevice {
   cachedContexts(): CachedContext[] {
     const found: CachedContext[] = [];
     for (let e = 0; e < CC_ENTRIES; e++) {
-      const tag = this.cc[e * CC_WORDS]!;
+      const at = CC_AT + e * CC_WORDS;
+      const tag = this.cache[at]!;
       if ((tag & CC_VALID) === 0) continue;
-      const info = this.cc[e * CC_WORDS + 3]!;
-      const passThrough = (info & 0x18) === 0x8;
+      const kind = this.cache[at + 3]! & 0x18;
       found.push({
         rid: tag & 0xffff,
-        did: this.ccDid[e]!,
-        root: passThrough ? 0 : this.cc[e * CC_WORDS + 2]!,
-        passThrough,
-        faulting: (info & 0x18) === 0x10,
+        did: this.cache[CC_DID_AT + e]!,
+        root: kind === 0 ? this.cache[at + 2]! : 0,
+        passThrough: kind === 0x8,
+        faulting: kind === 0x10,
       });
     }
     return found;
@@ -283,10 +295,20 @@ export class VtdUnit extends VtdState implements MmioDevice {
 
   /**
    * True when some cached translation still produces machine frame `mfn`: giving the frame to somebody else now would
-   * let a device of the old owner reach it.
+   * let a device of the old owner reach it. Quick where nothing is cached.
    */
   stillProduces(mfn: number): boolean {
-    if (!this.tlbUsed) return false;
-    return this.cachedTranslations().some((t) => mfn >= t.mfn && mfn < t.mfn + t.frames);
+    if (this.tlbSizes === 0) return false;
+    const m = this.cache;
+    for (let way = 0; way < CC_AT; way += (way & 3) === 3 ? TLB_SET_WORDS - 3 : 1) {
+      if (m[way + 4] === 0 || (m[way + 12]! & 3) === 0) continue;
+      const first = wayFrame(this, way);
+      if (mfn >= first && mfn < first + wayFrames(this, way) && this.isCurrent(m[way + 4]!)) return true;
+    }
+    return false;
+  }
+
+  private isCurrent(stamp: number): boolean {
+    return this.cache.indexOf(stamp, NO_STAMP + 1) >= 0;
   }
 }
