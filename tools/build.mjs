@@ -10,7 +10,7 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { filesBelow, ROOT } from './editions.mjs';
+import { filesBelow, ROOT } from './files.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */
 

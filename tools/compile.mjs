@@ -3,8 +3,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';
-import { editionOf, ROOT, readSources } from './editions.mjs';
+import { editionOf, readSources } from './editions.mjs';
 import { Refusal } from './erase.mjs';
+import { ROOT } from './files.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */
 

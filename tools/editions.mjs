@@ -3,24 +3,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { isCoOnlyText, lower, Refusal } from './erase.mjs';
+import { filesBelow, ROOT } from './files.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */
 
-export const ROOT = path.resolve(import.meta.dirname, '..');
 /** The file that differs, and what stands in for it in the synchronous edition. */
 export const CO_FILE = 'src/sim/co.ts';
 export const CO_SYNC_FILE = 'src/sim/co.sync.ts';
-
-/** Every file below `folder` (relative to the repository) that ends in `ending`, sorted. @param {string} folder @param {string} ending */
-export function filesBelow(folder, ending, root = ROOT) {
-  const at = path.join(root, folder);
-  if (!fs.existsSync(at)) return [];
-  return fs
-    .readdirSync(at, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith(ending))
-    .map((name) => path.posix.join(folder, name.split(path.sep).join('/')))
-    .sort();
-}
 
 /** Source files by path, as written. @returns {Map<string, string>} */
 export const readSources = (root = ROOT) =>

@@ -2,7 +2,7 @@
 /** The rows of test/mutants.tsv: one-line edits of src, each with the test that must notice it. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { filesBelow, ROOT } from './editions.mjs';
+import { filesBelow, ROOT } from './files.mjs';
 
 /**
  * @typedef {object} Mutant

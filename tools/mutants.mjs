@@ -16,7 +16,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { ROOT } from './editions.mjs';
+import { ROOT } from './files.mjs';
 import { applyMutant, parseMutants, readMutants } from './mutant_rows.mjs';
 
 /** @typedef {import('./mutant_rows.mjs').Mutant} Mutant */

@@ -2,8 +2,9 @@
 /** Vite plugin: loads src (and tests that declare Co functions) in one edition; applies the mutant of XPSIM_MUTANT. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { CO_FILE, CO_SYNC_FILE, ROOT } from './editions.mjs';
+import { CO_FILE, CO_SYNC_FILE } from './editions.mjs';
 import { isCoOnlyText, lower } from './erase.mjs';
+import { ROOT } from './files.mjs';
 import { applyMutant } from './mutant_rows.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */

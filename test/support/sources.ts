@@ -1,5 +1,6 @@
 import ts from 'typescript';
-import { filesBelow, readSources } from '../../tools/editions.mjs';
+import { readSources } from '../../tools/editions.mjs';
+import { filesBelow } from '../../tools/files.mjs';
 
 export { filesBelow };
 
