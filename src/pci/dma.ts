@@ -145,6 +145,16 @@ export function requesterAtRoot(fn: PciFunction, rid: number): number {
   return id;
 }
 
+/** The id that a function's requests have on arrival when nothing stops them: what firmware tables call its alias. */
+export function aliasOf(fn: PciFunction): number {
+  let id = fn.rid;
+  for (let bridge = fn.bus.parent; bridge !== undefined; bridge = bridge.bus.parent) {
+    if (bridge.forward === FORWARD.secondaryBus) id = bridge.secondaryBus << 8;
+    else if (bridge.forward === FORWARD.own) id = bridge.rid;
+  }
+  return id;
+}
+
 /** ACS Source Validation: the id's bus lies behind the port. */
 function sourceIsValid(port: PciFunction, rid: number): boolean {
   if (port.acs === 0 || port.field(port.acs, ACS_SOURCE_VALIDATION) === 0) return true;
@@ -210,7 +220,8 @@ function translate(
   write: boolean,
   type: AddressType,
 ): number {
-  if (type === ADDRESS_TYPE.untranslated) return root.dmaTranslate(seg, rid, dfn, write);
+  // A unit may answer with its fault reason; to the bus any refusal is the same.
+  if (type === ADDRESS_TYPE.untranslated) return Math.max(-1, root.dmaTranslate(seg, rid, dfn, write));
   const remapper = root.remapperFor(seg, rid);
   if (type === ADDRESS_TYPE.translated) {
     return remapper === undefined ? dfn : (remapper.translated?.(rid, dfn, write) ?? -1);
