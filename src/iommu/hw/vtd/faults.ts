@@ -25,7 +25,7 @@ const qualified = (reason: number): boolean =>
   reason !== FR.CONTEXT_ACCESS &&
   reason !== FR.ROOT_RESERVED;
 
-/** A DMA was refused. `hidden`: its context entry has FPD set. */
+/** A DMA was refused. `hidden`: its context entry has FPD set. `addressType` as PCIe has it, 0 for an ordinary one. */
 export function recordFault(
   s: VtdState,
   rid: number,
@@ -33,6 +33,7 @@ export function recordFault(
   write: boolean,
   reason: number,
   hidden: boolean,
+  addressType = 0,
 ): void {
   const lo = (dfn % 0x10_0000) << 12;
   const hi = Math.floor(dfn / 0x10_0000) | 0;
@@ -49,7 +50,7 @@ export function recordFault(
     });
   }
   if (hidden && qualified(reason)) return;
-  log(s, rid, lo, hi, reason | (write ? 0 : READ));
+  log(s, rid, lo, hi, reason | (addressType << 28) | (write ? 0 : READ));
 }
 
 /** An interrupt request was refused. `index` is the interrupt index it named, 0 when it named none. */
@@ -119,6 +120,12 @@ export function statusCleared(s: VtdState): void {
   }
   if (!pending) s.regs[FSTS] = s.regs[FSTS]! & ~PPF;
   if ((s.regs[FSTS]! & STATUS) === 0) s.regs[VTD_REG.FECTL >>> 2] = s.regs[VTD_REG.FECTL >>> 2]! & ~IP;
+}
+
+/** After software cleared IWC: a completion event that was still masked is pending no more. */
+export function completionCleared(s: VtdState): void {
+  const control = VTD_REG.IECTL >>> 2;
+  if ((s.regs[VTD_REG.ICS >>> 2]! & 1) === 0) s.regs[control] = s.regs[control]! & ~IP;
 }
 
 /** An event happened: its message goes out now, or stays pending while it is masked. `control` is FECTL or IECTL. */

@@ -12,7 +12,7 @@ import type { Clock } from '../../../sim/clock.js';
 import type { EventStream } from '../../../sim/events.js';
 import type { Ram } from '../../../sim/ram.js';
 import { CAP, ECAP } from '../../format/vtd.js';
-import type { VtdOptions } from './caps.js';
+import { capabilityProblem, type VtdOptions } from './caps.js';
 
 /**
  * IOTLB, from word 0 of the cache array: sets of four ways, 16 words each: four page numbers, four stamps, four
@@ -149,10 +149,9 @@ export class VtdState {
     this.fro = (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
     this.records = get(caps, 0, CAP.NFR) + 1;
     this.iro = get(caps, 2, ECAP.IRO) * 16;
-    const bytes = Math.max(0xc0, this.fro + this.records * 16, this.iro + 16);
-    assert(this.fro >= 0xc0 && this.iro >= 0xc0, 'fault and IOTLB registers lie behind the fixed ones');
-    assert(bytes <= 4096, 'all registers lie in one page');
-    this.regs = new Int32Array(bytes / 4);
+    const problem = capabilityProblem(opts.cap, opts.ecap);
+    assert(problem === undefined, `a unit is sound: ${problem}`);
+    this.regs = new Int32Array(Math.max(this.fro + this.records * 16, this.iro + 16) / 4);
     this.collapseFaults = opts.collapseFaults ?? false;
     this.latencyNs = opts.latencyNs ?? 0;
     this.cachingMode = get(caps, 0, CAP.CM) === 1;
@@ -165,8 +164,8 @@ export class VtdState {
     this.eim = get(caps, 2, ECAP.EIM) === 1;
     this.pageSelective = get(caps, 0, CAP.PSI) === 1;
     this.mamv = get(caps, 0, CAP.MAMV);
-    assert(opts.haw >= 32 && opts.haw <= 52, 'the host address width is 32 to 52 bits');
-    this.beyondHaw = ~(2 ** (opts.haw - 32) - 1);
+    // Firmware may claim anything; no host has less than 32 or more than 52 bits.
+    this.beyondHaw = ~(2 ** (Math.min(Math.max(opts.haw, 32), 52) - 32) - 1);
     this.tableLimit = Math.min(ram.frames, 0x7fff_ffff);
     this.setReserved(get(caps, 0, CAP.SLLPS), get(caps, 2, ECAP.SC) === 1);
     this.oddHi = this.reserved[3]! | this.reserved[15]! | 0xf_f800;

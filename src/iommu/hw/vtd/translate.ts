@@ -252,8 +252,6 @@ function decodeContext(s: VtdState, w0: number, w1: number, w2: number, w3: numb
 
 /** True when the context in `s.ctx` lets the device keep translations of its own. */
 export const contextAllowsAts = (s: VtdState): boolean => (s.ctx.info & INFO_ATS) !== 0;
-/** True when the context in `s.ctx` passes addresses through. */
-export const contextPassesThrough = (s: VtdState): boolean => (s.ctx.info & KIND) === KIND_PASS;
 /** Leaves the context of `rid` in `s.ctx` and says 0, or the fault reason. */
 export function context(s: VtdState, rid: number, fill: boolean): number {
   contextOf(s, rid, fill);

@@ -4,8 +4,9 @@
  */
 import type { MmioDevice } from '../../../sim/mmio.js';
 import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
+import { translated, translationRequest } from './ats.js';
 import { contextDevice, contextDomain, contextGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
-import { deliverPending, statusCleared } from './faults.js';
+import { completionCleared, deliverPending, statusCleared } from './faults.js';
 import { type Interrupt, remapInterrupt } from './intremap.js';
 import { drainQueue, iotlb } from './queue.js';
 import { FRCD_BLOCK, type Reg, regAt, VTD } from './regs.js';
@@ -83,6 +84,13 @@ export class VtdUnit extends VtdState implements MmioDevice {
   probe(rid: number, dfn: number, write: boolean): number {
     return probe(this, rid, dfn, write);
   }
+  /** See ats.ts. */
+  translated(rid: number, mfn: number, write: boolean): number {
+    return translated(this, rid, mfn, write);
+  }
+  translationRequest(rid: number, dfn: number, write: boolean): number {
+    return translationRequest(this, rid, dfn, write);
+  }
   /** See intremap.ts. */
   remapInterrupt(rid: number, addrLo: number, data: number): Interrupt | number {
     return remapInterrupt(this, rid, addrLo, data);
@@ -149,7 +157,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
         deliverPending(this, 'completion', VTD_REG.IECTL);
         return;
       case VTD_REG.ICS:
-        if ((this.regs[offset >>> 2]! & 1) === 0) this.regs[VTD_REG.IECTL >>> 2]! &= ~0x4000_0000;
+        completionCleared(this);
         return;
       case this.iro:
         this.ivaLo = value;

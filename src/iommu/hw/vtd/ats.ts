@@ -1,0 +1,42 @@
+/** Requests of devices that keep translations of their own (VT-d chapter 4, PCIe 10.2). */
+import { FR } from '../../format/vtd.js';
+import { recordFault } from './faults.js';
+import type { VtdState } from './state.js';
+import { context, contextAllowsAts, contextHidesFaults, probe, translate } from './translate.js';
+
+/** Address types as a fault record shows them. */
+const TRANSLATION_REQUEST = 1;
+const TRANSLATED = 2;
+
+/**
+ * A request that says it is translated already: its own frame when the context entry lets the device have a device
+ * TLB, else the negative fault reason (4.2.4).
+ */
+export function translated(s: VtdState, rid: number, mfn: number, write: boolean): number {
+  if (!s.te) return mfn;
+  const reason = atsReason(s, rid);
+  if (reason === 0) return mfn;
+  recordFault(s, rid, mfn, write, reason, contextHidesFaults(s), TRANSLATED);
+  return -reason;
+}
+
+/**
+ * A translation request: the machine frame, or a negative number. A page that is absent, or lacks the permission, is
+ * an empty completion and no fault; without translation the request is unsupported (4.1.1).
+ */
+export function translationRequest(s: VtdState, rid: number, dfn: number, write: boolean): number {
+  if (!s.te) return -1;
+  const reason = atsReason(s, rid);
+  if (reason !== 0) {
+    recordFault(s, rid, dfn, write, reason, contextHidesFaults(s), TRANSLATION_REQUEST);
+    return -reason;
+  }
+  const found = probe(s, rid, dfn, write);
+  const quiet = found === -FR.READ || found === -FR.WRITE || found === -FR.BEYOND_MGAW;
+  return quiet ? found : translate(s, rid, dfn, write);
+}
+
+function atsReason(s: VtdState, rid: number): number {
+  const reason = context(s, rid, true);
+  return reason === 0 && !contextAllowsAts(s) ? FR.TT_BLOCKED : reason;
+}
