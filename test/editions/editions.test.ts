@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { ensureBuilt } from '../support/built.js';
-import { histories, load, play } from './history.js';
-import { HOSTS } from './hosts.js';
+import { histories, load, play } from '../support/history.js';
+import { HOSTS } from '../support/hosts.js';
 
 describe('the two editions of the built package', () => {
   beforeAll(() => ensureBuilt());

@@ -1,7 +1,7 @@
 /** Histories as data, and how one edition of the built package plays them. */
 import fc from 'fast-check';
 import type { HostDescription } from '../../src/inputs/host_description.js';
-import { ROOT } from '../support/built.js';
+import { ROOT } from './built.js';
 import { DEVICES } from './hosts.js';
 
 export type Edition = typeof import('../../src/index.js');
@@ -78,7 +78,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 export const histories = fc.array(step, { minLength: 1, maxLength: 40, size: 'max' });
 
-type Machine = ReturnType<Edition['Machine']['boot']>;
+export type Machine = ReturnType<Edition['Machine']['boot']>;
 
 export interface Story {
   /** What each step answered. */
@@ -90,11 +90,23 @@ export interface Story {
 
 /** Boots `host` in one edition and does the steps; a crash of the host ends it, and is part of the story. */
 export function play(edition: Edition, host: HostDescription, steps: readonly Step[]): Story {
+  const { machine, events } = bootListening(edition, host);
+  const answers = go(edition, machine, steps);
+  return { answers, events, console: machine.hypercalls.readConsole(false) };
+}
+
+/** A machine and everything that it says from its first moment on. */
+export function bootListening(
+  edition: Edition,
+  host: HostDescription,
+): { readonly machine: Machine; readonly events: string[] } {
   const events: string[] = [];
-  const machine = edition.Machine.boot(host, {
-    fixed: true,
-    sinks: [(e) => void events.push(JSON.stringify(e))],
-  });
+  const sink = (e: object): void => void events.push(JSON.stringify(e));
+  return { machine: edition.Machine.boot(host, { fixed: true, sinks: [sink] }), events };
+}
+
+/** Does the steps up to the first crash; the answers. */
+export function go(edition: Edition, machine: Machine, steps: readonly Step[]): unknown[] {
   const answers: unknown[] = [];
   for (const s of steps) {
     try {
@@ -104,7 +116,7 @@ export function play(edition: Edition, host: HostDescription, steps: readonly St
       break;
     }
   }
-  return { answers, events, console: machine.hypercalls.readConsole(false) };
+  return answers;
 }
 
 function doStep({ runAlone }: Edition, m: Machine, s: Step): unknown {
