@@ -47,8 +47,20 @@ function rawBytes(source: string, signature: string, data: Uint8Array): Uint8Arr
 
 const isText = (b: number): boolean => (b >= 0x20 && b < 0x7f) || b === 9 || b === 10 || b === 13;
 
-/** `    0010: 42 58 50 43 …  BXPC` (acpidump, hexdump -C) and `00000010: 4258 5043 …  BXPC` (xxd). */
-const DUMP_LINE = /^ *([0-9a-f]{4,8}):? {1,2}((?:[0-9a-f]{2}(?:[0-9a-f]{2})? {0,2}){1,16})(?: |$)/i;
+/** `    0010: 42 58 50 43 …  BXPC` (acpidump), `00000010  42 58 …  |BXPC|` (hexdump -C), `00000010: 4258 …  BXPC` (xxd). */
+const DUMP_LINE = /^ *([0-9a-f]{4,8}):? {1,2}(.*)$/i;
+
+/** Offset and bytes of a line of a hex dump; undefined for any other line. */
+function dumpLine(line: string): { offset: number; digits: string } | undefined {
+  const m = DUMP_LINE.exec(line);
+  if (m === null) return undefined;
+  // The text column is between bars, or two spaces away; hexdump has two spaces between its halves as well.
+  const bar = line.endsWith('|') ? m[2]!.indexOf('|') : -1;
+  const columns = bar >= 0 ? m[2]!.slice(0, bar) : m[2]!.split('  ', 1)[0]!;
+  const digits = columns.replaceAll(' ', '');
+  const whole = /^[0-9a-f]{2,32}$/i.test(digits) && digits.length % 2 === 0;
+  return whole ? { offset: Number.parseInt(m[1]!, 16), digits } : undefined;
+}
 
 function fromHexDump(source: string, signature: string, data: Uint8Array): Uint8Array {
   const lines = new TextDecoder('latin1').decode(data).split('\n');
@@ -56,17 +68,18 @@ function fromHexDump(source: string, signature: string, data: Uint8Array): Uint8
   // acpidump prints many tables, each under a line `DMAR @ 0x…`.
   const from = lines.findIndex((line) => line.startsWith(`${signature} @`));
   for (let i = Math.max(from, 0) + (from < 0 ? 0 : 1); i < lines.length; i++) {
-    const m = DUMP_LINE.exec(`${lines[i]!.trimEnd()} `);
-    if (m === null) {
+    const row = dumpLine(lines[i]!.trimEnd());
+    if (row === undefined) {
       if (from >= 0 && bytes.length > 0) break;
       continue;
     }
-    if (Number.parseInt(m[1]!, 16) !== bytes.length) {
-      const problem = `bytes at ${m[1]} where ${bytes.length.toString(16)} was expected`;
+    if (row.offset !== bytes.length) {
+      const problem = `bytes at ${row.offset.toString(16)} where ${bytes.length.toString(16)} was expected`;
       throw new InputError(source, `line ${i + 1}`, problem, 'take the table again');
     }
-    const digits = m[2]!.replaceAll(' ', '').slice(0, 32);
-    for (let d = 0; d < digits.length; d += 2) bytes.push(Number.parseInt(digits.slice(d, d + 2), 16));
+    for (let d = 0; d < row.digits.length; d += 2) {
+      bytes.push(Number.parseInt(row.digits.slice(d, d + 2), 16));
+    }
   }
   if (bytes.length === 0) {
     const remedy = `copy /sys/firmware/acpi/tables/${signature}`;

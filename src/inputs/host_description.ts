@@ -31,6 +31,8 @@ export interface HostDescription {
   readonly name: string;
   readonly functions: readonly FunctionDescription[];
   readonly e820: readonly E820Entry[];
+  /** Xen's command line where the user gives none. */
+  readonly xenCmdline?: string;
   readonly cpu: {
     readonly vendor: 'intel' | 'amd';
     readonly count: number;

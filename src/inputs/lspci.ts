@@ -10,6 +10,7 @@ import { LIMITS } from '../base/limits.js';
 import { formatSbdf, type Sbdf } from '../base/sbdf.js';
 import { barAddress } from '../pci/bars.js';
 import { ConfigSpace } from '../pci/config_space.js';
+import { boundSizes } from './bar_sizes.js';
 import type { FunctionDescription } from './host_description.js';
 import { type Detail, parseDetail, parseHeader } from './lspci_text.js';
 import { linesOf, textOf } from './text.js';
@@ -60,7 +61,7 @@ export function readLspci(source: string, data: Uint8Array): LspciDump {
     );
   }
   if (functions.size === 0) throw new InputError(source, '', emptyProblem(listings), TAKE_AGAIN);
-  return { functions: [...functions.values()].sort((a, b) => a.sbdf - b.sbdf), notes };
+  return { functions: boundSizes([...functions.values()].sort((a, b) => a.sbdf - b.sbdf)), notes };
 }
 
 /** Cut off between the line of the last function and its bytes. */
