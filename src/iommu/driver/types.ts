@@ -341,7 +341,10 @@ export interface AmdSeams {
   amdIotlbSizeFlag(wanted: number): number;
   /** V4: reassigning a phantom function within one domain drops a reference of the unity maps. Every release does. */
   amdUnmapsUnityWithinDomain(): boolean;
-  /** V2: the quarantine table goes with the first function removed. Every release does. */
+  /**
+   * V2: quarantine and interrupt table go with the first function removed, which is a phantom function where there
+   * are any. The second one frees the interrupt table again. Every release does.
+   */
   amdTearsDownAtFirstFunction(): boolean;
   /** V5: entering a quarantine that has a table but no page of its own clears machine frame 0. Every release does. */
   amdClearsFrameZero(): boolean;

@@ -40,6 +40,7 @@ export interface IntremapTable {
   readonly mfn: number;
   /** Pages, as a power of two. */
   readonly order: number;
+  freed: boolean;
 }
 
 /** One unit. @xen struct amd_iommu */
