@@ -24,7 +24,7 @@ import { applyMutant, parseMutants, readMutants } from './mutant_rows.mjs';
 /** @typedef {{ outcome: string, killed: boolean }} Verdict */
 
 /** A mutant that makes a loop endless is killed after this time. */
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 90_000;
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'mutants-'));
 /** @type {Set<import('node:child_process').ChildProcess>} */
 const children = new Set();

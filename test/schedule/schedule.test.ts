@@ -178,6 +178,12 @@ describe('a run', () => {
     expect(b.clock.nowNs).toBeGreaterThan(0);
   });
 
+  test('lets a pausing CPU look again after each step of another', () => {
+    const b = new Board();
+    const schedule = run(b.cpus, tasks(b, waitFor(b, 1), addUnlocked(b)), () => 0);
+    expect(schedule).toEqual([0, 1, 0, 1, 0]);
+  });
+
   test('explores a waiting loop in finitely many schedules', () => {
     const runs = forEverySchedule((choose) => {
       const b = new Board();
