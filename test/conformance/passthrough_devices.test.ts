@@ -1,0 +1,511 @@
+/** Devices enter Xen's lists, change in them and leave. @xen drivers/passthrough/pci.c */
+import { describe, expect, test } from 'vitest';
+import { E } from '../../src/base/errno.js';
+import { formatBdf } from '../../src/base/sbdf.js';
+import { PCI } from '../../src/hypervisor/passthrough/config.js';
+import {
+  pciAddDevice,
+  pciHideDevice,
+  pciRemoveDevice,
+  pciRoDevice,
+} from '../../src/hypervisor/passthrough/device_add.js';
+import { dumpPciDevices } from '../../src/hypervisor/passthrough/dump.js';
+import { parsePciPhantom } from '../../src/hypervisor/passthrough/pci_options.js';
+import { pdevType } from '../../src/hypervisor/passthrough/pdev.js';
+import { findUpstreamBridge, isReadOnly, pciGetRealPdev } from '../../src/hypervisor/passthrough/segment.js';
+import type { PhantomOption } from '../../src/hypervisor/xen.js';
+import { PDEV_TYPE } from '../../src/iommu/driver/types.js';
+import { runAlone } from '../../src/sim/co.js';
+import {
+  type DeviceSpec,
+  endpoint,
+  makeXen,
+  sbdf,
+  type TestXen,
+  told,
+  underLock,
+  withPcidevs,
+} from '../helpers/xen.js';
+
+const bridge = (
+  kind: 'pci-bridge' | 'pcie-to-pci-bridge' | 'root-port',
+  dev: number,
+  secondary: number,
+  subordinate = secondary,
+  bus = 0,
+): DeviceSpec => ({ sbdf: sbdf(0, bus, dev, 0), kind, secondary, subordinate });
+
+describe('phantom functions', () => {
+  const announced = [
+    { bits: 0, fn: 0, stride: 0 },
+    { bits: 1, fn: 0, stride: 4 },
+    { bits: 2, fn: 0, stride: 2 },
+    { bits: 3, fn: 0, stride: 1 },
+    { bits: 1, fn: 3, stride: 4 },
+    { bits: 1, fn: 4, stride: 0 },
+    { bits: 2, fn: 1, stride: 2 },
+    { bits: 2, fn: 2, stride: 0 },
+    { bits: 3, fn: 1, stride: 0 },
+  ] as const;
+  test.each(announced)(
+    'FT-A22 INV-P3 DEVCAP field $bits on function $fn: stride $stride',
+    ({ bits, fn, stride }) => {
+      const spec: DeviceSpec = { sbdf: sbdf(0, 3, 0, fn), kind: 'pcie-endpoint', phantomBits: bits };
+      const xen = makeXen({ devices: fn === 0 ? [spec] : [endpoint(3, 0), spec] });
+      expect(xen.dev(3, 0, fn).phantomStride).toBe(stride);
+    },
+  );
+
+  const phantom = (stride: number, slot = 0): PhantomOption => ({ seg: 0, bus: 3, slot, stride });
+
+  test('FT-A23 INV-P6 the option speaks for devices that announce nothing, in its slot, below its stride', () => {
+    const stride = (devices: DeviceSpec[], option: PhantomOption, fn = 0): number =>
+      makeXen({ devices, phantoms: [option] }).dev(3, 0, fn).phantomStride;
+    expect(stride([endpoint(3, 0)], phantom(2))).toBe(2);
+    expect(stride([endpoint(3, 0, 0, 4)], phantom(1))).toBe(4);
+    expect(stride([endpoint(3, 0)], phantom(2, 1))).toBe(0);
+    expect(stride([endpoint(3, 0)], { ...phantom(2), bus: 4 })).toBe(0);
+    expect(stride([endpoint(3, 0), endpoint(3, 0, 2)], phantom(2), 2)).toBe(0);
+    expect(stride([{ sbdf: sbdf(0, 3, 0, 0), kind: 'pci-device' }], phantom(2))).toBe(0);
+  });
+
+  const grammar: readonly { text: string; rc: number; got?: PhantomOption }[] = [
+    { text: '03:00,1', rc: 0, got: phantom(1) },
+    { text: '0:3:1f,4', rc: 0, got: phantom(4, 0x1f) },
+    { text: '1:3:0,0x2', rc: 0, got: { ...phantom(2), seg: 1 } },
+    { text: '', rc: E.INVAL },
+    { text: '03:00', rc: E.INVAL },
+    { text: '03:00,3', rc: E.INVAL },
+    { text: '03:00,8', rc: E.INVAL },
+    { text: '03:00,1x', rc: E.INVAL },
+    { text: '03:20,1', rc: E.INVAL },
+    { text: '103:00,1', rc: E.INVAL },
+    { text: '03,1', rc: E.INVAL },
+  ];
+  test.each(grammar)('FT-A23 pci-phantom=$text gives $rc', ({ text, rc, got }) => {
+    const list: PhantomOption[] = [];
+    expect(parsePciPhantom(list, text)).toBe(rc);
+    expect(list).toEqual(got === undefined ? [] : [got]);
+  });
+
+  test('FT-A23 the ninth is one too many', () => {
+    const list: PhantomOption[] = [];
+    const rcs = Array.from({ length: 9 }, (_, i) => parsePciPhantom(list, `0${i}:00,1`));
+    expect([rcs.slice(0, 8).every((rc) => rc === 0), rcs[8], list.length]).toEqual([true, E.TOOBIG, 8]);
+  });
+
+  const bumped = [
+    { real: [], option: 1, stride: 1, says: [] },
+    { real: [1], option: 1, stride: 2, says: ['03:00.1 2'] },
+    { real: [1, 2], option: 1, stride: 4, says: ['03:00.1 2', '03:00.2 4'] },
+    { real: [3], option: 1, stride: 2, says: ['03:00.3 2'] },
+    { real: [6], option: 2, stride: 4, says: ['03:00.6 4'] },
+    { real: [4], option: 4, stride: 0, says: ['03:00.4 8'] },
+    { real: [4], option: 1, stride: 0, says: ['03:00.4 2', '03:00.4 4', '03:00.4 8'] },
+  ] as const;
+  test.each(bumped)(
+    'FT-A24 real functions at $real, option $option: stride $stride',
+    ({ real, option, stride, says }) => {
+      const xen = makeXen({
+        devices: [endpoint(3, 0), ...real.map((fn) => endpoint(3, 0, fn))],
+        phantoms: [phantom(option)],
+        boot: 'none',
+      });
+      runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1));
+      expect(xen.dev(3, 0).phantomStride).toBe(stride);
+      expect(xen.news().filter((l) => l.includes('bumping'))).toEqual(
+        says.map((s) => {
+          const [at, to] = s.split(' ');
+          return `0000:${at} looks to be a real device; bumping 0000:03:00 stride to ${to}`;
+        }),
+      );
+    },
+  );
+
+  const resolves = [
+    { stride: 1, found: [1, 3, 5, 7] },
+    { stride: 2, found: [2, 6] },
+    { stride: 4, found: [4] },
+    { stride: 0, found: [] },
+  ] as const;
+  test.each(resolves)('FT-A25 INV-P5 stride $stride: $found lead to the device', ({ stride, found }) => {
+    const xen = makeXen({ devices: [endpoint(3, 0, 0, stride)] });
+    const real = [1, 2, 3, 4, 5, 6, 7].filter(
+      (fn) => underLock(xen, () => pciGetRealPdev(xen, sbdf(0, 3, 0, fn))) === xen.dev(3, 0),
+    );
+    expect(real).toEqual(found);
+    expect(underLock(xen, () => pciGetRealPdev(xen, sbdf(0, 3, 0, 0)))).toBe(xen.dev(3, 0));
+  });
+});
+
+describe('pdev_type()', () => {
+  const T = PDEV_TYPE;
+  const PCIE = 0x40;
+  const table: readonly { classCode: number; port?: number; type: number }[] = [
+    { classCode: 0x0604, type: T.LEGACY_PCI_BRIDGE },
+    { classCode: 0x0604, port: 7, type: T.PCIE2PCI_BRIDGE },
+    { classCode: 0x0604, port: 8, type: T.PCI2PCIE_BRIDGE },
+    { classCode: 0x0604, port: 4, type: T.PCIE_BRIDGE },
+    { classCode: 0x0604, port: 6, type: T.PCIE_BRIDGE },
+    { classCode: 0x0600, type: T.PCI_HOST_BRIDGE },
+    { classCode: 0x0600, port: 4, type: T.PCI_HOST_BRIDGE },
+    { classCode: 0xffff, type: T.UNKNOWN },
+    { classCode: 0x0300, type: T.PCI },
+    { classCode: 0x0300, port: 0, type: T.PCIE_ENDPOINT },
+    { classCode: 0x0601, port: 7, type: T.PCIE_ENDPOINT },
+    { classCode: 0x0000, type: T.PCI },
+  ];
+  test.each(table)('FT-A26 class $classCode, port type $port: type $type', ({ classCode, port, type }) => {
+    const edit = (config: DataView): void => {
+      config.setUint16(0x0a, classCode, true);
+      if (port !== undefined) config.setUint16(PCIE + 2, 2 | (port << 4), true);
+    };
+    const kind = port === undefined ? 'pci-device' : 'pcie-endpoint';
+    const xen = makeXen({ devices: [{ sbdf: sbdf(0, 3, 0, 0), kind, edit }], boot: 'none' });
+    expect(pdevType(xen, sbdf(0, 3, 0, 0))).toBe(type);
+  });
+});
+
+describe('bridges', () => {
+  const above = (xen: TestXen, bus: number): string => {
+    const out = { bus, devfn: 0xff, secbus: 0xff };
+    const rc = findUpstreamBridge(xen, 0, out);
+    return rc === 1 ? `${formatBdf(sbdf(0, out.bus, out.devfn >> 3, 0))} below ${out.secbus}` : String(rc);
+  };
+
+  test('FT-A27 conventional bridges are entered for each bus behind them; root ports are not', () => {
+    const xen = makeXen({
+      devices: [
+        bridge('root-port', 1, 8, 12),
+        bridge('pcie-to-pci-bridge', 0, 9, 12, 8),
+        bridge('pci-bridge', 1, 10, 12, 9),
+        { sbdf: sbdf(0, 10, 2, 0), kind: 'pci-device' },
+      ],
+    });
+    expect([8, 9, 10, 12, 13].map((bus) => above(xen, bus))).toEqual([
+      '0',
+      '08:00.0 below 9',
+      '08:00.0 below 9',
+      '08:00.0 below 9',
+      '0',
+    ]);
+    expect(runAlone(pciRemoveDevice(xen, 0, 9, 0x08))).toBe(0);
+    expect(above(xen, 10)).toBe('08:00.0 below 10');
+    expect(runAlone(pciRemoveDevice(xen, 0, 8, 0))).toBe(0);
+    expect([above(xen, 9), above(xen, 12)]).toEqual(['0', '0']);
+  });
+
+  test.each([
+    { release: '4.18', fixed: false, above: '0', says: ['0000:00:02.0: unknown type 4'] },
+    { release: '4.18', fixed: true, above: '00:02.0 below 5', says: [] },
+    { release: '4.23', fixed: false, above: '00:02.0 below 5', says: [] },
+  ])(
+    'FT-A27 a PCI-to-PCIe bridge counts in the newest Xen: $release, fixed $fixed',
+    ({ release, fixed, above: got, says }) => {
+      const edit = (c: DataView): void => c.setUint16(0x42, 2 | (8 << 4), true);
+      const xen = makeXen({
+        devices: [{ ...bridge('pcie-to-pci-bridge', 2, 5), edit }],
+        release,
+        fixed,
+        boot: 'none',
+      });
+      runAlone(pciAddDevice(xen, 0, 0, 0x10, undefined, -1));
+      expect([above(xen, 5), xen.news().filter((l) => l.includes('unknown'))]).toEqual([got, says]);
+    },
+  );
+
+  test('FT-A28 a loop of bridges is given up', () => {
+    const xen = makeXen({ devices: [bridge('pci-bridge', 1, 5)] });
+    xen.segs.get(0)!.bus2bridge.set(5, { bus: 6, devfn: 0 });
+    xen.segs.get(0)!.bus2bridge.set(6, { bus: 5, devfn: 0 });
+    expect(above(xen, 5)).toBe('-1');
+    expect(findUpstreamBridge(xen, 3, { bus: 5, devfn: 0, secbus: 0 })).toBe(-1);
+    expect(xen.bus2bridgeLock.depth).toBe(0);
+  });
+});
+
+describe('pci_add_device()', () => {
+  const DEVICES = [endpoint(3, 0, 0, 2), endpoint(3, 1), endpoint(4, 0)];
+  const info = (more: Partial<{ isExtfn: boolean; isVirtfn: boolean; bus: number }>) => ({
+    isExtfn: more.isExtfn ?? false,
+    isVirtfn: more.isVirtfn ?? false,
+    physfn: { bus: more.bus ?? 0, devfn: 0 },
+  });
+
+  test('FT-A29 each device is reported, with a line for each phantom', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none' });
+    runAlone(pciAddDevice(xen, 0, 3, 0, info({}), -1));
+    runAlone(pciAddDevice(xen, 0, 4, 0, info({ isExtfn: true }), -1));
+    expect(xen.news()).toEqual([
+      'PCI add device 0000:03:00.0',
+      'PCI phantom 0000:03:00.2',
+      'PCI phantom 0000:03:00.4',
+      'PCI phantom 0000:03:00.6',
+      'PCI add extended function 0000:04:00.0',
+    ]);
+    expect(told(xen.vendor.calls)).toEqual([
+      'add 00 ->0',
+      'add 02 ->0',
+      'add 04 ->0',
+      'add 06 ->0',
+      'add 00 ->0',
+    ]);
+  });
+
+  test('a device that is known already is only enabled', () => {
+    const xen = makeXen({ devices: DEVICES });
+    expect(runAlone(pciAddDevice(xen, 0, 3, 0, info({}), -1))).toBe(0);
+    expect(told(xen.vendor.calls)).toEqual(['enable 00 0>0']);
+  });
+
+  test('only the hardware domain may add and remove', () => {
+    const xen = makeXen({ devices: DEVICES });
+    xen.cpus.current.domid = 5;
+    expect(runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1))).toBe(E.PERM);
+    expect(runAlone(pciRemoveDevice(xen, 0, 3, 0))).toBe(E.PERM);
+  });
+
+  test('FT-A30 in 4.18 a missing physical function is added on the way', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none' });
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, info({ isVirtfn: true, bus: 3 }), -1))).toBe(0);
+    expect(xen.news()).toContain('PCI add device 0000:03:00.0');
+    expect(xen.dev(4, 0)).toMatchObject({ isVirtfn: true, physfn: { bus: 3, devfn: 0 } });
+  });
+
+  test('FT-A30 INV-O12 in 4.23 a virtual function without its physical one is refused and forgotten', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none', release: '4.23' });
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, info({ isVirtfn: true, bus: 3 }), -1))).toBe(E.NODEV);
+    expect(xen.news()).toEqual(['Attempted to add SR-IOV VF 0000:04:00.0 without PF 0000:03:00.0']);
+    expect(xen.pdevs.size).toBe(0);
+  });
+
+  test('FT-A31 what the vendor refuses stays known, without owner', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none' });
+    xen.vendor.fail('add', 0, E.NODEV);
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, undefined, -1))).toBe(E.NODEV);
+    expect([xen.dev(4, 0).domain, xen.hwdom.pdevList.size, xen.news()]).toEqual([undefined, 0, []]);
+  });
+
+  test('a device whose memory cannot be had is -ENOMEM and unknown', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none' });
+    xen.faults.failNth(1);
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, undefined, -1))).toBe(E.NOMEM);
+    expect(xen.pdevs.size).toBe(0);
+  });
+
+  test('FT-A43 access control is turned on as far as the device can, for owners with an IOMMU', () => {
+    const acs = (c: DataView): void => {
+      c.setUint32(0x100, 0x0001_000d, true);
+      c.setUint16(0x104, 0x1d & ~0x04, true); // no request redirect
+    };
+    const devices = [{ ...endpoint(3, 0), edit: acs }];
+    const control = (xen: TestXen): number => xen.pci.configRead(sbdf(0, 3, 0, 0), 0x106, 2);
+    const xen = makeXen({ devices });
+    runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1));
+    expect(control(xen)).toBe(0x19);
+    const without = makeXen({ devices, driver: false });
+    runAlone(pciAddDevice(without, 0, 3, 0, undefined, -1));
+    expect(control(without)).toBe(0);
+  });
+});
+
+describe('SR-IOV', () => {
+  const SRIOV = 0x100;
+  const BAR0 = SRIOV + 0x24;
+  const pf = (edit: (c: DataView) => void): DeviceSpec => ({
+    ...endpoint(3, 0),
+    edit: (c) => {
+      c.setUint32(SRIOV, 0x0001_0010, true);
+      edit(c);
+    },
+  });
+  const add = (spec: DeviceSpec, release = '4.23'): TestXen => {
+    const xen = makeXen({ devices: [spec], release, boot: 'none' });
+    runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1));
+    return xen;
+  };
+  const PREFIX = 'SR-IOV device 0000:03:00.0';
+
+  test('FT-A47 virtual functions that are on already are not sized', () => {
+    const xen = add(pf((c) => c.setUint16(SRIOV + 8, 9, true)));
+    expect(xen.news()[0]).toBe(`${PREFIX} has its virtual functions already enabled (0009)`);
+    expect(xen.dev(3, 0).vfRlen).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  test('FT-A47 a BAR in I/O space is reported and skipped', () => {
+    expect(add(pf((c) => c.setUint32(BAR0, 1, true))).news()[0]).toBe(`${PREFIX} with vf BAR0 in IO space`);
+  });
+
+  test('FT-A47 in 4.18 that line repeats for ever: the host is dead', () => {
+    expect(() =>
+      add(
+        pf((c) => c.setUint32(BAR0, 1, true)),
+        '4.18',
+      ),
+    ).toThrow('for ever');
+  });
+
+  test('FT-A47 a 64-bit BAR has no room in the last slot', () => {
+    const xen = add(pf((c) => c.setUint32(BAR0 + 20, 4, true)));
+    expect(xen.news()[0]).toBe(`${PREFIX} with 64-bit vf BAR in last slot`);
+  });
+});
+
+describe('pci_remove_device()', () => {
+  const DEVICES = [endpoint(3, 0), endpoint(3, 1), endpoint(4, 0)];
+  const vf = (xen: TestXen): void => {
+    const info = { isExtfn: false, isVirtfn: true, physfn: { bus: 3, devfn: 0 } };
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, info, -1))).toBe(0);
+    xen.news();
+  };
+
+  test('FT-A32 INV-O12 a physical function with virtual ones stays in 4.23, and nobody gets either', () => {
+    const xen = makeXen({ devices: DEVICES, release: '4.23' });
+    vf(xen);
+    expect(runAlone(pciRemoveDevice(xen, 0, 3, 0))).toBe(E.BUSY);
+    expect(xen.news()).toEqual(['Attempted to remove PCI SR-IOV PF 0000:03:00.0 with VFs still present']);
+    expect([xen.dev(3, 0).broken, xen.dev(4, 0).broken, xen.dev(3, 1).broken]).toEqual([true, true, false]);
+  });
+
+  test('FT-A32 in 4.18 it goes and they stay', () => {
+    const xen = makeXen({ devices: DEVICES });
+    vf(xen);
+    expect(runAlone(pciRemoveDevice(xen, 0, 3, 0))).toBe(0);
+    expect([xen.dev(3, 0), xen.dev(4, 0).broken]).toEqual([undefined, false]);
+  });
+
+  test.each(['4.18', '4.23'])(
+    'FT-A33 INV-O11 the device goes whatever the vendor says: Xen %s',
+    (release) => {
+      const xen = makeXen({ devices: DEVICES, release });
+      xen.vendor.fail('remove', 0, E.IO);
+      expect(runAlone(pciRemoveDevice(xen, 0, 3, 0))).toBe(E.IO);
+      expect(xen.news()).toEqual(['PCI remove device 0000:03:00.0']);
+      expect([xen.dev(3, 0), xen.hwdom.pdevList.size, xen.segs.get(0)?.alldevs.size]).toEqual([
+        undefined,
+        2,
+        2,
+      ]);
+      expect(runAlone(pciRemoveDevice(xen, 0, 3, 0))).toBe(E.NODEV);
+      expect(runAlone(pciRemoveDevice(xen, 7, 3, 0))).toBe(E.NODEV);
+    },
+  );
+});
+
+describe('devices that nobody gets', () => {
+  const DEVICES = [endpoint(3, 0), endpoint(4, 0)];
+
+  test('FT-A34 FT-A48 INV-O3 a hidden device belongs to d[XEN], and still translates for dom0', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none' });
+    expect(runAlone(pciHideDevice(xen, 0, 3, 0))).toBe(0);
+    runAlone(pciAddDevice(xen, 0, 4, 0, undefined, -1));
+    xen.dev(4, 0).domain = undefined;
+    xen.hwdom.pdevList.remove(xen.dev(4, 0));
+    xen.vendor.calls.length = 0;
+    runAlone(xen.vendor.hwdomInit(xen.hwdom));
+    expect(told(xen.vendor.calls)).toEqual(['add 00 ->0', 'add 00 ->0']);
+    expect([xen.services.pd(xen.dev(3, 0).domain), xen.services.pd(xen.dev(4, 0).domain)]).toEqual([
+      'd[XEN]',
+      'd0',
+    ]);
+    expect([xen.domXen.pdevList.size, xen.hwdom.pdevList.size]).toEqual([1, 1]);
+  });
+
+  test('FT-A48 an error on the device ends its set-up, one on a phantom does not', () => {
+    const xen = makeXen({
+      devices: [endpoint(3, 0, 0, 2), endpoint(4, 0)],
+      boot: 'scanned',
+      opts: { verbose: true },
+    });
+    xen.vendor.fail('add', 2, E.NOMEM, 1);
+    runAlone(xen.vendor.hwdomInit(xen.hwdom));
+    expect(xen.news().filter((l) => l.startsWith('setup'))).toEqual([
+      'setup 0000:03:00.0 for d0 failed (-12)',
+    ]);
+    expect(told(xen.vendor.calls)).toEqual([
+      'add 00 ->0',
+      'add 02 ->0',
+      'add 04 ->0',
+      'add 06 ->0',
+      'add 00 ->0',
+    ]);
+    const other = makeXen({ devices: [endpoint(3, 0, 0, 2)], boot: 'scanned' });
+    other.vendor.fail('add', 0, E.NODEV, 1);
+    runAlone(other.vendor.hwdomInit(other.hwdom));
+    expect(told(other.vendor.calls)).toEqual(['add 00 ->0']);
+  });
+
+  test('FT-A48 a device that somebody has already is reported and left alone', () => {
+    const xen = makeXen({ devices: DEVICES });
+    const d = xen.guest(5);
+    xen.hwdom.pdevList.remove(xen.dev(3, 0));
+    xen.dev(3, 0).domain = d;
+    runAlone(xen.vendor.hwdomInit(xen.hwdom));
+    expect([xen.news(), xen.vendor.calls]).toEqual([['Dom5 owning 0000:03:00.0?'], []]);
+  });
+
+  test('FT-A35 INV-O13 a read-only device is hidden, and its bit says so', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none' });
+    expect(runAlone(withPcidevs(xen, () => pciRoDevice(xen, 0, 3, 0)))).toBe(0);
+    expect([isReadOnly(xen, sbdf(0, 3, 0, 0)), isReadOnly(xen, sbdf(0, 4, 0, 0))]).toEqual([true, false]);
+    expect(xen.services.pd(xen.dev(3, 0).domain)).toBe('d[XEN]');
+  });
+});
+
+describe("key 'Q'", () => {
+  test('FT-A42 prints each device, newest first, with owner, node and MSIs', () => {
+    const xen = makeXen({
+      devices: [endpoint(3, 0), endpoint(4, 0), endpoint(5, 0), endpoint(6, 0), endpoint(7, 0)],
+    });
+    xen.dev(3, 0).domain = xen.domIo;
+    xen.dev(3, 0).arch.pseudoDomid = 0x8001;
+    xen.dev(4, 0).msiIrqs.push(26, 27);
+    xen.dev(5, 0).domain = xen.domXen;
+    xen.dev(5, 0).node = 12;
+    xen.dev(6, 0).domain = undefined;
+    xen.dev(7, 0).domain = xen.guest(9);
+    runAlone(dumpPciDevices(xen));
+    expect(xen.news()).toEqual([
+      '==== PCI devices ====',
+      '==== segment 0000 ====',
+      '0000:07:00.0 - d9 - node -1 ',
+      '0000:06:00.0 - NULL - node -1 ',
+      '0000:05:00.0 - d[XEN] - node 12 ',
+      '0000:04:00.0 - d0 - node -1  - MSIs < 26 27 >',
+      '0000:03:00.0 - DomIO:8001 - node -1 ',
+    ]);
+  });
+});
+
+describe('alloc_pdev()', () => {
+  test('MSI-X that firmware left on is turned off', () => {
+    const spec: DeviceSpec = { ...endpoint(3, 0), msix: 8, edit: (c) => c.setUint16(0x82, 0xc007, true) };
+    const xen = makeXen({ devices: [spec], boot: 'none' });
+    runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1));
+    expect(xen.news()[0]).toBe('0000:03:00.0: unexpected initial MSI-X state (MASKALL=1, ENABLE=1), fixing');
+    expect(xen.pci.configRead(sbdf(0, 3, 0, 0), 0x82, 2)).toBe(0x0007);
+    expect(xen.dev(3, 0).msix?.nrEntries).toBe(8);
+  });
+
+  test('errors that `pci=no-serr` hides are cleared, and said so', () => {
+    const edit = (c: DataView): void => {
+      c.setUint16(4, 0x0107, true);
+      c.setUint16(6, 0xc010, true);
+    };
+    const xen = makeXen({ devices: [{ ...endpoint(3, 0), edit }], boot: 'none' });
+    Object.assign(xen.pciOpts, { maskSerr: true });
+    runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1));
+    expect(xen.news()[0]).toBe('0000:03:00.0 status c010 -> 0010');
+    expect(xen.pci.configRead(sbdf(0, 3, 0, 0), PCI.COMMAND, 2) & 0x100).toBe(0);
+  });
+
+  test('an extended space that repeats the first 256 bytes does not count, in 4.23', () => {
+    const edit = (c: DataView): void => {
+      for (let at = 256; at < 4096; at += 256) c.setUint32(at, c.getUint32(0, true), true);
+    };
+    const xen = makeXen({ devices: [{ ...endpoint(3, 0), edit }], release: '4.23', boot: 'none' });
+    runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1));
+    expect(xen.news()[0]).toBe('0000:03:00.0: extended config space aliases base one');
+    expect(xen.dev(3, 0).extCfg).toBe(false);
+  });
+});
