@@ -315,7 +315,7 @@ export const DOMAIN_CONFIG: Schema = [
 export const fieldName = (idl: string): string =>
   idl.replace(/_([a-z0-9])/g, (_, c: string) => c.toUpperCase());
 
-const initial = (f: Field): unknown => {
+export const initialOf = (f: Field): unknown => {
   switch (f.kind) {
     case 'plain':
       return f.init;
@@ -332,7 +332,7 @@ const initial = (f: Field): unknown => {
 };
 const make = (schema: Schema): Record<string, unknown> => {
   const out: Record<string, unknown> = {};
-  for (const [name, field] of schema) out[fieldName(name)] = initial(field);
+  for (const [name, field] of schema) out[fieldName(name)] = initialOf(field);
   return out;
 };
 

@@ -1,0 +1,32 @@
+/** Where libxl's messages of the device model stand in the sources of the releases; 0: the message is not in that one. */
+import { at } from './lines.js';
+
+export const DM = {
+  rdmQuery: at('libxl_dm.c', 'libxl__xc_device_get_rdm', 383, 383, 414),
+  vncDisplay: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1316, 1316, 1064),
+  soundhw: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1539, 1539, 1287),
+  spicePort: at('libxl_dm.c', 'dm_spice_options', 961, 961, 710),
+  spiceNoPassword: at('libxl_dm.c', 'dm_spice_options', 968, 968, 717),
+  spiceEmptyPassword: at('libxl_dm.c', 'dm_spice_options', 972, 972, 721),
+  usbversion: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1516, 1516, 1264),
+  usbredirection: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1529, 1529, 1277),
+  mmioHole: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1825, 1825, 1578),
+  gfxKind: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1842, 1842, 1595),
+  diskNumber: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1877, 1877, 1630),
+  diskFour: at('libxl_dm.c', 'libxl__build_device_model_args_new', 2025, 2025, 1777),
+  diskAhciReadOnly: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1996, 1996, 1748),
+  diskIdeReadOnly: at('libxl_dm.c', 'libxl__build_device_model_args_new', 2008, 2008, 1760),
+  oldDirectBoot: at('libxl_dm.c', 'libxl__build_device_model_args_old', 781, 781, 0),
+  spawning: at('libxl_dm.c', 'libxl__spawn_local_dm', 3005, 3002, 2957),
+  spawningArg: at('libxl_dm.c', 'libxl__spawn_local_dm', 3007, 3004, 2959),
+  spawningEnv: at('libxl_dm.c', 'libxl__spawn_local_dm', 3009, 3006, 2961),
+  spawningEnvArg: at('libxl_dm.c', 'libxl__spawn_local_dm', 3011, 3008, 2963),
+  spawnFailed: at('libxl_dm.c', 'device_model_spawn_outcome', 3161, 3158, 3113),
+  postconfig: at('libxl_dm.c', 'device_model_postconfig_done', 3381, 3378, 3333),
+  vgaStubdom: at('libxl_pci.c', 'libxl__grant_vga_iomem_permission', 2551, 2565, 2409),
+  vgaGuest: at('libxl_pci.c', 'libxl__grant_vga_iomem_permission', 2561, 2575, 2419),
+  qmpConnect: at('libxl_qmp.c', 'qmp_ev_lock_aquired', 1334, 1334, 1387),
+  qmpNoClass: at('libxl_qmp.c', 'qmp_ev_parse_error_messages', 1819, 1819, 1872),
+  qmpNoDesc: at('libxl_qmp.c', 'qmp_ev_parse_error_messages', 1831, 1831, 1884),
+  qmpDesc: at('libxl_qmp.c', 'qmp_ev_parse_error_messages', 1837, 1837, 1890),
+} as const;

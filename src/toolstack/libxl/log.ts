@@ -1,0 +1,58 @@
+/** libxl's messages: `libxl: error: libxl_pci.c:1677:libxl__device_pci_add: Domain 8:text`. @xen libxl__logv */
+import { strerror } from '../../base/errno.js';
+import { isGuestDomid } from '../xenctrl.js';
+import type { Place, Release } from './lines.js';
+
+/** Levels of xentoollog, most talkative first. */
+export const XTL = {
+  debug: 1,
+  verbose: 2,
+  detail: 3,
+  progress: 4,
+  info: 5,
+  notice: 6,
+  warning: 7,
+  error: 8,
+} as const;
+type Level = keyof typeof XTL;
+/** What `xl` prints without -v. Each -v lowers it by one. */
+export const XTL_DEFAULT = XTL.progress;
+
+export class Log {
+  constructor(
+    private readonly release: Release,
+    readonly minLevel: number,
+    private readonly write: (text: string) => void,
+  ) {}
+
+  /** `errno`, of either sign, adds what strerror() says of it. */
+  private put(level: Level, at: Place, domid: number, text: string, errno?: number): void {
+    if (XTL[level] < this.minLevel) return;
+    const domain = isGuestDomid(domid) ? `Domain ${domid}:` : '';
+    const why = errno === undefined ? '' : `: ${strerror(errno)}`;
+    this.write(
+      `libxl: ${level}: ${at.file}:${at.lines[this.release]}:${at.func[this.release]}: ${domain}${text}${why}\n`,
+    );
+  }
+
+  /** LOG, LOGE, LOGD and LOGED of ERROR: give `domid` for the D, `errno` for the E. */
+  error(at: Place, text: string, domid = -1, errno?: number): void {
+    this.put('error', at, domid < 0 ? 0xffff_ffff : domid, text, errno);
+  }
+
+  warn(at: Place, text: string, domid = -1, errno?: number): void {
+    this.put('warning', at, domid < 0 ? 0xffff_ffff : domid, text, errno);
+  }
+
+  info(at: Place, text: string, domid = -1): void {
+    this.put('info', at, domid < 0 ? 0xffff_ffff : domid, text);
+  }
+
+  detail(at: Place, text: string, domid = -1): void {
+    this.put('detail', at, domid < 0 ? 0xffff_ffff : domid, text);
+  }
+
+  debug(at: Place, text: string, domid = -1): void {
+    this.put('debug', at, domid < 0 ? 0xffff_ffff : domid, text);
+  }
+}
