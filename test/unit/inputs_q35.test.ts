@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { InputError } from '../../src/base/assert.js';
 import { formatSbdf, sbdf } from '../../src/base/sbdf.js';
+import { readTopology } from '../../src/inputs/topology.js';
 import { PciHost } from '../../src/pci/bus.js';
 import { RootComplex, requesterAtRoot } from '../../src/pci/dma.js';
 import { lspciLine } from '../../src/pci/names.js';
@@ -85,5 +87,20 @@ describe('the recorded board', () => {
     expect(lspciLine(nvme.vfs[0]!, { ids: 'both' })).toBe(
       '03:00.1 Non-Volatile memory controller [0108]: Red Hat, Inc. QEMU NVM Express Controller [1b36:0010] (rev 02)',
     );
+  });
+  test('the size of one virtual function is the common resource shared out: 64 KiB for four', () => {
+    const host = boot('vtd');
+    const vfBar0 = 0x120 + 0x24;
+    host.configWrite(sbdf(0, 3, 0, 0), vfBar0, 4, 0xffff_ffff);
+    expect(host.configRead(sbdf(0, 3, 0, 0), vfBar0, 4)).toBe(0xffff_c004);
+  });
+  test.each([
+    ['{', 'topology.json: no JSON: '],
+    ['{"devices": []}', 'topology.json: devices: Too small'],
+    ['{"devices": [{"bdf": 1}]}', 'topology.json: devices.0.bdf: Invalid input'],
+  ])('a damaged topology is one InputError: %s', (text, problem) => {
+    const run = (): unknown => readTopology('topology.json', new TextEncoder().encode(text));
+    expect(run).toThrow(InputError);
+    expect(run).toThrow(problem);
   });
 });
