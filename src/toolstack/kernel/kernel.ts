@@ -151,7 +151,8 @@ export class Dom0Kernel {
       this.log.warn(`${dev.logName}: ${had} VFs already enabled. Disable before enabling ${count} VFs`);
       return E.BUSY;
     }
-    yield* count > 0 ? this.enableVirtual(dev, count) : this.disableVirtual(dev);
+    if (count > 0) yield* this.enableVirtual(dev, count);
+    else yield* this.disableVirtual(dev);
     return 0;
   }
 

@@ -1,0 +1,134 @@
+/** From words to the arguments of a command: variables, substitutions, splitting, file names. (POSIX.1, 2.6) */
+import type { Co } from '../../sim/co.js';
+import type { ParameterOp, Part, Word } from './ast.js';
+import { expandGlob, isPattern, matchGlob, type PatternChar, plain } from './glob.js';
+import type { Shell } from './shell.js';
+
+const FIELDS_MAX = 200_000;
+
+export class Expander {
+  constructor(private readonly shell: Shell) {}
+
+  /** All words of a command, as fields. */
+  *fields(words: readonly Word[]): Co<string[]> {
+    const out: string[] = [];
+    for (const word of words) {
+      for (const chars of yield* this.split(word)) {
+        const names = isPattern(chars) ? expandGlob(this.shell.dom0.fs, chars) : [];
+        if (names.length > 0) out.push(...names);
+        else out.push(chars.map((c) => c.c).join(''));
+      }
+      if (out.length > FIELDS_MAX) throw new RangeError('argument list too long');
+    }
+    return out;
+  }
+
+  /** One word as one text: assignments, targets of redirections, here-documents. */
+  *text(word: Word): Co<string> {
+    let out = '';
+    for (const part of word) out += yield* this.part(part);
+    return out;
+  }
+
+  private *split(word: Word): Co<PatternChar[][]> {
+    const fields: PatternChar[][] = [];
+    let current: PatternChar[] | undefined;
+    for (const part of word) {
+      const text = yield* this.part(part);
+      if (part.kind === 'text' || part.quoted) {
+        current ??= [];
+        for (const c of text) current.push({ c, quoted: part.quoted });
+        continue;
+      }
+      for (const piece of text.split(/([ \t\n]+)/)) {
+        if (piece === '') continue;
+        if (/^[ \t\n]/.test(piece)) {
+          if (current !== undefined) fields.push(current);
+          current = undefined;
+        } else {
+          current ??= [];
+          for (const c of piece) current.push({ c, quoted: false });
+        }
+      }
+    }
+    if (current !== undefined) fields.push(current);
+    return fields;
+  }
+
+  private *part(part: Part): Co<string> {
+    switch (part.kind) {
+      case 'text':
+        return part.text;
+      case 'command':
+        return (yield* this.shell.capture(part.body)).replace(/\n+$/, '');
+      case 'arithmetic':
+        return String(arithmetic(yield* this.text(part.body), this.shell.variables));
+      case 'variable':
+        return yield* this.parameter(part.name, part.op);
+    }
+  }
+
+  private *parameter(name: string, op: ParameterOp | undefined): Co<string> {
+    const value = this.shell.variable(name);
+    if (op === undefined) return value ?? '';
+    const set = value !== undefined && (op.op[0] !== ':' || value !== '');
+    switch (op.op) {
+      case 'length':
+        return String((value ?? '').length);
+      case ':-':
+      case '-':
+        return set ? value : yield* this.text(op.word);
+      case ':+':
+      case '+':
+        return set ? yield* this.text(op.word) : '';
+      default:
+        return trim(value ?? '', op.op, yield* this.text(op.word));
+    }
+  }
+}
+
+/** `%` and `#` cut the shortest match, doubled the longest. */
+function trim(value: string, op: string, pattern: string): string {
+  const chars = plain(pattern);
+  const suffix = op.startsWith('%');
+  const cuts = Array.from({ length: value.length + 1 }, (_, i) => i);
+  // Suffixes are tried from the shortest cut, prefixes too; the doubled forms from the other end.
+  if (suffix !== (op.length === 2)) cuts.reverse();
+  for (const at of cuts) {
+    if (suffix ? matchGlob(chars, value.slice(at)) : matchGlob(chars, value.slice(0, at)))
+      return suffix ? value.slice(0, at) : value.slice(at);
+  }
+  return value;
+}
+
+/** Integers with `+ - * / %`, brackets and variables. */
+function arithmetic(text: string, variables: ReadonlyMap<string, string>): number {
+  const tokens = text.match(/0x[0-9a-fA-F]+|\d+|[A-Za-z_]\w*|[-+*/%()]|\S/g) ?? [];
+  let at = 0;
+  const primary = (): number => {
+    const t = tokens[at++];
+    if (t === '(') {
+      const v = sum();
+      at += 1;
+      return v;
+    }
+    if (t === '-') return -primary();
+    if (t === undefined) return 0;
+    return Number(/^[A-Za-z_]/.test(t) ? (variables.get(t) ?? '0') : t) || 0;
+  };
+  const product = (): number => {
+    let v = primary();
+    while (tokens[at] === '*' || tokens[at] === '/' || tokens[at] === '%') {
+      const op = tokens[at++];
+      const r = primary();
+      v = op === '*' ? v * r : r === 0 ? 0 : op === '/' ? Math.trunc(v / r) : v % r;
+    }
+    return v;
+  };
+  const sum = (): number => {
+    let v = product();
+    while (tokens[at] === '+' || tokens[at] === '-') v = tokens[at++] === '+' ? v + product() : v - product();
+    return v;
+  };
+  return tokens.length > 1000 ? 0 : sum();
+}
