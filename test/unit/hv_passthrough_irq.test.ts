@@ -1,0 +1,193 @@
+/** Interrupts: PHYSDEVOP_*, and how a guest hears of them. @xen arch/x86/physdev.c, irq.c, passthrough/x86/hvm.c */
+import { describe, expect, test } from 'vitest';
+import { E } from '../../src/base/errno.js';
+import type { Domain } from '../../src/hypervisor/domain.js';
+import { ptIrqBind, ptIrqUnbind } from '../../src/hypervisor/passthrough/hvm.js';
+import { physdevOp } from '../../src/hypervisor/physdev.js';
+import type { DomctlOp } from '../../src/hypervisor/public/domctl.js';
+import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
+import { runAlone } from '../../src/sim/co.js';
+import { type DeviceSpec, endpoint, makeXen, type TestXen, type TestXenOptions } from '../helpers/xen.js';
+
+/** 03:00.0 has four MSIs (a capability at 0x90) and MSI-X. */
+const DEVICES: readonly DeviceSpec[] = [
+  {
+    ...endpoint(3, 0),
+    msix: 4,
+    edit: (c) => {
+      c.setUint8(0x81, 0x90);
+      c.setUint32(0x90, 0x0004_0005, true);
+    },
+  },
+  endpoint(4, 0),
+];
+
+function make(o: TestXenOptions = {}): TestXen {
+  const xen = makeXen({ devices: DEVICES, ...o });
+  xen.hwdom.irqCaps.add(1, 23);
+  return xen;
+}
+const op = (xen: TestXen, o: PhysdevOp): number => runAlone(physdevOp(xen, o));
+type MapOp = Extract<PhysdevOp, { cmd: 'map_pirq' }>;
+function map(xen: TestXen, more: Partial<MapOp>): { rc: number; pirq: number } {
+  const o: MapOp = { cmd: 'map_pirq', domid: 1, type: 'gsi', index: 20, pirq: -1, ...more };
+  return { rc: op(xen, o), pirq: o.pirq };
+}
+
+describe('PHYSDEVOP_map_pirq', () => {
+  test('a GSI gets the first free number from 16 on, once', () => {
+    const xen = make();
+    const d = xen.guest(1);
+    expect(map(xen, {})).toEqual({ rc: 0, pirq: 16 });
+    expect(map(xen, {})).toEqual({ rc: 0, pirq: 16 });
+    expect(map(xen, { index: 21 })).toEqual({ rc: 0, pirq: 17 });
+    expect([d.irqCaps.contains(20, 21), d.pirqs.get(16)?.irq]).toEqual([true, 20]);
+  });
+
+  const refused: readonly { why: string; q: Partial<MapOp>; rc: number }[] = [
+    { why: 'no such domain', q: { domid: 77 }, rc: E.SRCH },
+    { why: 'a GSI beyond the I/O APIC', q: { index: 24 }, rc: E.INVAL },
+    { why: 'a pirq beyond those of the domain', q: { pirq: 56 }, rc: E.INVAL },
+    {
+      why: 'a device that the domain does not have',
+      q: { type: 'msi_seg', index: -1, bus: 4, devfn: 0 },
+      rc: E.NODEV,
+    },
+    { why: 'an unknown device', q: { type: 'msi_seg', index: -1, bus: 9, devfn: 0 }, rc: E.NODEV },
+  ];
+  test.each(refused)('$why is refused', ({ q, rc }) => {
+    const xen = make();
+    xen.guest(1);
+    expect(map(xen, q).rc).toBe(rc);
+  });
+
+  test('an interrupt that the caller may not use is -EPERM, and so is a guest that asks', () => {
+    const xen = make();
+    xen.guest(1);
+    xen.hwdom.irqCaps.remove(20, 20);
+    expect(map(xen, {}).rc).toBe(E.PERM);
+    xen.cpus.current.domid = 1;
+    expect(map(xen, { index: 21 }).rc).toBe(E.PERM);
+  });
+
+  test('an interrupt that is mapped cannot have a second number', () => {
+    const xen = make();
+    xen.guest(1);
+    map(xen, { pirq: 30 });
+    expect(map(xen, { pirq: 31 }).rc).toBe(E.EXIST);
+  });
+
+  test('an MSI takes the highest number of a guest; the IOMMU has the first interrupt', () => {
+    const xen = make();
+    const q = { type: 'msi_seg', index: -1, bus: 3, devfn: 0, domid: 0 } as const;
+    const first = map(xen, q);
+    expect([first.rc, xen.hwdom.pirqs.get(first.pirq)?.irq, xen.dev(3, 0).msiIrqs]).toEqual([0, 25, [25]]);
+    const d = xen.guest(1);
+    xen.dev(3, 0).domain = d;
+    expect(map(xen, { ...q, domid: 1 })).toEqual({ rc: 0, pirq: 55 });
+    expect([d.pirqs.get(55)?.irq, xen.dev(3, 0).msiIrqs]).toEqual([26, [25, 26]]);
+  });
+
+  test('several MSIs are a block, rounded up to a power of two', () => {
+    const xen = make();
+    const d = xen.guest(1);
+    xen.dev(3, 0).domain = d;
+    const q = { type: 'multi_msi', index: -1, bus: 3, devfn: 0 } as const;
+    expect(map(xen, { ...q, entryNr: 3 })).toEqual({ rc: 0, pirq: 52 });
+    expect([...d.pirqs.keys()].sort()).toEqual([52, 53, 54, 55]);
+    xen.opts.intremap = 'off';
+    expect(map(xen, { ...q, entryNr: 2 }).rc).toBe(E.OPNOTSUPP);
+  });
+
+  test('unmapping gives the number and the right back', () => {
+    const xen = make();
+    const d = xen.guest(1);
+    map(xen, {});
+    expect(op(xen, { cmd: 'unmap_pirq', domid: 1, pirq: 16 })).toBe(0);
+    expect([d.pirqs.size, d.irqCaps.isEmpty()]).toEqual([0, true]);
+    expect(op(xen, { cmd: 'unmap_pirq', domid: 1, pirq: 16 })).toBe(E.INVAL);
+    expect(op(xen, { cmd: 'unmap_pirq', domid: 9, pirq: 16 })).toBe(E.SRCH);
+  });
+});
+
+describe('other PHYSDEVOPs', () => {
+  const at = { seg: 0, bus: 3, devfn: 0 } as const;
+
+  test('MSI-X is prepared once, and released once', () => {
+    const xen = make();
+    const rcs = ['prepare_msix', 'prepare_msix', 'release_msix', 'release_msix'] as const;
+    expect(rcs.map((cmd) => op(xen, { cmd, ...at }))).toEqual([0, E.BUSY, 0, E.BUSY]);
+    expect(op(xen, { cmd: 'prepare_msix', ...at, bus: 9 })).toBe(E.NODEV);
+    xen.cpus.current.domid = 3;
+    expect(op(xen, { cmd: 'prepare_msix', ...at })).toBe(E.PERM);
+  });
+
+  test('devices are added and removed, flags and all', () => {
+    const xen = make({ boot: 'none' });
+    const add = { cmd: 'pci_device_add', ...at } as const;
+    expect(op(xen, { ...add, flags: 0 })).toBe(0);
+    expect(op(xen, { ...add, bus: 4, flags: 2, physfn: { bus: 3, devfn: 0 } })).toBe(0);
+    expect(xen.dev(4, 0).isVirtfn).toBe(true);
+    expect(op(xen, { cmd: 'restore_msi_ext', ...at })).toBe(0);
+    expect(op(xen, { cmd: 'pci_device_remove', ...at, bus: 4 })).toBe(0);
+    expect(op(xen, { cmd: 'restore_msi_ext', ...at, bus: 4 })).toBe(E.NODEV);
+  });
+});
+
+describe('XEN_DOMCTL_bind_pt_irq', () => {
+  type BindOp = Extract<DomctlOp, { cmd: 'bind_pt_irq' | 'unbind_pt_irq' }>;
+  const guest = (o: TestXenOptions = {}): { xen: TestXen; d: Domain } => {
+    const xen = make(o);
+    const d = xen.guest(1, { hvm: true });
+    map(xen, { pirq: 20 });
+    return { xen, d };
+  };
+  const pin = { irqType: 'pci', bus: 0, device: 3, intx: 0 } as const;
+  const bind = (xen: TestXen, d: Domain, more: Partial<BindOp>): number =>
+    runAlone(ptIrqBind(xen, d, { cmd: 'bind_pt_irq', domid: 1, machineIrq: 20, ...pin, ...more }));
+  const unbind = (xen: TestXen, d: Domain, more: Partial<BindOp>): number =>
+    runAlone(ptIrqUnbind(xen, d, { cmd: 'unbind_pt_irq', domid: 1, machineIrq: 20, ...pin, ...more }));
+
+  test('FT-B17 pins, with the lines of a talkative Xen', () => {
+    const { xen, d } = guest({ opts: { verbose: true } });
+    xen.news();
+    expect([bind(xen, d, {}), bind(xen, d, { device: 4 })]).toEqual([0, 0]);
+    expect([unbind(xen, d, {}), unbind(xen, d, { device: 4 })]).toEqual([0, 0]);
+    expect(xen.news()).toEqual([
+      'd1: bind: m_gsi=20 g_gsi=28 dev=00.00.3 intx=0',
+      'd1: bind: m_gsi=20 g_gsi=32 dev=00.00.4 intx=0',
+      'd1: unbind: m_gsi=20 g_gsi=28 dev=00:00.3 intx=0',
+      'd1 partial unmap: m_irq=20 dev=00.00.3 intx=0',
+      'd1: unbind: m_gsi=20 g_gsi=32 dev=00:00.4 intx=0',
+      'd1 final unmap: m_irq=20 dev=00.00.4 intx=0',
+    ]);
+    expect(d.pirqs.get(20)?.bound).toBe(false);
+  });
+
+  test('FT-B17 an MSI may be bound again with another vector, but not over a pin', () => {
+    const { xen, d } = guest();
+    expect(bind(xen, d, { irqType: 'msi', gvec: 0x31 })).toBe(0);
+    expect(bind(xen, d, { irqType: 'msi', gvec: 0x41 })).toBe(0);
+    expect(d.pirqs.get(20)?.gmsi?.gvec).toBe(0x41);
+    expect(unbind(xen, d, { irqType: 'msi' })).toBe(0);
+    expect(bind(xen, d, { irqType: 'msi_translate' })).toBe(0);
+    expect(bind(xen, d, { irqType: 'msi' })).toBe(E.BUSY);
+    expect(xen.news()).toEqual(['pt_irq_create_bind failed (-16) for dom1']);
+  });
+
+  test('FT-B17 who may not, and what is not there', () => {
+    const { xen, d } = guest();
+    expect(bind(xen, xen.guest(2), {})).toBe(E.INVAL);
+    expect(bind(xen, d, { machineIrq: 21 })).toBe(E.PERM);
+    expect([unbind(xen, d, {}), xen.news()]).toEqual([
+      E.INVAL,
+      ['pt_irq_destroy_bind failed (-22) for dom1'],
+    ]);
+    xen.hwdom.irqCaps.remove(20, 20);
+    expect(bind(xen, d, {})).toBe(E.PERM);
+    const bare = make();
+    const other = bare.guest(1, { hvm: true, iommu: false });
+    map(bare, { pirq: 20 });
+    expect(bind(bare, other, {})).toBe(E.SRCH);
+  });
+});

@@ -1,0 +1,200 @@
+/** `iommu=`, `dom0-iommu=`, `pci=`, `rmrr=`, `ivmd=`. @xen drivers/passthrough */
+import { describe, expect, test } from 'vitest';
+import { E } from '../../src/base/errno.js';
+import { parseDom0IommuParam, parseIommuParam } from '../../src/hypervisor/passthrough/iommu_options.js';
+import {
+  parseIvmdParam,
+  parsePciParam,
+  parseRmrrParam,
+} from '../../src/hypervisor/passthrough/pci_options.js';
+import { findRelease, releaseNames, seamsOf } from '../../src/hypervisor/releases/index.js';
+import { correct, withSeams } from '../../src/hypervisor/seams.js';
+import type { ExtraRange, IommuOptions } from '../../src/iommu/driver/types.js';
+import { defaultOptions, sbdf } from '../helpers/xen.js';
+
+/** What an option changes of the defaults. */
+function changes(parse: (o: IommuOptions) => number): { rc: number; set: Partial<IommuOptions> } {
+  const o = defaultOptions();
+  const rc = parse(o);
+  const before = defaultOptions();
+  const set = Object.fromEntries(
+    Object.entries(o).filter(([key, value]) => value !== before[key as keyof IommuOptions]),
+  ) as Partial<IommuOptions>;
+  return { rc, set };
+}
+
+describe('iommu=', () => {
+  const table: readonly { text: string; set: Partial<IommuOptions>; rc?: number }[] = [
+    ...['off', '0', 'no', 'false', 'disable'].map((text) => ({ text, set: { enable: false } })),
+    ...['on', '1', 'yes', 'true', 'enable'].map((text) => ({ text, set: {} })),
+    { text: 'force', set: { force: true } },
+    { text: 'required=yes', set: { force: true } },
+    { text: 'quarantine', set: {} },
+    { text: 'no-quarantine', set: { quarantine: 'none' } },
+    { text: 'quarantine=0', set: { quarantine: 'none' } },
+    { text: 'quarantine=scratch-page', set: { quarantine: 'scratch-page' } },
+    { text: 'quarantine=scratch-pages', set: {}, rc: E.INVAL },
+    { text: 'quarantine=scratch', set: {}, rc: E.INVAL },
+    { text: 'no-igfx', set: { igfx: false } },
+    { text: 'qinval=off', set: { qinval: false } },
+    { text: 'no-superpages', set: { superpages: false } },
+    { text: 'verbose', set: { verbose: true } },
+    { text: 'debug', set: { debug: true, verbose: true } },
+    { text: 'debug,no-verbose', set: { debug: true } },
+    { text: 'no-debug', set: {} },
+    { text: 'no-snoop', set: { snoop: false } },
+    { text: 'no-intremap', set: { intremap: 'off' } },
+    { text: 'intpost', set: { intpost: true } },
+    { text: 'crash-disable', set: { crashDisable: true } },
+    { text: 'amd-iommu-perdev-intremap=0', set: { amdPerdevIntremap: false } },
+    { text: 'dom0-passthrough', set: { hwdomPassthrough: true } },
+    { text: 'dom0-strict', set: { hwdomStrict: true } },
+    { text: 'sharept=no', set: { hapPtShare: false } },
+    { text: 'no-force=1', set: {}, rc: E.INVAL },
+    { text: 'force=maybe', set: {}, rc: E.INVAL },
+    { text: 'forced', set: {}, rc: E.INVAL },
+    { text: '', set: {}, rc: E.INVAL },
+    { text: 'bogus,no-igfx', set: { igfx: false }, rc: E.INVAL },
+    { text: '1,verbose,debug', set: { debug: true, verbose: true } },
+  ];
+  test.each(table)('FT-B01 iommu=$text sets $set', ({ text, set, rc }) => {
+    expect(changes((o) => parseIommuParam(o, text))).toEqual({ rc: rc ?? 0, set });
+  });
+});
+
+describe('dom0-iommu=', () => {
+  const table: readonly { text: string; set: Partial<IommuOptions>; rc?: number }[] = [
+    { text: 'passthrough', set: { hwdomPassthrough: true } },
+    { text: 'strict', set: { hwdomStrict: true } },
+    { text: 'map-inclusive', set: { hwdomInclusive: true } },
+    { text: 'map-reserved', set: { hwdomReserved: 1 } },
+    { text: 'no-map-reserved', set: { hwdomReserved: 0 } },
+    { text: 'none', set: { hwdomNone: true } },
+    { text: 'strict,map-reserved=0', set: { hwdomStrict: true, hwdomReserved: 0 } },
+    { text: 'relaxed,strict', set: { hwdomStrict: true }, rc: E.INVAL },
+  ];
+  test.each(table)('FT-B02 dom0-iommu=$text sets $set', ({ text, set, rc }) => {
+    expect(changes((o) => parseDom0IommuParam(o, text))).toEqual({ rc: rc ?? 0, set });
+  });
+});
+
+test('pci= hides errors only when told so', () => {
+  const o = { maskSerr: false, maskPerr: false, quirks: true };
+  expect([parsePciParam(o, 'no-serr,perr'), o]).toEqual([
+    0,
+    { maskSerr: true, maskPerr: false, quirks: true },
+  ]);
+  expect([parsePciParam(o, 'serr,no-perr,no-quirks,x'), o]).toEqual([
+    E.INVAL,
+    { maskSerr: false, maskPerr: true, quirks: false },
+  ]);
+});
+
+describe('rmrr=', () => {
+  const parse = (text: string): { rc: number; got: ExtraRange[]; said: string[] } => {
+    const got: ExtraRange[] = [];
+    const said: string[] = [];
+    const rc = parseRmrrParam(got, text, (line) => void said.push(line));
+    return { rc, got, said };
+  };
+  const range = (start: number, frames: number, ...sbdfs: number[]): ExtraRange => ({
+    start,
+    frames,
+    sbdfs,
+    option: 'rmrr',
+  });
+  const nic = sbdf(0, 3, 0, 0);
+
+  test.each([
+    { text: '7ffe0=03:00.0', got: [range(0x7ffe0, 1, nic)] },
+    { text: '0x7ffe0-0x7ffe3=0:03:00.0', got: [range(0x7ffe0, 4, nic)] },
+    { text: '1=1:3:0.0,4:0.1', got: [range(1, 1, sbdf(1, 3, 0, 0), sbdf(1, 4, 0, 1))] },
+    { text: '1=3:0.0;2=4:0.0', got: [range(1, 1, nic), range(2, 1, sbdf(0, 4, 0, 0))] },
+    { text: '5', got: [] },
+  ])('$text is understood', ({ text, got }) => {
+    expect(parse(text)).toEqual({ rc: 0, got, said: [] });
+  });
+
+  test.each([
+    { text: '', rc: E.INVAL, got: 0 },
+    { text: 'zz=3:0.0', rc: E.INVAL, got: 0 },
+    { text: '1-=3:0.0', rc: E.INVAL, got: 0 },
+    { text: '1=3:0', rc: E.INVAL, got: 0 },
+    { text: '1=3:0.0 ', rc: E.INVAL, got: 1 },
+    { text: '1=3:0.0;2=bad', rc: E.INVAL, got: 1 },
+    { text: '1-11=3:0.0', rc: E.TOOBIG, got: 0 },
+    { text: '2-1=3:0.0', rc: E.TOOBIG, got: 0 },
+    { text: Array.from({ length: 11 }, (_, i) => `${i + 1}=3:0.0`).join(';'), rc: E.TOOBIG, got: 10 },
+  ])('$text gives $rc, and $got ranges count', ({ text, rc, got }) => {
+    const r = parse(text);
+    expect([r.rc, r.got.length]).toEqual([rc, got]);
+  });
+
+  test('sixteen pages are the most, and Xen says so', () => {
+    expect(parse('1-10=3:0.0').rc).toBe(0);
+    expect(parse('1-11=3:0.0').said).toEqual(['[VT-D]RMRR range [1-11] exceeds 16 pages']);
+  });
+});
+
+describe('ivmd=', () => {
+  const parse = (text: string): { rc: number; got: [number, number, number][] } => {
+    const got: ExtraRange[] = [];
+    const rc = parseIvmdParam(got, text);
+    return { rc, got: got.map((r) => [r.start, r.frames, r.sbdfs.length]) };
+  };
+  test.each([
+    { text: '7ffe0', rc: 0, got: [[0x7ffe0, 1, 0]] },
+    { text: '10-1f=3:0.0', rc: 0, got: [[16, 16, 1]] },
+    { text: '10=3:0.0-3:0.7', rc: 0, got: [[16, 1, 8]] },
+    {
+      text: '10=3:0.0,4:0.0;20',
+      rc: 0,
+      got: [
+        [16, 1, 1],
+        [16, 1, 1],
+        [32, 1, 0],
+      ],
+    },
+    { text: '10=1:3:0.0', rc: E.INVAL, got: [] },
+    { text: '10=3:0.1-3:0.0', rc: E.INVAL, got: [] },
+    { text: '2-1', rc: E.INVAL, got: [] },
+    { text: '10x', rc: E.INVAL, got: [[16, 1, 0]] },
+  ])('$text gives $rc and $got', ({ text, rc, got }) => {
+    expect(parse(text)).toEqual({ rc, got });
+  });
+
+  test('eight are the most', () => {
+    const r = parse(`1=${Array.from({ length: 9 }, () => '3:0.0').join(',')}`);
+    expect([r.rc, r.got.length]).toEqual([E.TOOBIG, 8]);
+  });
+});
+
+describe('releases', () => {
+  test('are found by their short and full names', () => {
+    expect(releaseNames).toEqual(['4.17', '4.18', '4.23', '4.17.0', '4.17.7', '4.18.0', '4.18.3']);
+    expect(findRelease('4.18')?.name).toBe('4.18.3');
+    expect(findRelease('constructor')).toBeUndefined();
+  });
+
+  test('fixed leaves the way a release works and takes what it gets wrong', () => {
+    const r = findRelease('4.18.0')!;
+    expect([seamsOf(r, false).phantomAssignResult(-5), seamsOf(r, true).phantomAssignResult(-5)]).toEqual([
+      0, -5,
+    ]);
+    expect([seamsOf(r, true).hasPciLock(), correct.hasPciLock()]).toEqual([false, true]);
+    for (const name of releaseNames) {
+      const fixed = seamsOf(findRelease(name)!, true);
+      expect(fixed.amdDisableSkipsQuarantinedSource()).toBe(false);
+      expect(seamsOf(findRelease(name)!, false).amdDisableSkipsQuarantinedSource()).toBe(true);
+    }
+  });
+
+  test('cannot be changed once made', () => {
+    const seams = withSeams({ hasPciLock: () => false });
+    expect([Object.isFrozen(correct), Object.isFrozen(seams), seams.hasPciLock()]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+});
