@@ -63,7 +63,8 @@ export class PciHost {
       const initiate = (data & (1 << R.EXP_DEVCTL_INITIATE_FLR.lo)) !== 0;
       if (initiate && fn.field(fn.exp, R.EXP_DEVCAP_FLR) !== 0) this.resetFunction(fn, 'flr');
     } else if (fn.af !== 0 && word === fn.af + 1) {
-      if ((data & 1) !== 0 && fn.field(fn.af, R.AF_CAP_FLR) !== 0) this.resetFunction(fn, 'flr');
+      const initiate = (data & (1 << R.AF_INITIATE_FLR.lo)) !== 0;
+      if (initiate && fn.field(fn.af, R.AF_CAP_FLR) !== 0) this.resetFunction(fn, 'flr');
     } else if (fn.sriov !== 0 && word === fn.sriov + 2) {
       if (((before ^ data) & 1) !== 0) this.showVfs(fn);
     }

@@ -181,8 +181,7 @@ export const EXP_V2: RegisterTable = { DEVCTL2: rw(10, 14, 0), LNKCTL2: rws(12, 
 export const EXP_VERSION = bits(0, 19, 16);
 export const EXP_PORT_TYPE = bits(0, 23, 20);
 export const EXP_SLOT_IMPLEMENTED = bits(0, 24);
-/** Device Capabilities: Phantom Functions Supported, and Function Level Reset. */
-export const EXP_DEVCAP_PHANTOM = bits(1, 4, 3);
+/** Device Capabilities: Function Level Reset. */
 export const EXP_DEVCAP_FLR = bits(1, 28);
 /** Written as one: starts a function level reset. Reads as zero. */
 export const EXP_DEVCTL_INITIATE_FLR = bits(2, 15);
@@ -211,7 +210,6 @@ export const ACS_SOURCE_VALIDATION = bits(1, 16);
 /** Alternative Routing-ID (PCIe 7.8.7), Address Translation Services (PCIe 10.5.1), PASID (PCIe 7.8.8). */
 export const ARI: RegisterTable = { MFVC_ACS_ENABLE: rw(1, 17, 16), FUNCTION_GROUP: rw(1, 22, 20) };
 export const ATS: RegisterTable = { STU: rw(1, 20, 16), ENABLE: rw(1, 31) };
-export const ATS_ENABLE = bits(1, 31);
 export const PASID: RegisterTable = { ENABLE_EXEC_PRIVILEGED: rw(1, 18, 16) };
 /** Page Request (PCIe 10.5.2). */
 export const PRI: RegisterTable = { CONTROL: rw(1, 1, 0), STATUS: w1c(1, 17, 16), ALLOCATION: rw(3, 31, 0) };
