@@ -28,8 +28,10 @@ export const CC_WORDS = 4;
 export const CC_VALID = 0x1_0000;
 /** Domain id of each context cache entry, 0 for one without (VT-d 6.2.2.1). */
 export const CC_DID_AT = CC_AT + CC_ENTRIES * CC_WORDS;
+/** The way of each IOTLB set that is replaced next. */
+export const VICTIM_AT = CC_DID_AT + CC_ENTRIES;
 /** Index of the stamp of no domain: it is in no IOTLB entry. The stamps of domains follow. */
-export const NO_STAMP = CC_DID_AT + CC_ENTRIES;
+export const NO_STAMP = VICTIM_AT + TLB_SETS;
 
 /** Outcome of reading a context entry; a scratch pad, so that nothing is allocated. */
 export class ContextResult {
@@ -107,8 +109,6 @@ export class VtdState {
   ccUsed = false;
   /** Page sizes that may be cached: bit 0 4 KiB, bit 1 2 MiB, bit 2 1 GiB. 0: the IOTLB is empty. */
   tlbSizes = 0;
-  /** Way to be replaced next. */
-  tlbVictim = 0;
   /** Index of the first of 256 stamps that share bits 15:8 of the domain id, 0 while none of them was seen. */
   readonly stampDir = new Int32Array(256);
   nextStamp = 1;

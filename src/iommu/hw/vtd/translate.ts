@@ -45,7 +45,8 @@ const ANY_KEY = 0x3_ffec;
 const CC_AT = 4096;
 const CC_VALID = 0x1_0000;
 const CC_DID_AT = 5120;
-const NO_STAMP = 5376;
+const VICTIM_AT = 5376;
+const NO_STAMP = 5632;
 const TWO32 = 0x1_0000_0000;
 
 /** The masks above, for the test that compares them with the layouts. */
@@ -64,6 +65,7 @@ export const HAND_MASKS = {
   CC_AT,
   CC_VALID,
   CC_DID_AT,
+  VICTIM_AT,
   NO_STAMP,
 } as const;
 
@@ -129,9 +131,10 @@ function missed(s: VtdState, rid: number, dfn: number, write: boolean, c: number
     return translateSlowly(s, rid, dfn, write);
   const frame = ((ehi & 0x7ff) << 20) | (elo >>> 12);
   const at = m[c + 1]!;
-  const victim = s.tlbVictim;
-  const way = (((lo ^ (lo >>> 8) ^ at) & 0xff) << 4) | victim;
-  s.tlbVictim = (victim + 1) & 3;
+  const set = (lo ^ (lo >>> 8) ^ at) & 0xff;
+  const victim = m[VICTIM_AT + set]!;
+  const way = (set << 4) | victim;
+  m[VICTIM_AT + set] = (victim + 1) & 3;
   s.tlbSizes = 1;
   m[way] = lo;
   m[way + 4] = m[at]!;
@@ -360,8 +363,9 @@ function insert(s: VtdState, at: number, lo: number, hi: number): void {
     pageHi = hi >>> 18;
   }
   const m = s.cache;
-  const way = (((pageLo ^ (pageLo >>> 8) ^ at) & 0xff) << 4) + s.tlbVictim;
-  s.tlbVictim = (s.tlbVictim + 1) & 3;
+  const set = (pageLo ^ (pageLo >>> 8) ^ at) & 0xff;
+  const way = (set << 4) + m[VICTIM_AT + set]!;
+  m[VICTIM_AT + set] = (m[VICTIM_AT + set]! + 1) & 3;
   s.tlbSizes |= 1 << size;
   m[way] = pageLo;
   m[way + 4] = m[at]!;

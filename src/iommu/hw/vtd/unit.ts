@@ -71,7 +71,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.ivaLo = 0;
     this.ivaHi = 0;
     this.fetchedTo = 0;
-    this.cache.fill(0, 0, CC_DID_AT);
+    this.cache.fill(0, 0, NO_STAMP);
     this.ccUsed = false;
     this.tlbSizes = 0;
     this.iec.fill(0);
