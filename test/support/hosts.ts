@@ -1,10 +1,10 @@
 /** Two small hosts, one a vendor: a root port with a device that has phantom functions, and a conventional bus. */
 import { sbdf } from '../../src/base/sbdf.js';
-import { buildFunctions } from '../../src/inputs/build.js';
+import { buildFunctions, type FunctionSpec } from '../../src/inputs/build.js';
 import { defaultE820 } from '../../src/inputs/e820.js';
 import type { HostDescription } from '../../src/inputs/host_description.js';
 import { encodeDmar, fixChecksum } from '../../src/iommu/format/dmar.js';
-import { IVHD_DEV, IVHD_TYPE, makeIvrs } from '../../src/iommu/format/ivrs.js';
+import { IVHD_DEV, IVHD_TYPE, makeIvrs, SPECIAL } from '../../src/iommu/format/ivrs.js';
 
 const MEMORY = 2 ** 30;
 
@@ -17,7 +17,7 @@ export const DEVICES = {
   absent: sbdf(0, 5, 0, 0),
 } as const;
 
-const functions = buildFunctions([
+const FUNCTIONS: readonly FunctionSpec[] = [
   { sbdf: sbdf(0, 0, 0, 0), kind: 'host-bridge' },
   { sbdf: sbdf(0, 0, 1, 0), kind: 'root-port', secondary: 1 },
   { sbdf: sbdf(0, 0, 2, 0), kind: 'pci-bridge', secondary: 2 },
@@ -25,11 +25,13 @@ const functions = buildFunctions([
   { sbdf: DEVICES.gpu, kind: 'pcie-endpoint', classCode: 0x030000, phantomBits: 1 },
   { sbdf: DEVICES.oldA, kind: 'pci-device' },
   { sbdf: DEVICES.oldB, kind: 'pci-device' },
-]);
+];
+/** AMD's IOMMU is a PCI function too. */
+const AMD_IOMMU: FunctionSpec = { sbdf: sbdf(0, 0, 0, 2), kind: 'amd-iommu' };
 
 const host = (vendor: 'intel' | 'amd'): HostDescription => ({
   name: `small-${vendor}`,
-  functions,
+  functions: buildFunctions(vendor === 'amd' ? [...FUNCTIONS, AMD_IOMMU] : FUNCTIONS),
   e820: defaultE820(MEMORY),
   cpu: { vendor, count: 2, model: 'test', khz: 3_000_000, hap: true, hap2m: true, hap1g: true, cx16: true },
   dom0: {
@@ -69,8 +71,14 @@ function dmar(): Uint8Array {
 }
 
 function ivrs(): Uint8Array {
-  const entries = [{ type: IVHD_DEV.ALL, id: 0, data: 0 }];
-  const where = { deviceId: 2, capOffset: 0x40, base: 0xfeb8_0000, segment: 0 };
+  const all = [
+    { type: IVHD_DEV.START, id: 0, data: 0 },
+    { type: IVHD_DEV.END, id: 0xffff, data: 0 },
+  ];
+  // The southbridge's I/O APIC, without which Xen does without the IOMMU.
+  const ioapic = { type: IVHD_DEV.SPECIAL, id: 0, data: 0, usedId: 0xa0, byte4: 0, byte7: SPECIAL.IOAPIC };
+  const entries = [...all, ioapic];
+  const where = { deviceId: 2, capOffset: 0xa0, base: 0xfeb8_0000, segment: 0 };
   return makeIvrs([{ kind: 'ivhd', type: IVHD_TYPE.BASIC, flags: 0, ...where, info: 0, attr: 0, entries }]);
 }
 
