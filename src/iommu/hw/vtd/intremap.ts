@@ -45,7 +45,7 @@ export function remapInterrupt(s: VtdState, rid: number, addrLo: number, data: n
   const reason = checkEntry(w0, w2, s.iec[at + 3]!, rid);
   if (reason !== 0) {
     // What is not present or malformed is not kept.
-    s.iec[at - 1] = 0;
+    if (reason !== FR_INTR.SOURCE_INVALID) s.iec[at - 1] = 0;
     return refuse(s, rid, index, reason, hidden);
   }
   const dst = s.iec[at + 1]!;
