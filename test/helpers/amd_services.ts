@@ -2,6 +2,7 @@
 import { E, type Rc } from '../../src/base/errno.js';
 import type { AmdIommu } from '../../src/iommu/driver/amd/driver.js';
 import { acpiIvrsInit } from '../../src/iommu/driver/amd/iommu_acpi.js';
+import { amdBehaviour4_18 } from '../../src/iommu/driver/amd/seams.js';
 import {
   DomainIommu,
   type DriverSeams,
@@ -17,7 +18,13 @@ import {
   PdevList,
   type XenServices,
 } from '../../src/iommu/driver/types.js';
-import { type Ivhd, type IvhdEntry, type IvrsBlock, makeIvrs } from '../../src/iommu/format/ivrs.js';
+import {
+  type Ivhd,
+  type IvhdEntry,
+  type IvrsBlock,
+  makeIvrs,
+  parseIvrs,
+} from '../../src/iommu/format/ivrs.js';
 import { AmdIommuUnit, QEMU_FEATURES } from '../../src/iommu/hw/amd/unit.js';
 import { Clock } from '../../src/sim/clock.js';
 import { type Co, hold, runAlone } from '../../src/sim/co.js';
@@ -64,11 +71,16 @@ export interface AmdHostOptions {
   readonly table?: Uint8Array;
   readonly info?: number;
   readonly opts?: Partial<IommuOptions>;
+  /** What replaces 4.18.3 without its flaws. */
   readonly seams?: Partial<DriverSeams>;
   readonly cx16?: boolean;
   readonly features?: readonly [number, number];
   readonly e820?: readonly E820Entry[];
   readonly ioapicIds?: readonly number[];
+  /** The unit's capability says HtTunnel. */
+  readonly htTunnel?: boolean;
+  /** Position of its MSI capability. */
+  readonly msiPos?: number;
 }
 
 export const UNIT_BASE = 0xfeb8_0000;
@@ -141,6 +153,15 @@ export const E820: readonly E820Entry[] = [
   { start: 0x1_0000_0000, end: 0x1_4000_0000, type: 'usable' },
 ];
 
+/** The first IVHD, where the table has one that can be read. */
+function firstIvhd(table: Uint8Array): Ivhd | undefined {
+  try {
+    return parseIvrs(table).blocks.find((b): b is Ivhd => b.kind === 'ivhd');
+  } catch {
+    return undefined;
+  }
+}
+
 export class AmdHost {
   readonly ram = new Ram(2 ** 36);
   readonly clock = new Clock();
@@ -164,6 +185,8 @@ export class AmdHost {
   readonly allocated = new Set<number>();
   readonly queued: number[] = [];
   readonly table: Uint8Array;
+  readonly unitBdf: number;
+  readonly msiPos: number;
   private next = FIRST_HEAP_FRAME;
   readonly services: XenServices;
 
@@ -171,13 +194,16 @@ export class AmdHost {
     this.opts = { ...OPTIONS, ...o.opts };
     const features = o.features ?? QEMU_FEATURES;
     this.unit = new AmdIommuUnit({ unit: 0, seg: 0, features, events: this.events, ram: this.ram });
-    this.mmio.add(UNIT_BASE, 0x4000, this.unit);
     this.table =
       o.table ??
       makeIvrs(o.blocks ?? [ivhd(o.entries ?? DEFAULT_ENTRIES)], o.info ?? 1 | (52 << 8) | (64 << 15));
-    const iommu = this.configOf(UNIT_BDF);
-    iommu.set([0x0f, 0x64, 0x0b, 0x19], 0x40); // IOMMU capability: type 3, IOTLB, EFR
-    iommu.set([0x05, 0x00, 0x80, 0x00], 0x64); // MSI
+    const first = firstIvhd(this.table);
+    this.mmio.add(first?.base ?? UNIT_BASE, 0x4000, this.unit);
+    this.unitBdf = first?.deviceId ?? UNIT_BDF;
+    const iommu = this.configOf(this.unitBdf);
+    iommu.set([0x0f, 0x64, 0x0b, 0x19 | (o.htTunnel === true ? 2 : 0)], 0x40); // type 3; IOTLB, EFR
+    this.msiPos = o.msiPos ?? 0x64;
+    iommu.set([0x05, 0x00, 0x80, 0x00], this.msiPos);
     iommu[0x34] = 0x40;
     this.services = this.makeServices(o);
   }
@@ -211,6 +237,7 @@ export class AmdHost {
     const seams: DriverSeams = {
       vtdFaultSuffix: () => '',
       amdDisableSkipsQuarantinedSource: () => false,
+      ...amdBehaviour4_18,
       ...o.seams,
     };
     return {
@@ -276,7 +303,7 @@ export class AmdHost {
       confWrite: (sbdf, offset, size, value) => {
         for (let i = 0; i < size; i++) host.configOf(sbdf)[offset + i] = Math.floor(value / 256 ** i) & 0xff;
       },
-      pciFindCap: (sbdf, cap) => (sbdf === UNIT_BDF && cap === 5 ? 0x64 : 0),
+      pciFindCap: (sbdf, cap) => (sbdf === host.unitBdf && cap === 5 ? host.msiPos : 0),
       pciFindExtCap: (sbdf, cap) => (host.config.get(sbdf)?.[0x100] === cap ? 0x100 : 0),
       *pciCheckDisableDevice(_seg: number, bus: number, devfn: number): Co<void> {
         using _lock = yield* hold(host.pcidevsLock);
@@ -323,8 +350,8 @@ export class AmdHost {
       maps.splice(at, 1);
       return 0;
     }
-    if (access === 'x') return E.NOENT;
     if (maps.some((m) => m.base <= end && m.end >= base)) return E.ADDRINUSE;
+    if (access === 'x') return E.NOENT;
     maps.push({ base, end, access, count: 1 });
     const perm = (access.includes('r') ? IOMMUF.readable : 0) | (access.includes('w') ? IOMMUF.writable : 0);
     for (let f = base; f <= end; f++) {
@@ -421,6 +448,18 @@ export class AmdHost {
     const [own, ...phantoms] = functionsOf(pdev);
     for (const devfn of [...phantoms, own!]) {
       const rc = yield* this.driver.ops.reassignDevice(source, target, devfn, pdev);
+      if (rc !== 0) return rc;
+    }
+    return 0;
+  }
+  /** iommu_add_device() of a device that has an owner. */
+  add(pdev: Pdev): number {
+    return runAlone(this.addCo(pdev));
+  }
+  private *addCo(pdev: Pdev): Co<Rc> {
+    using _lock = yield* hold(this.pcidevsLock);
+    for (const devfn of functionsOf(pdev)) {
+      const rc = yield* this.driver.ops.addDevice(devfn, pdev);
       if (rc !== 0) return rc;
     }
     return 0;
