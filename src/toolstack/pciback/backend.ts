@@ -7,6 +7,7 @@ import type { Co } from '../../sim/co.js';
 import type { Dom0Kernel } from '../kernel/kernel.js';
 import type { KernelPci } from '../kernel/pci_dev.js';
 import type { XenstoreDaemon, XsWatcher } from '../xenstore/store.js';
+import { VirtualConfig } from './conf_space.js';
 import { parseSlot } from './slots.js';
 import type { Pciback, StubOwner } from './stub.js';
 import { VirtualBus } from './vpci.js';
@@ -76,6 +77,8 @@ export class BackendBus implements XsWatcher {
 
 export class PciBackend implements XsWatcher, StubOwner {
   readonly bus = new VirtualBus();
+  /** What the guest reads and writes through the shared page. */
+  readonly config: VirtualConfig;
   /** What this driver last switched to, which is not always what stands in xenstore. */
   private state: number = XENBUS.INITIALISING;
   /** The shared page is mapped and the event channel bound. */
@@ -87,7 +90,9 @@ export class PciBackend implements XsWatcher, StubOwner {
     readonly node: string,
     readonly frontend: string,
     readonly domid: number,
-  ) {}
+  ) {
+    this.config = new VirtualConfig(host.kernel, host.stub, this.bus);
+  }
 
   *probe(): Co<void> {
     this.switchTo(XENBUS.INIT_WAIT);
@@ -223,7 +228,9 @@ export class PciBackend implements XsWatcher, StubOwner {
   }
 
   *releaseDevice(dev: KernelPci): Co<void> {
-    if (this.bus.remove(dev)) yield* this.host.stub.put(dev);
+    if (!this.bus.remove(dev)) return;
+    this.config.forget(dev);
+    yield* this.host.stub.put(dev);
   }
 
   private publishRoot(): void {
