@@ -18,7 +18,7 @@ import {
   type Vtd,
   type VtdIommu,
 } from './state.js';
-import { checkHung, iommuWaitOp, MS, RELAX_NS, reportSlow, warnQueueFull, warnSlow } from './wait.js';
+import { iommuWaitOp, MS, relaxNs, reportSlow, warnQueueFull, warnSlow } from './wait.js';
 
 const ENTRY_BYTES = 16;
 /** Descriptors per page. */
@@ -35,8 +35,7 @@ function* qinvalNextIndex(iommu: VtdIommu): Co<number> {
   const start = iommu.vtd.s.clock.nowNs;
   while (next === dmarReadl(iommu, VTD_REG.IQH) >>> 4) {
     warnQueueFull(iommu.vtd, iommu);
-    checkHung(iommu, start);
-    yield* pause(iommu.vtd.s.clock, RELAX_NS);
+    yield* pause(iommu.vtd.s.clock, relaxNs(iommu, start));
   }
   return tail;
 }
@@ -96,8 +95,7 @@ export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
       printQiRegs(iommu);
       warned = true;
     }
-    checkHung(iommu, start);
-    yield* pause(clock, RELAX_NS);
+    yield* pause(clock, relaxNs(iommu, start));
   }
   if (warned) reportSlow(iommu, `QI${devIotlb ? ' dev' : ''} wait descriptor`, clock.nowNs - start);
   return 0;

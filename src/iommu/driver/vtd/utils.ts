@@ -180,7 +180,7 @@ function dumpIoapic(vtd: Vtd, apic: number): void {
     if (rte === undefined) continue;
     const bit = (n: number): number => (rte.lo >>> n) & 1;
     const index = (rte.hi >>> 17) | (bit(11) << 15);
-    const flags = `${bit(16)}    ${bit(15)}   ${bit(14)}   ${bit(13)}    ${bit(12)}    ${(rte.lo >>> 8) & 7}`;
+    const flags = `${bit(16)}   ${bit(15)}   ${bit(14)}   ${bit(13)}    ${bit(12)}    ${(rte.lo >>> 8) & 7}`;
     const format = (rte.hi >>> 16) & 1;
     print(vtd, `   ${hex(pin, 2)}:  ${hex(index, 4)}   ${format}    ${flags}     ${hex(rte.lo & 0xff, 2)}`);
   }

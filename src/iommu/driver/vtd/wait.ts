@@ -4,8 +4,8 @@ import { type Co, pause } from '../../../sim/co.js';
 import { XENLOG } from '../types.js';
 import { dmarReadl, VTDPREFIX, type Vtd, type VtdIommu } from './state.js';
 
-/** Simulated time between two looks at a register or a status word: one turn of cpu_relax(). */
-export const RELAX_NS = 1000;
+/** Shortest simulated time between two looks at a register or a status word: one turn of cpu_relax(). */
+const RELAX_NS = 1000;
 /** @xen DMAR_OPERATION_TIMEOUT */
 const OPERATION_TIMEOUT_NS = 1e9;
 /** Xen waits for ever; we call the host dead after a simulated minute and a half. */
@@ -18,15 +18,20 @@ export function* iommuWaitOp(iommu: VtdIommu, offset: number, mask: number, want
   const start = clock.nowNs;
   while (wanted === ((dmarReadl(iommu, offset) & mask) === 0)) {
     if (clock.nowNs > start + OPERATION_TIMEOUT_NS) panic('DMAR hardware malfunction');
-    yield* pause(clock, RELAX_NS);
+    yield* pause(clock, relaxNs(iommu, start));
   }
 }
 
-/** Bounds the waits that Xen leaves unbounded. */
-export function checkHung(iommu: VtdIommu, startNs: number): void {
-  if (iommu.vtd.s.clock.nowNs - startNs > HUNG_NS) {
+/**
+ * How long to look away, having waited since `startNs`: the longer, the longer, within a thousandth. Bounds the
+ * waits that Xen leaves unbounded.
+ */
+export function relaxNs(iommu: VtdIommu, startNs: number): number {
+  const waited = iommu.vtd.s.clock.nowNs - startNs;
+  if (waited > HUNG_NS) {
     panic(`IOMMU#${iommu.index} never completes an invalidation: the CPU waits for ever`);
   }
+  return Math.max(RELAX_NS, Math.floor(waited / 1024));
 }
 
 /** Waits for `bit` of a register to clear, and says so when it takes long. The caller holds the register lock. */
@@ -48,8 +53,7 @@ export function* iommuFlushWait(
       warnSlow(iommu, `${what} flush`);
       warned = true;
     }
-    checkHung(iommu, start);
-    yield* pause(clock, RELAX_NS);
+    yield* pause(clock, relaxNs(iommu, start));
   }
   if (warned) reportSlow(iommu, `${what} flush`, clock.nowNs - start);
 }
