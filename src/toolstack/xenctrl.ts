@@ -97,16 +97,20 @@ export class Xenctrl {
     return yield* this.physdevOp({ cmd: 'unmap_pirq', domid, pirq });
   }
 
-  /** The statistics of a handle that never had more than `max` buffers at once. */
-  bufferStatistics(max = 1): string {
-    const n = this.allocations;
+  /** The statistics of a handle that never had more than one buffer at once. */
+  bufferStatistics(n = this.allocations): string {
     const line = (text: string) => `xencall:buffer: debug: ${text}\n`;
-    const live = n === 0 ? 0 : max;
+    const live = n === 0 ? 0 : 1;
     return (
       line(`total allocations:${n} total releases:${n}`) +
       line(`current allocations:0 maximum allocations:${live}`) +
       line(`cache current size:${live}`) +
       line(`cache hits:${n - live} misses:${live} toobig:0`)
     );
+  }
+
+  /** A second handle, open and never used. */
+  idleStatistics(): string {
+    return this.bufferStatistics(0);
   }
 }

@@ -204,14 +204,14 @@ function buildPost(lx: Libxl, domid: number, d: DomainConfig, built: Built): voi
     for (let i = 0; i < b.maxVcpus; i++) {
       t.write(`${dom}/cpu/${i}/availability`, b.availVcpus.includes(i) ? 'online' : 'offline');
     }
-    for (const [k, v] of platform(lx, b)) t.write(`${dom}/${k}`, v);
+    for (const [k, v] of platform(b)) t.write(`${dom}/${k}`, v);
     for (const [k, v] of image(b)) t.write(`${vm}/${k}`, v);
     t.write(`${vm}/start_time`, start);
     return 0;
   });
 }
 
-function platform(lx: Libxl, b: BuildInfo): (readonly [string, string])[] {
+function platform(b: BuildInfo): (readonly [string, string])[] {
   if (b.type !== 'hvm') return [];
   const on = (x: boolean | undefined): string => (x === true ? '1' : '0');
   const hole = settled(b.hvm.mmioHoleMemkb);

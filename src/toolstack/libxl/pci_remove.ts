@@ -115,6 +115,7 @@ const POLL_NS = 1e9;
 function* finishRemove(lx: Libxl, domid: number, r: Removal, force: boolean): Co<number> {
   const { clock } = lx.dom0;
   while (r.waiting) {
+    yield* lx.dom0.settle();
     const list = yield* qmpSend(lx, domid, 'query-pci');
     if (list.rc !== 0) {
       r.rc = list.rc;

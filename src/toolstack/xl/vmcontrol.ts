@@ -1,0 +1,90 @@
+/** destroy, pause, shutdown and their relatives. @xen tools/xl/xl_vmcontrol.c */
+import type { Co } from '../../sim/co.js';
+import { domainDestroy, domainPause, domainUnpause, pvControl } from '../libxl/domain.js';
+import { ERROR } from '../libxl/types.js';
+import type { Xl } from './context.js';
+import { findDomain } from './find_domain.js';
+import { getOptions } from './getopt.js';
+
+export function* mainPause(xl: Xl, argv: readonly string[]): Co<number> {
+  const { args } = getOptions(xl, argv, '', {}, 'pause', 1);
+  yield* domainPause(xl.lx, yield* findDomain(xl, args[0]!));
+  return 0;
+}
+
+export function* mainUnpause(xl: Xl, argv: readonly string[]): Co<number> {
+  const { args } = getOptions(xl, argv, '', {}, 'unpause', 1);
+  yield* domainUnpause(xl.lx, yield* findDomain(xl, args[0]!));
+  return 0;
+}
+
+export function* mainDestroy(xl: Xl, argv: readonly string[]): Co<number> {
+  const { flags, args } = getOptions(xl, argv, 'f', {}, 'destroy', 1);
+  const domid = yield* findDomain(xl, args[0]!);
+  if (domid === 0 && flags.length === 0) {
+    xl.err(
+      'Not destroying domain 0; use -f to force.\n' +
+        'This can only be done when using a disaggregated hardware domain and toolstack.\n\n',
+    );
+    return 1;
+  }
+  const rc = yield* domainDestroy(xl.lx, domid);
+  if (rc === 0) return 0;
+  xl.err(`destroy failed (rc=${rc})\n`);
+  return 1;
+}
+
+export function* mainShutdown(xl: Xl, argv: readonly string[]): Co<number> {
+  return yield* shutdownOrReboot(xl, argv, 'poweroff');
+}
+
+export function* mainReboot(xl: Xl, argv: readonly string[]): Co<number> {
+  return yield* shutdownOrReboot(xl, argv, 'reboot');
+}
+
+type Command = 'poweroff' | 'reboot';
+
+function* shutdownOrReboot(xl: Xl, argv: readonly string[], command: Command): Co<number> {
+  const what = command === 'reboot' ? 'reboot' : 'shutdown';
+  const { flags, args } = getOptions(xl, argv, 'awF', { all: 'a', wait: 'w' }, what, 0);
+  const all = flags.some((f) => f.opt === 'a');
+  if (args.length === 0 && !all) {
+    xl.err('You must specify -a or a domain id.\n\n');
+    return 1;
+  }
+  const domids: number[] = [];
+  if (!all) domids.push(yield* findDomain(xl, args[0]!));
+  else for (const d of yield* xl.lx.xc.domainList()) if (d.domid !== 0) domids.push(d.domid);
+  for (const domid of domids) {
+    const rc = yield* stopOne(
+      xl,
+      domid,
+      command,
+      flags.some((f) => f.opt === 'F'),
+    );
+    if (rc !== 0) return rc;
+  }
+  return 0;
+}
+
+/** 0, or the exit code after the complaint. */
+function* stopOne(xl: Xl, domid: number, command: Command, fallback: boolean): Co<number> {
+  const reboot = command === 'reboot';
+  xl.err(`${reboot ? 'Rebooting' : 'Shutting down'} domain ${domid}\n`);
+  const rc = yield* pvControl(xl.lx, domid, command);
+  if (rc === 0) return 0;
+  if (rc === ERROR.NOPARAVIRT) {
+    const button = reboot ? 'reset' : 'power';
+    xl.err(
+      fallback
+        ? `PV control interface not available: sending ACPI ${button} button event.\n`
+        : 'PV control interface not available:' +
+            ` external graceful ${reboot ? 'reboot' : 'shutdown'} not possible.\n` +
+            `Use "-F" to fallback to ACPI ${button} event.\n`,
+    );
+    // No guest of the simulator listens to its ACPI buttons.
+    if (fallback) return 0;
+  }
+  xl.err(`${reboot ? 'reboot' : 'shutdown'} failed (rc=${rc})\n`);
+  return 1;
+}
