@@ -89,7 +89,6 @@ function buildEdition(files, outDir, edition, check) {
     outDir,
     rootDir: path.join(ROOT, 'src'),
     declaration: true,
-    sourceMap: true,
     noCheck: !check,
   };
   const program = programOf(files, options);
