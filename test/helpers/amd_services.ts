@@ -153,12 +153,13 @@ export const E820: readonly E820Entry[] = [
   { start: 0x1_0000_0000, end: 0x1_4000_0000, type: 'usable' },
 ];
 
-/** The first IVHD, where the table has one that can be read. */
-function firstIvhd(table: Uint8Array): Ivhd | undefined {
+/** One IVHD for each unit, where the table has some that can be read. */
+function unitsOf(table: Uint8Array): Ivhd[] {
   try {
-    return parseIvrs(table).blocks.find((b): b is Ivhd => b.kind === 'ivhd');
+    const all = parseIvrs(table).blocks.filter((b): b is Ivhd => b.kind === 'ivhd');
+    return all.filter((b, i) => all.findIndex((o) => o.deviceId === b.deviceId) === i);
   } catch {
-    return undefined;
+    return [];
   }
 }
 
@@ -169,6 +170,8 @@ export class AmdHost {
   readonly faults = new Faults();
   readonly cpus = new Cpus(2, this.events);
   readonly mmio = new MmioMap();
+  readonly units: AmdIommuUnit[] = [];
+  /** The first one. */
   readonly unit: AmdIommuUnit;
   readonly log: string[] = [];
   readonly domIo = new TestDomain(0x7ff1, this.cpus);
@@ -192,19 +195,28 @@ export class AmdHost {
 
   constructor(o: AmdHostOptions = {}) {
     this.opts = { ...OPTIONS, ...o.opts };
-    const features = o.features ?? QEMU_FEATURES;
-    this.unit = new AmdIommuUnit({ unit: 0, seg: 0, features, events: this.events, ram: this.ram });
     this.table =
       o.table ??
       makeIvrs(o.blocks ?? [ivhd(o.entries ?? DEFAULT_ENTRIES)], o.info ?? 1 | (52 << 8) | (64 << 15));
-    const first = firstIvhd(this.table);
-    this.mmio.add(first?.base ?? UNIT_BASE, 0x4000, this.unit);
-    this.unitBdf = first?.deviceId ?? UNIT_BDF;
-    const iommu = this.configOf(this.unitBdf);
-    iommu.set([0x0f, 0x64, 0x0b, 0x19 | (o.htTunnel === true ? 2 : 0)], 0x40); // type 3; IOTLB, EFR
     this.msiPos = o.msiPos ?? 0x64;
-    iommu.set([0x05, 0x00, 0x80, 0x00], this.msiPos);
-    iommu[0x34] = 0x40;
+    const described = unitsOf(this.table);
+    for (const b of described.length > 0 ? described : [ivhd([])]) {
+      const features = o.features ?? QEMU_FEATURES;
+      const unit = new AmdIommuUnit({
+        unit: this.units.length,
+        seg: 0,
+        features,
+        events: this.events,
+        ram: this.ram,
+      });
+      this.units.push(unit);
+      this.mmio.add(b.base, 0x4000, unit);
+      const iommu = this.configOf(b.deviceId);
+      iommu.set([0x0f, 0x64, 0x0b, 0x19 | (o.htTunnel === true ? 2 : 0)], 0x40); // type 3; IOTLB, EFR
+      iommu.set([0x05, 0x00, 0x80, 0x00], this.msiPos);
+    }
+    this.unit = this.units[0]!;
+    this.unitBdf = described[0]?.deviceId ?? UNIT_BDF;
     this.services = this.makeServices(o);
   }
 
@@ -303,7 +315,7 @@ export class AmdHost {
       confWrite: (sbdf, offset, size, value) => {
         for (let i = 0; i < size; i++) host.configOf(sbdf)[offset + i] = Math.floor(value / 256 ** i) & 0xff;
       },
-      pciFindCap: (sbdf, cap) => (sbdf === host.unitBdf && cap === 5 ? host.msiPos : 0),
+      pciFindCap: (sbdf, cap) => (cap === 5 && host.config.get(sbdf)?.[host.msiPos] === 5 ? host.msiPos : 0),
       pciFindExtCap: (sbdf, cap) => (host.config.get(sbdf)?.[0x100] === cap ? 0x100 : 0),
       *pciCheckDisableDevice(_seg: number, bus: number, devfn: number): Co<void> {
         using _lock = yield* hold(host.pcidevsLock);
@@ -480,7 +492,7 @@ export class AmdHost {
   map(d: TestDomain, dfn: number, mfn: number, order = 0, perm = IOMMUF.readable | IOMMUF.writable): number {
     const acc = { flags: 0 };
     const rc = runAlone(this.driver.ops.mapPage(d, dfn, mfn, perm | order, acc));
-    runAlone(this.driver.ops.iotlbFlush(d, dfn, 2 ** order, acc.flags));
+    if (acc.flags !== 0) runAlone(this.driver.ops.iotlbFlush(d, dfn, 2 ** order, acc.flags));
     return rc;
   }
   unmap(d: TestDomain, dfn: number, order = 0): number {

@@ -17,8 +17,10 @@ const ALL_PAGES_HI = 0x7fff_ffff;
 export const ALL_PAGES = -1;
 const CMD_BYTES = 16;
 const CMD_DONE = 1;
-/** One turn of a polling loop. */
+/** One turn of a polling loop: short at first, longer once it has become a matter of milliseconds. */
 const RELAX_NS = 1000;
+const RELAX_LONG_NS = 100_000;
+const LONG_AFTER_NS = 1_000_000;
 /** A unit that has not answered by then never will; Xen would poll for ever. */
 const HANG_NS = 60e9;
 
@@ -57,8 +59,9 @@ function* sendIommuCommand(
 }
 
 function* relax(amd: AmdVi, unit: AmdUnit, start: number): Co<void> {
-  if (amd.s.clock.nowNs - start > HANG_NS) panic(`AMD IOMMU ${nameOf(unit)} no longer executes commands`);
-  yield* pause(amd.s.clock, RELAX_NS);
+  const waited = amd.s.clock.nowNs - start;
+  if (waited > HANG_NS) panic(`AMD IOMMU ${nameOf(unit)} no longer executes commands`);
+  yield* pause(amd.s.clock, waited < LONG_AFTER_NS ? RELAX_NS : RELAX_LONG_NS);
 }
 
 /** Sends a completion wait and polls until the unit has stored its mark. @xen flush_command_buffer */
