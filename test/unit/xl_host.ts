@@ -1,0 +1,147 @@
+/** The recorded board under the real Xen of this repository, with dom0 and `xl` on it. */
+import { readFileSync } from 'node:fs';
+import type { DomainInfo, DomctlOp } from '../../src/hypervisor/public/domctl.js';
+import type { Hypercalls, PhysInfo, XenVersion } from '../../src/hypervisor/public/hypercalls.js';
+import type { MemoryOp } from '../../src/hypervisor/public/memory.js';
+import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
+import { Machine } from '../../src/machine.js';
+import { type Co, runAlone } from '../../src/sim/co.js';
+import { Dom0Host } from '../../src/toolstack/host.js';
+import type { ConfigPort } from '../../src/toolstack/kernel/config.js';
+import type { Release } from '../../src/toolstack/libxl/lines.js';
+import { TOOLSTACK_PROFILES } from '../../src/toolstack/libxl/profile.js';
+import { xl } from '../../src/toolstack/xl/xl.js';
+import { q35 } from '../helpers/q35.js';
+
+class Port implements ConfigPort {
+  constructor(private readonly machine: Machine) {}
+  read(sbdf: number, reg: number, bytes: number): number {
+    return this.machine.hw.pci.configRead(sbdf, reg, bytes);
+  }
+  *write(sbdf: number, reg: number, bytes: number, value: number): Co<void> {
+    this.machine.hw.pci.configWrite(sbdf, reg, bytes, value);
+  }
+}
+
+export interface Ran {
+  readonly exit: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+export interface XlHost {
+  readonly machine: Machine;
+  readonly dom0: Dom0Host;
+  xl(...argv: string[]): Ran;
+  /** Hypercalls since the last look, as `cmd` or `cmd:detail`. */
+  calls(): string[];
+}
+
+export interface XlHostOptions {
+  readonly release?: Release;
+  readonly board?: 'vtd' | 'amd';
+  readonly cmdline?: string;
+  readonly kernelCmdline?: string;
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+const CMDLINE = 'iommu=1,verbose loglvl=all guest_loglvl=all dom0_mem=1G dom0_max_vcpus=1';
+
+export function xlHost(o: XlHostOptions = {}): XlHost {
+  const release = o.release ?? '4.18';
+  const host = q35(o.board ?? 'vtd', {
+    files: { '/h1/vmlinuz': 'kernel', '/h1/initrdU.gz': 'initrd', ...o.files },
+    ...(o.kernelCmdline === undefined ? {} : { kernelCmdline: o.kernelCmdline }),
+  });
+  const machine = Machine.boot(host, { release, cmdline: o.cmdline ?? CMDLINE });
+  const seen: string[] = [];
+  const dom0 = new Dom0Host({
+    hv: new Traced(machine.hypercalls, seen),
+    config: new Port(machine),
+    clock: machine.hw.clock,
+    events: machine.hw.events,
+    faults: machine.hw.faults,
+    profile: TOOLSTACK_PROFILES[release],
+    functions: host.functions,
+    dom0: host.dom0,
+  });
+  runAlone(dom0.boot());
+  seen.length = 0;
+  return {
+    machine,
+    dom0,
+    xl(...argv) {
+      let out = '';
+      let err = '';
+      const io = {
+        dom0,
+        out(t: string) {
+          out += t;
+        },
+        err(t: string) {
+          err += t;
+        },
+      };
+      const exit = runAlone(xl(io, ['xl', ...argv]));
+      return { exit, out, err };
+    },
+    calls: () => seen.splice(0),
+  };
+}
+
+/** Writes down what is asked of Xen, in order. */
+class Traced implements Hypercalls {
+  constructor(
+    private readonly hv: Hypercalls,
+    private readonly seen: string[],
+  ) {}
+  *domctl(op: DomctlOp): Co<number> {
+    const rc = yield* this.hv.domctl(op);
+    this.seen.push(`${op.cmd}${detail(op)}${rc < 0 ? `=${rc}` : ''}`);
+    return rc;
+  }
+  *physdevOp(op: PhysdevOp): Co<number> {
+    const rc = yield* this.hv.physdevOp(op);
+    this.seen.push(`${op.cmd}${rc < 0 ? `=${rc}` : ''}`);
+    return rc;
+  }
+  *memoryOp(op: MemoryOp): Co<number> {
+    return yield* this.hv.memoryOp(op);
+  }
+  *getDomainInfoList(): Co<DomainInfo[]> {
+    return yield* this.hv.getDomainInfoList();
+  }
+  physInfo(): PhysInfo {
+    return this.hv.physInfo();
+  }
+  version(): XenVersion {
+    return this.hv.version();
+  }
+  *debugKeys(keys: string): Co<number> {
+    return yield* this.hv.debugKeys(keys);
+  }
+  readConsole(clear: boolean): readonly string[] {
+    return this.hv.readConsole(clear);
+  }
+  *shutdown(domid: number, reason: number): Co<number> {
+    return yield* this.hv.shutdown(domid, reason);
+  }
+}
+
+/** `:domid:device`, or `:domid:+a0/32` for a permission. */
+function detail(op: DomctlOp): string {
+  if ('machineSbdf' in op) return `:${op.domid.toString(16)}:${op.machineSbdf.toString(16)}`;
+  if (op.cmd === 'iomem_permission') {
+    return `:${op.domid}:${op.allow ? '+' : '-'}${op.firstMfn.toString(16)}/${op.nrMfns}`;
+  }
+  return '';
+}
+
+/** A configuration of the recordings; undefined without them. */
+export function goldenCfg(name: string): string | undefined {
+  try {
+    return readFileSync(new URL(`../../../shared/golden/cfg/${name}`, import.meta.url), 'latin1');
+  } catch {
+    return undefined;
+  }
+}
