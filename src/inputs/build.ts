@@ -12,7 +12,8 @@ export type FunctionKind =
   | 'pcie-to-pci-bridge'
   | 'pci-bridge'
   | 'pcie-endpoint'
-  | 'pci-device';
+  | 'pci-device'
+  | 'amd-iommu';
 
 export interface FunctionSpec {
   readonly sbdf: Sbdf;
@@ -43,6 +44,7 @@ const DEFAULT_CLASS: Readonly<Record<FunctionKind, number>> = {
   'pci-bridge': 0x060400,
   'pcie-endpoint': 0x020000,
   'pci-device': 0x020000,
+  'amd-iommu': 0x080600,
 };
 /** Device/Port Type of the PCIe capability (7.5.3.2); undefined: no such capability. */
 const PORT_TYPE: Readonly<Record<FunctionKind, number | undefined>> = {
@@ -52,10 +54,13 @@ const PORT_TYPE: Readonly<Record<FunctionKind, number | undefined>> = {
   'pci-bridge': undefined,
   'pcie-endpoint': 0,
   'pci-device': undefined,
+  'amd-iommu': undefined,
 };
 
 const CAP_PCIE = 0x40;
 const CAP_MSIX = 0x80;
+const CAP_IOMMU = 0xa0;
+const CAP_MSI = 0xc0;
 const BYTES = 4096;
 
 /** One function as 4096 bytes of config space. */
@@ -92,6 +97,12 @@ export function buildFunction(spec: FunctionSpec, multifunction: boolean): Funct
   if ((spec.msix ?? 0) > 0) {
     link(CAP_MSIX, 0x11);
     put16(CAP_MSIX + 2, spec.msix! - 1);
+  }
+  if (spec.kind === 'amd-iommu') {
+    link(CAP_IOMMU, 0x0f); // AMD IOMMU capability block (3.2.1), then the MSI it raises
+    put16(CAP_IOMMU + 2, 0x1f03);
+    link(CAP_MSI, 0x05);
+    put16(CAP_MSI + 2, 0x0080);
   }
   if (spec.ats === true) put32(0x100, 0x0001_000f);
   const barBytes: (number | undefined)[] = [];

@@ -14,21 +14,25 @@ export class Faults {
   on = false;
   private site: FaultSite | 'any' = 'any';
   private left = 0;
+  /** Passes from the first failure to a second one; 0 for none. */
+  private again = 0;
   /** How often each site was passed while armed. */
   readonly passed = new Map<FaultSite, number>();
   /** What failed, in order. */
   readonly hit: FaultSite[] = [];
 
-  /** The `n`th pass (1 is the next one) of `site` fails, once. */
-  failNth(n: number, site: FaultSite | 'any' = 'alloc'): void {
+  /** The `n`th pass (1 is the next one) of `site` fails; with `again` also the `again`th after it. */
+  failNth(n: number, site: FaultSite | 'any' = 'alloc', again = 0): void {
     this.on = true;
     this.site = site;
     this.left = n;
+    this.again = again;
   }
 
   disarm(): void {
     this.on = false;
     this.left = 0;
+    this.again = 0;
   }
 
   /** True when this pass of `site` must fail. Call as `faults.on && faults.take('alloc')`. */
@@ -37,6 +41,8 @@ export class Faults {
     if (this.left === 0 || (this.site !== 'any' && this.site !== site)) return false;
     this.left -= 1;
     if (this.left > 0) return false;
+    this.left = this.again;
+    this.again = 0;
     this.hit.push(site);
     return true;
   }

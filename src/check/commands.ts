@@ -1,0 +1,144 @@
+/** What a random history does, as plain data: it prints as a script, shrinks and replays. */
+import fc from 'fast-check';
+
+/** Devices and domains are named by small indices; the world takes them modulo what there is. */
+export type Command =
+  | { readonly op: 'create'; readonly kind: 'hvm' | 'pv' | 'noiommu'; readonly share: boolean }
+  | { readonly op: 'destroy'; readonly dom: number }
+  | { readonly op: 'kill'; readonly dom: number } //       the guest shuts itself down; its id stays until destroy
+  | { readonly op: 'assign'; readonly dev: number; readonly dom: number; readonly flags: number }
+  | { readonly op: 'deassign'; readonly dev: number; readonly dom: number; readonly flags: number }
+  | { readonly op: 'testAssign'; readonly dev: number; readonly dom: number }
+  | { readonly op: 'quarantine'; readonly dev: number } // assign to d[IO], as pci-assignable-add
+  | { readonly op: 'release'; readonly dev: number } //    deassign from d[IO], as pci-assignable-remove
+  | { readonly op: 'bridge'; readonly dom: number } //     assign the host bridge
+  | { readonly op: 'remove'; readonly dev: number }
+  | { readonly op: 'add'; readonly dev: number }
+  | { readonly op: 'populate'; readonly dom: number; readonly gfn: number; readonly order: 0 | 9 }
+  | { readonly op: 'decrease'; readonly dom: number; readonly gfn: number }
+  | {
+      readonly op: 'sharing';
+      readonly dom: number;
+      readonly what: 'paging' | 'sharing' | 'logdirty';
+      readonly on: boolean;
+    }
+  | {
+      readonly op: 'dma';
+      readonly dev: number;
+      /** 0: the function's own id; more: its phantom functions, then ids it shares with siblings. */
+      readonly rid: number;
+      readonly target: 'own' | 'dom0' | 'guest' | 'freed' | 'reserved' | 'wild';
+      readonly page: number;
+      readonly write: boolean;
+    }
+  | { readonly op: 'storm'; readonly dev: number; readonly faults: number; readonly gapMs: number }
+  | { readonly op: 'fail'; readonly site: 'alloc' | 'vendorOp' | 'cmpxchg'; readonly nth: number }
+  | { readonly op: 'failTwo'; readonly nth: number; readonly gap: number } // two vendor calls fail, one after the other
+  | { readonly op: 'maskall'; readonly dev: number; readonly on: boolean }
+  | { readonly op: 'clock'; readonly ms: number };
+
+const dev = fc.nat(7);
+const dom = fc.nat(4);
+
+/** Weighted so that devices change hands often and DMAs keep the caches warm. */
+export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: fc.constant('create' as const),
+      kind: fc.constantFrom('hvm' as const, 'hvm' as const, 'pv' as const, 'noiommu' as const),
+      share: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('destroy' as const), dom }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('kill' as const), dom }) },
+  {
+    weight: 10,
+    arbitrary: fc.record({
+      op: fc.constant('assign' as const),
+      dev,
+      dom,
+      flags: fc.constantFrom(0, 0, 0, 1, 2),
+    }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      op: fc.constant('deassign' as const),
+      dev,
+      dom,
+      flags: fc.constantFrom(0, 0, 0, 0, 1),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('testAssign' as const), dev, dom }) },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('quarantine' as const), dev }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('release' as const), dev }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('bridge' as const), dom }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('remove' as const), dev }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('add' as const), dev }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: fc.constant('populate' as const),
+      dom,
+      gfn: fc.nat(7),
+      order: fc.constantFrom(0 as const, 0 as const, 9 as const),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('decrease' as const), dom, gfn: fc.nat(7) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('sharing' as const),
+      dom,
+      what: fc.constantFrom('paging' as const, 'sharing' as const, 'logdirty' as const),
+      on: fc.boolean(),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      op: fc.constant('dma' as const),
+      dev,
+      rid: fc.nat(4),
+      target: fc.constantFrom('own', 'own', 'dom0', 'guest', 'freed', 'reserved', 'wild'),
+      page: fc.nat(7),
+      write: fc.boolean(),
+    }) as fc.Arbitrary<Command>,
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('storm' as const),
+      dev,
+      faults: fc.integer({ min: 1, max: 12 }),
+      gapMs: fc.constantFrom(1, 1, 20),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('fail' as const),
+      site: fc.constantFrom('alloc' as const, 'vendorOp' as const, 'vendorOp' as const, 'cmpxchg' as const),
+      nth: fc.integer({ min: 1, max: 6 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant('failTwo' as const),
+      nth: fc.integer({ min: 1, max: 3 }),
+      gap: fc.integer({ min: 1, max: 2 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('maskall' as const), dev, on: fc.boolean() }) },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('clock' as const), ms: fc.constantFrom(1, 11, 100) }) },
+);
+
+/** One line of a readable script. */
+export function showCommand(c: Command): string {
+  const { op, ...args } = c;
+  return `${op} ${Object.entries(args)
+    .map(([k, v]) => `${k}=${v}`)
+    .join(' ')}`.trimEnd();
+}

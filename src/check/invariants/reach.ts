@@ -1,0 +1,147 @@
+/**
+ * Where DMA gets to: every requester id of every device tries pages of every domain, freed pages and reserved ranges,
+ * through the unit's caches and tables, and the owner of the frame it reaches is judged by who owns the device.
+ */
+import { bdfOf, formatSbdf, segOf } from '../../base/sbdf.js';
+import type { Pdev } from '../../iommu/driver/types.js';
+import { DOMID } from '../../sim/frames.js';
+import type { TestDevice } from '../machines.js';
+import type { World } from '../world.js';
+import type { Invariant, Violation } from './invariant.js';
+
+/** Bus frames to try: a few of everybody's. */
+export function framesToTry(w: World): number[] {
+  const frames: number[] = [];
+  for (const d of w.domains) {
+    for (const at of d.memory.keys()) frames.push(at, w.mfnOf(d, at));
+  }
+  for (const x of w.machine.xen.hwdom.extents.slice(0, 2)) frames.push(x.mfn);
+  frames.push(...w.freed.slice(-4));
+  if (w.layout.reserved !== undefined) frames.push(w.layout.reserved.start, w.layout.reserved.end);
+  frames.push(0x2_0000, 0x40_0000_0);
+  return [...new Set(frames.filter((f) => f >= 0))];
+}
+
+type Verdict = { readonly ok: true } | { readonly ok: false; readonly id: string; readonly why: string };
+const fine: Verdict = { ok: true };
+const bad = (id: string, why: string): Verdict => ({ ok: false, id, why });
+
+/** May the owner of `p` let it reach `mfn` at bus frame `dfn`? */
+function judge(w: World, p: Pdev | undefined, device: TestDevice, dfn: number, mfn: number): Verdict {
+  const { xen, hw } = w.machine;
+  const frameOwner = hw.frames.owner(mfn);
+  const owner = p?.domain;
+  if (owner === undefined) return bad('INV-I2', 'a device that Xen does not know');
+  const reserved = w.layout.reserved;
+  const isReserved = reserved !== undefined && mfn >= reserved.start && mfn <= reserved.end && dfn === mfn;
+  if (isReserved && reserved.sbdf === device.sbdf) return fine;
+  if (owner === xen.hwdom || owner === xen.domXen) {
+    if (!xen.opts.hwdomStrict) return fine;
+    return frameOwner === 0 || isReserved || !isGuest(frameOwner)
+      ? fine
+      : bad('INV-I2', `memory of d${frameOwner}`);
+  }
+  if (owner === xen.domIo) {
+    if (xen.opts.quarantine === 'scratch-page' && mfn === p!.arch.leafMfn) return fine;
+    return bad('INV-I5', 'quarantined');
+  }
+  if (frameOwner === owner.domid) return fine;
+  if (isReserved && guestHolds(owner, mfn)) return fine;
+  const whose = frameOwner === DOMID.INVALID ? 'a free frame' : `memory of d${frameOwner}`;
+  return bad(w.freed.includes(mfn) ? 'INV-I6' : 'INV-I1', whose);
+}
+
+const isGuest = (domid: number): boolean => domid > 0 && domid < DOMID.FIRST_RESERVED;
+const guestHolds = (owner: NonNullable<Pdev['domain']>, mfn: number): boolean =>
+  owner.iommu.identityMaps.some((m) => mfn >= m.base && mfn <= m.end);
+
+/** Tries all devices; the first wrong landing is the violation. `ids` filters what is looked for. */
+export function reachViolation(w: World, ids: readonly string[]): Violation | undefined {
+  const frames = framesToTry(w);
+  for (const device of w.layout.devices) {
+    const p = w.pdev(device.sbdf);
+    for (const rid of w.ownRids(device)) {
+      if (isSharedId(w, rid)) continue;
+      if (rid !== bdfOf(device.sbdf) && w.unsettled.has(device.sbdf)) continue;
+      for (const dfn of frames) {
+        for (const write of [false, true]) {
+          const mfn = w.machine.translate(segOf(device.sbdf), rid, dfn, write);
+          if (mfn < 0) continue;
+          const v = judge(w, p, device, dfn, mfn);
+          if (v.ok || !ids.includes(v.id)) continue;
+          const who = `${formatSbdf(device.sbdf)}, owned by ${w.machine.xen.services.pd(p?.domain)}`;
+          const by = rid === bdfOf(device.sbdf) ? '' : ` as requester ${rid.toString(16)}`;
+          return {
+            id: v.id,
+            what: `${who},${by} ${write ? 'wrote to' : 'read'} frame ${mfn.toString(16)} (bus frame ${dfn.toString(16)}): ${v.why}`,
+          };
+        }
+      }
+    }
+  }
+  return undefined;
+}
+
+/** Ids that several devices behind a bridge have in common belong to whoever was mapped last: judged by INV-I4. */
+export const isSharedId = (w: World, rid: number): boolean =>
+  w.layout.devices.some((d) => d.sharedRids.includes(rid)) ||
+  (w.layout.spec.vendor === 'amd' &&
+    w.layout.devices.some((d) => d.conventional && d.sharedRids.length > 0 && bdfOf(d.sbdf) === rid));
+
+/** No IOTLB may still hold a frame that has just been handed to somebody. Looked at when frames are allocated. */
+function staleAtAllocation(w: World): Violation | undefined {
+  const { xen } = w.machine;
+  for (const e of w.last?.events ?? []) {
+    if (e.kind !== 'alloc' || e.free) continue;
+    if (xen.hwdom.domid === e.owner) continue;
+    for (const unit of w.machine.units) {
+      for (const c of unit.cachedTranslations()) {
+        const frames = 'frames' in c ? c.frames : 1;
+        const did = 'did' in c ? c.did : c.domid;
+        const overlaps = c.mfn < e.mfn + 2 ** e.order && e.mfn < c.mfn + frames;
+        if (!overlaps || mayHold(w, did, e.owner)) continue;
+        return {
+          id: 'INV-I7',
+          what: `frame ${e.mfn.toString(16)} went to d${e.owner} while an IOTLB still had it for domain id ${did}`,
+        };
+      }
+    }
+  }
+  return undefined;
+}
+
+/** Dom0 has all memory mapped while it is relaxed; a domain's own frames are its own. */
+function mayHold(w: World, did: number, owner: number): boolean {
+  const { xen } = w.machine;
+  const domid = w.layout.spec.cachingMode && w.layout.spec.vendor === 'vtd' ? ~did & 0xffff : did;
+  if (domid === 0) return true;
+  return domid === owner || (domid >= 0x8000 && xen.opts.quarantine === 'scratch-page');
+}
+
+export const reachInvariants: readonly Invariant[] = [
+  {
+    id: 'INV-I1',
+    title: "a guest's device reaches only the guest's memory and its own reserved ranges",
+    holds: (w) => reachViolation(w, ['INV-I1']),
+  },
+  {
+    id: 'INV-I2',
+    title: 'a device of somebody else reaches no memory of a guest',
+    holds: (w) => reachViolation(w, ['INV-I2']),
+  },
+  {
+    id: 'INV-I5',
+    title: 'a quarantined device reaches nothing but its own scratch page and reserved ranges',
+    holds: (w) => reachViolation(w, ['INV-I5']),
+  },
+  {
+    id: 'INV-I6',
+    title: 'no device reaches frames of a guest that is gone',
+    holds: (w) => reachViolation(w, ['INV-I6']),
+  },
+  {
+    id: 'INV-I7',
+    title: 'frames are handed out only when no cache can still produce them',
+    holds: staleAtAllocation,
+  },
+];

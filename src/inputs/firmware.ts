@@ -1,0 +1,179 @@
+/** DMAR and IVRS tables made to order, as the bytes that firmware would leave in memory. */
+import { bdfOf, funcOf, type Sbdf, slotOf } from '../base/sbdf.js';
+import {
+  type DeviceScope,
+  type DmarStructure,
+  DRHD_INCLUDE_PCI_ALL,
+  encodeDmar,
+  fixChecksum,
+  SCOPE_TYPE,
+} from '../iommu/format/dmar.js';
+import {
+  IVHD_DEV,
+  IVHD_TYPE,
+  IVMD_FLAG,
+  IVMD_TYPE,
+  type IvhdEntry,
+  type IvrsBlock,
+  makeIvrs,
+  SPECIAL,
+} from '../iommu/format/ivrs.js';
+import type { FunctionSpec } from './build.js';
+
+/** A range of memory that devices keep using by themselves. Frames, `end` inclusive. */
+export interface ReservedSpec {
+  readonly start: number;
+  readonly end: number;
+  /** Devices on bus 0, or reached by `path` when behind bridges. */
+  readonly devices: readonly Sbdf[];
+}
+
+export interface DmarSpec {
+  /** Register pages of the units, the last one serving whatever no other names. Default: one at FED90000. */
+  readonly unitBases?: readonly number[];
+  /** For every unit but the last: the bridges on bus 0 whose devices it serves. */
+  readonly behind?: readonly (readonly Sbdf[])[];
+  readonly reserved?: readonly ReservedSpec[];
+  /** Bits of a host address; 48 by default. */
+  readonly addressBits?: number;
+  /** All functions, to find the way to a device behind bridges. */
+  readonly functions: readonly FunctionSpec[];
+}
+
+export const DEFAULT_UNIT_BASE = 0xfed9_0000;
+
+/** The hops from bus 0 to a function, as a device scope lists them. */
+function pathTo(functions: readonly FunctionSpec[], at: Sbdf): { dev: number; fn: number }[] {
+  const hop = { dev: slotOf(at & 0xff), fn: funcOf(at & 0xff) };
+  const bus = (at >>> 8) & 0xff;
+  if (bus === 0) return [hop];
+  const bridge = functions.find((f) => f.secondary === bus);
+  return bridge === undefined ? [hop] : [...pathTo(functions, bridge.sbdf), hop];
+}
+
+const scope = (functions: readonly FunctionSpec[], at: Sbdf, type: number): DeviceScope => ({
+  type,
+  flags: 0,
+  reserved: 0,
+  enumerationId: 0,
+  startBus: 0,
+  path: pathTo(functions, at),
+});
+
+export function buildDmar(spec: DmarSpec): Uint8Array {
+  const bases = spec.unitBases ?? [DEFAULT_UNIT_BASE];
+  const structures: DmarStructure[] = bases.map((base, i) => {
+    const last = i === bases.length - 1;
+    return {
+      kind: 'drhd',
+      flags: last ? DRHD_INCLUDE_PCI_ALL : 0,
+      size: 0,
+      segment: 0,
+      base,
+      scopes: (spec.behind?.[i] ?? []).map((b) => scope(spec.functions, b, SCOPE_TYPE.BRIDGE)),
+    };
+  });
+  for (const r of spec.reserved ?? []) {
+    structures.push({
+      kind: 'rmrr',
+      reserved: 0,
+      segment: 0,
+      base: r.start * 4096,
+      limit: r.end * 4096 + 4095,
+      scopes: r.devices.map((d) => scope(spec.functions, d, SCOPE_TYPE.ENDPOINT)),
+    });
+  }
+  return fixChecksum(
+    encodeDmar({
+      signature: 'DMAR',
+      revision: 1,
+      checksum: 0,
+      oemId: 'XPSIM',
+      oemTableId: 'XPSIM',
+      oemRevision: 1,
+      creatorId: 'XPSM',
+      creatorRevision: 1,
+      hostAddressWidth: (spec.addressBits ?? 48) - 1,
+      flags: 1,
+      reserved: new Uint8Array(10),
+      structures,
+    }),
+  );
+}
+
+export interface IvrsSpec {
+  readonly functions: readonly FunctionSpec[];
+  /** The IOMMU's own function. */
+  readonly iommu: Sbdf;
+  readonly base?: number;
+  readonly reserved?: readonly ReservedSpec[];
+}
+
+/** 00:14.0, where AMD's south bridges are. */
+const SOUTH_BRIDGE = 0xa0;
+
+export const DEFAULT_AMD_BASE = 0xfeb8_0000;
+
+/** One IOMMU that names every function; what lies behind a bridge to conventional PCI has the alias it shows. */
+export function buildIvrs(spec: IvrsSpec): Uint8Array {
+  const entries: IvhdEntry[] = [];
+  const add = (type: number, id: number, usedId?: number): void => {
+    entries.push(usedId === undefined ? { type, id, data: 0 } : { type, id, data: 0, usedId });
+  };
+  // Xen refuses a machine whose south bridge's I/O APIC is not named.
+  entries.push({
+    type: IVHD_DEV.SPECIAL,
+    id: 0,
+    data: 0,
+    usedId: SOUTH_BRIDGE,
+    byte4: 0,
+    byte7: SPECIAL.IOAPIC,
+  });
+  const behind = new Set<number>();
+  for (const f of spec.functions) {
+    if (f.kind !== 'pcie-to-pci-bridge' && f.kind !== 'pci-bridge') continue;
+    const first = f.secondary! << 8;
+    add(IVHD_DEV.ALIAS_START, first, f.kind === 'pcie-to-pci-bridge' ? first : bdfOf(f.sbdf));
+    add(IVHD_DEV.END, first | 0xff);
+    behind.add(f.secondary!);
+  }
+  for (const f of spec.functions) {
+    if (f.sbdf === spec.iommu || behind.has((f.sbdf >>> 8) & 0xff)) continue;
+    // Phantom functions are requester ids of their own: the whole slot is named.
+    if (f.phantomBits === undefined || f.phantomBits === 0) add(IVHD_DEV.SELECT, bdfOf(f.sbdf));
+    else {
+      add(IVHD_DEV.START, bdfOf(f.sbdf));
+      add(IVHD_DEV.END, bdfOf(f.sbdf) | 7);
+    }
+  }
+  const blocks: IvrsBlock[] = [
+    {
+      kind: 'ivhd',
+      type: IVHD_TYPE.BASIC,
+      flags: 0,
+      deviceId: bdfOf(spec.iommu),
+      capOffset: 0xa0,
+      base: spec.base ?? DEFAULT_AMD_BASE,
+      segment: 0,
+      info: 0,
+      attr: 0,
+      entries,
+    },
+  ];
+  for (const r of spec.reserved ?? []) {
+    for (const d of r.devices) {
+      blocks.push({
+        kind: 'ivmd',
+        type: IVMD_TYPE.ONE,
+        flags: IVMD_FLAG.UNITY | IVMD_FLAG.READ | IVMD_FLAG.WRITE,
+        deviceId: bdfOf(d),
+        auxData: 0,
+        reserved: [0, 0],
+        start: r.start * 4096,
+        length: (r.end - r.start + 1) * 4096,
+        rest: new Uint8Array(0),
+      });
+    }
+  }
+  return makeIvrs(blocks);
+}
