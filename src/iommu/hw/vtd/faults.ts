@@ -1,5 +1,5 @@
 /** Primary fault logging and the unit's own interrupts (VT-d 7.2, 7.3). */
-import { FR, VTD_REG } from '../../format/vtd.js';
+import { VTD_REG } from '../../format/vtd.js';
 import type { UnitInterrupt, VtdState } from './state.js';
 
 const PFO = 0x01;
@@ -18,14 +18,10 @@ const READ = 0x4000_0000;
 
 const FSTS = VTD_REG.FSTS >>> 2;
 
-/** Faults that Fault Processing Disable of the context entry keeps out of the records (7.2.3, "qualified"). */
-const qualified = (reason: number): boolean =>
-  reason !== FR.ROOT_NOT_PRESENT &&
-  reason !== FR.ROOT_ACCESS &&
-  reason !== FR.CONTEXT_ACCESS &&
-  reason !== FR.ROOT_RESERVED;
-
-/** A DMA was refused. `hidden`: its context entry has FPD set. `addressType` as PCIe has it, 0 for an ordinary one. */
+/**
+ * A DMA was refused. `hidden`: its context entry was read and has FPD set, so faults up to there (reasons 1, 8, 9 and
+ * 10) are never hidden (7.2.3, "qualified"). `addressType` as PCIe has it, 0 for an ordinary request.
+ */
 export function recordFault(
   s: VtdState,
   rid: number,
@@ -49,7 +45,7 @@ export function recordFault(
       addrHi: hi >>> 0,
     });
   }
-  if (hidden && qualified(reason)) return;
+  if (hidden) return;
   log(s, rid, lo, hi, reason | (addressType << 28) | (write ? 0 : READ));
 }
 
