@@ -207,7 +207,7 @@ describe('page tables', () => {
         host.drain();
         return d.iommu.pgtables.length <= 2;
       }),
-      { numRuns: 60 },
+      { numRuns: 25 },
     );
   });
 });

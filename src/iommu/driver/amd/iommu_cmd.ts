@@ -22,7 +22,7 @@ const RELAX_NS = 1000;
 const RELAX_LONG_NS = 100_000;
 const LONG_AFTER_NS = 1_000_000;
 /** A unit that has not answered by then never will; Xen would poll for ever. */
-const HANG_NS = 60e9;
+const HANG_NS = 20e9;
 
 const nameOf = (unit: AmdUnit): string => formatSbdf(sbdfOf(unit.seg, unit.bdf));
 
