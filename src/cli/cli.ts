@@ -1,0 +1,63 @@
+/** The command xpsim. Exit codes: 0, 1 the script failed, 2 usage, 3 unreadable input, 70 a bug of ours, 130 Ctrl-C. */
+import { Command, CommanderError, Option } from 'commander';
+import { HostCrash, InputError } from '../base/assert.js';
+import { releaseNames } from '../hypervisor/releases/index.js';
+import { EXIT, interactive, type RunOptions, runScript } from './run.js';
+
+const common = (command: Command): Command =>
+  command
+    .option(
+      '--host <path>',
+      'folder of a host (lspci.txt, DMAR or IVRS, e820, host.json), or a dump of lspci alone',
+    )
+    .addOption(new Option('--xen <release>', 'release of Xen').choices([...releaseNames]).default('4.18'))
+    .option('--fixed', 'repair what that release is known to get wrong')
+    .option('--cmdline <text>', "Xen's command line, in place of the host's own")
+    .option('--json', 'print one JSON record a command, in the form of the recordings')
+    .option('--events <file>', 'write every event as a line of JSON')
+    .option('--console <file>', 'write the console lines of Xen, dom0, QEMU and guests as lines of JSON');
+
+function program(done: (code: number) => void): Command {
+  const xpsim = new Command('xpsim')
+    .description('A whole Xen host with PCI passthrough, simulated in one process')
+    .exitOverride()
+    .showHelpAfterError('(xpsim --help shows how)');
+  common(xpsim.command('run').argument('<script>', 'commands as they are typed at the prompt of dom0'))
+    .description('boot a host and run a script on it')
+    .action(async (script: string, o: RunOptions) => done(await runScript(script, o)));
+  common(xpsim.command('shell'))
+    .description('boot a host and type')
+    .action(async (o: RunOptions) => done(await interactive(o)));
+  return xpsim;
+}
+
+const line = (text: string): void => void process.stderr.write(`xpsim: ${text.split('\n', 1)[0]}\n`);
+
+function exitCodeOf(e: unknown): number {
+  if (e instanceof CommanderError) return e.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  if (e instanceof InputError) {
+    line(e.message);
+    return EXIT.input;
+  }
+  if (e instanceof HostCrash) {
+    line(`Xen crashed while booting: ${e.message}`);
+    return EXIT.failed;
+  }
+  line(
+    `this is a bug of xpsim: ${e instanceof Error ? e.message : String(e)}; please report it with the script and host`,
+  );
+  if (process.env.XPSIM_DEBUG !== undefined && e instanceof Error) process.stderr.write(`${e.stack}\n`);
+  return EXIT.bug;
+}
+
+export async function main(argv: readonly string[]): Promise<number> {
+  let code: number = EXIT.ok;
+  try {
+    await program((c) => {
+      code = c;
+    }).parseAsync([...argv]);
+  } catch (e) {
+    code = exitCodeOf(e);
+  }
+  return code;
+}

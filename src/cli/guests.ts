@@ -1,0 +1,113 @@
+/** Guests come to life when Xen runs them: this watches for that, and gives each kernel its bus. */
+
+import type { GuestStore, GuestWatcher } from '../guest/environment.js';
+import { GuestKernel } from '../guest/kernel.js';
+import { Pcifront } from '../guest/pcifront.js';
+import { guestProgram } from '../guest/program.js';
+import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
+import type { Co } from '../sim/co.js';
+import type { Dom0Host, GuestKernels } from '../toolstack/host.js';
+import type { XenstoreDaemon } from '../toolstack/xenstore/store.js';
+
+/** xenstore with the rights of one domain. */
+class StoreOf implements GuestStore {
+  constructor(
+    private readonly xs: XenstoreDaemon,
+    private readonly domid: number,
+  ) {}
+  read(path: string): string | undefined {
+    let value: string | undefined;
+    this.xs.transactionAs(this.domid, (t) => {
+      value = t.read(path);
+      return 0;
+    });
+    return value;
+  }
+  write(path: string, value: string): number {
+    return this.xs.transactionAs(this.domid, (t) => t.write(path, value));
+  }
+  ls(path: string): string[] | undefined {
+    return this.xs.ls(path);
+  }
+  watch(path: string, token: string, watcher: GuestWatcher): void {
+    this.xs.watch(path, token, watcher);
+  }
+  unwatch(path: string, token: string, watcher: GuestWatcher): void {
+    this.xs.unwatch(path, token, watcher);
+  }
+}
+
+interface Alive {
+  readonly kernel: GuestKernel;
+  readonly front: Pcifront | undefined;
+}
+
+export class Guests implements GuestKernels {
+  private readonly alive = new Map<number, Alive>();
+  constructor(
+    private readonly dom0: Dom0Host,
+    private readonly hv: Hypercalls,
+    /** Programs by guest name. */
+    private readonly programs: Readonly<Record<string, unknown>>,
+  ) {}
+
+  /** The guest of that name or id. */
+  find(name: string): GuestKernel | undefined {
+    for (const [domid, g] of this.alive)
+      if (g.kernel.name === name || String(domid) === name) return g.kernel;
+    return undefined;
+  }
+
+  *poll(): Co<boolean> {
+    let changed = false;
+    const infos = yield* this.hv.getDomainInfoList();
+    for (const domid of [...this.alive.keys()]) {
+      const info = infos.find((i) => i.domid === domid);
+      if (info !== undefined && !info.flags.dying && !info.flags.shutdown) continue;
+      this.alive.get(domid)!.front?.stop();
+      this.alive.delete(domid);
+      changed = true;
+    }
+    for (const { domid, flags } of infos) {
+      if (domid === 0 || domid >= 0x7ff0 || flags.paused || flags.dying || flags.shutdown) continue;
+      const there = this.alive.get(domid);
+      if (there === undefined) {
+        yield* this.start(domid, flags.hvm);
+        changed = true;
+      } else if (yield* this.attend(domid, there)) changed = true;
+    }
+    return changed;
+  }
+
+  private *start(domid: number, hvm: boolean): Co<void> {
+    const name = this.dom0.xs.read(`/local/domain/${domid}/name`) ?? `d${domid}`;
+    const own = Object.hasOwn(this.programs, name) ? this.programs[name] : undefined;
+    const kernel = new GuestKernel(
+      domid,
+      name,
+      guestProgram(name, own),
+      this.dom0.deviceModels.get(domid),
+      hvm,
+    );
+    const front = hvm ? undefined : new Pcifront(new StoreOf(this.dom0.xs, domid), domid);
+    this.alive.set(domid, { kernel, front });
+    front?.start();
+    yield* kernel.boot();
+  }
+
+  /** Answers unplug requests, finds what was plugged in; true when something was done. */
+  private *attend(domid: number, g: Alive): Co<boolean> {
+    let changed = false;
+    if (g.front !== undefined) {
+      g.kernel.pci = g.front.connected ? this.dom0.backends?.of(domid)?.config : undefined;
+    } else {
+      const dm = this.dom0.deviceModels.get(domid);
+      for (const devfn of dm?.functions() ?? []) {
+        if (dm?.ejectRequested(devfn) !== true) continue;
+        yield* dm.eject(devfn);
+        changed = true;
+      }
+    }
+    return (yield* g.kernel.scan()) || changed;
+  }
+}

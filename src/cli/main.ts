@@ -1,0 +1,4 @@
+/** What bin/xpsim starts. */
+import { main } from './cli.js';
+
+process.exitCode = await main(process.argv);
