@@ -1,15 +1,19 @@
 /** The recorded board under the real Xen of this repository, with dom0 and `xl` on it. */
 import { readFileSync } from 'node:fs';
+import { pciSetup } from '../../src/guest/hvmloader.js';
+import { Pcifront } from '../../src/guest/pcifront.js';
 import type { DomainInfo, DomctlOp } from '../../src/hypervisor/public/domctl.js';
 import type { Hypercalls, PhysInfo, XenVersion } from '../../src/hypervisor/public/hypercalls.js';
 import type { MemoryOp } from '../../src/hypervisor/public/memory.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
 import { Machine } from '../../src/machine.js';
 import { type Co, runAlone } from '../../src/sim/co.js';
-import { Dom0Host } from '../../src/toolstack/host.js';
+import { Dom0Host, type GuestKernels } from '../../src/toolstack/host.js';
 import type { ConfigPort } from '../../src/toolstack/kernel/config.js';
 import type { Release } from '../../src/toolstack/libxl/lines.js';
 import { TOOLSTACK_PROFILES } from '../../src/toolstack/libxl/profile.js';
+import type { Call, Program } from '../../src/toolstack/shell/program.js';
+import { Shell } from '../../src/toolstack/shell/shell.js';
 import { xl } from '../../src/toolstack/xl/xl.js';
 import { q35 } from '../helpers/q35.js';
 
@@ -23,6 +27,47 @@ class Port implements ConfigPort {
   }
 }
 
+/** Kernels of guests, as far as PCI needs them: front ends of PV guests, firmware and hot-unplug of HVM ones. */
+export class Guests implements GuestKernels {
+  /** HVM guests take notice of an unplug request. */
+  acpi = true;
+  private readonly fronts = new Map<number, Pcifront>();
+  private readonly booted = new Set<number>();
+  constructor(private readonly dom0: Dom0Host) {}
+
+  *poll(): Co<boolean> {
+    let busy = false;
+    for (const info of yield* this.dom0.hv.getDomainInfoList()) {
+      const { domid, flags } = info;
+      if (domid === 0 || flags.paused) continue;
+      if (!flags.hvm) busy = this.startFront(domid) || busy;
+      const dm = this.dom0.deviceModels.get(domid);
+      if (dm === undefined) continue;
+      if (!this.booted.has(domid)) yield* pciSetup(dm);
+      this.booted.add(domid);
+      if (!this.acpi) continue;
+      for (const devfn of dm.functions().filter((d) => dm.ejectRequested(d))) yield* dm.eject(devfn);
+    }
+    return busy;
+  }
+
+  private startFront(domid: number): boolean {
+    if (this.fronts.has(domid)) return false;
+    const front = new Pcifront(this.dom0.xs, domid);
+    this.fronts.set(domid, front);
+    front.start();
+    return true;
+  }
+}
+
+/** `xl` as a program of the shell. */
+class XlProgram implements Program {
+  *run(call: Call): Co<number> {
+    const { dom0 } = call.shell;
+    return yield* xl({ dom0, out: (t) => call.out(t), err: (t) => call.err(t) }, call.argv);
+  }
+}
+
 export interface Ran {
   readonly exit: number;
   readonly out: string;
@@ -32,7 +77,10 @@ export interface Ran {
 export interface XlHost {
   readonly machine: Machine;
   readonly dom0: Dom0Host;
+  readonly guests: Guests;
   xl(...argv: string[]): Ran;
+  /** One line at dom0's prompt. */
+  sh(line: string): Ran;
   /** Hypercalls since the last look, as `cmd` or `cmd:detail`. */
   calls(): string[];
 }
@@ -66,10 +114,19 @@ export function xlHost(o: XlHostOptions = {}): XlHost {
     dom0: host.dom0,
   });
   runAlone(dom0.boot());
+  const guests = new Guests(dom0);
+  dom0.guests = guests;
+  const shell = new Shell(dom0);
+  shell.programs.set('xl', new XlProgram());
   seen.length = 0;
   return {
     machine,
     dom0,
+    guests,
+    sh(line) {
+      const r = runAlone(shell.run(line));
+      return { exit: r.exit, out: r.stdout, err: r.stderr };
+    },
     xl(...argv) {
       let out = '';
       let err = '';
