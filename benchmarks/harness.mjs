@@ -6,19 +6,25 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const FLOOR = fileURLToPath(new URL('./floor/', import.meta.url));
 const PROGRAMS = ['translate', 'assign', 'pagetable'];
+/** How much less work `--quick` does. */
+const QUICK = 50;
 
 /**
+ * @typedef {object} Variant one thing that is measured; a row has one, or several that are compared with the first
+ * @property {(n: number) => number} run does n operations and returns a checksum
+ * @property {(checksum: number, floorChecksum: number | undefined, n: number) => void} check throws when it was wrong
+ *
  * @typedef {object} Row
  * @property {string} name
- * @property {[program: string, row: string, operations: number]} [floor] the C twin, and how often it runs
  * @property {number} operations how often the simulator runs in one round
- * @property {() => (n: number) => number} prepare builds the machine; the result does n operations and returns a checksum
- * @property {number} [expect] the checksum that `operations` must give; else the floor's own, or none
- * @property {(checksum: number, floorChecksum: number | undefined) => void} check throws when what ran was wrong
+ * @property {[program: string, row: string]} [floor] the C twin
+ * @property {number} [floorParts] operations of this row that are one of the floor's
+ * @property {readonly string[]} [sizes] names of the variants of a row that scales, the smallest first
+ * @property {(lib: object) => Variant | Variant[] | Promise<Variant>} prepare
  */
 
 const median = (xs) => [...xs].sort((a, b) => a - b)[Math.floor(xs.length / 2)];
@@ -33,7 +39,7 @@ export function buildFloor() {
 }
 
 /** One run of a floor row: nanoseconds per operation and its checksum. */
-function runFloor(dir, [program, row, operations]) {
+function runFloor(dir, [program, row], operations) {
   const out = execFileSync(join(dir, program), [row, String(operations)], { encoding: 'utf8' });
   const [, ns, checksum] = out.trim().split('\t');
   return { ns: Number(ns), checksum: Number(checksum) };
@@ -45,25 +51,49 @@ function cpuNs() {
   return (u.user + u.system) * 1000;
 }
 
-/** @param {Row} row */
-export function measure(row, floor, rounds) {
-  const run = row.prepare();
-  run(Math.max(1, Math.ceil(row.operations / 2))); // let the compiler see it
-  run(Math.max(1, Math.ceil(row.operations / 2)));
-  const ours = [];
+/** The package as it is shipped: the synchronous edition. */
+export const load = () =>
+  import(
+    process.env.XPSIM_DIST === undefined
+      ? new URL('../dist/sync/index.js', import.meta.url).href
+      : pathToFileURL(join(process.env.XPSIM_DIST, 'index.js')).href
+  );
+
+/** @param {Row} row @param {string | undefined} floorDir @returns {Promise<object[]>} one result a variant */
+export async function measure(row, floorDir, { rounds, quick }) {
+  const n = Math.max(1, Math.ceil(row.operations / (quick ? QUICK : 1)));
+  const variants = [await row.prepare(await load())].flat();
+  for (const v of variants) for (let i = 0; i < 3; i++) v.check(v.run(n), undefined, n); // compiled by now
+  const withFloor = floorDir !== undefined && row.floor !== undefined;
   const theirs = [];
+  const ours = variants.map(() => []);
   for (let i = 0; i < rounds; i++) {
-    let checked;
-    if (floor !== undefined && row.floor !== undefined) {
-      checked = runFloor(floor.dir, row.floor);
-      theirs.push(checked.ns);
+    const floor = withFloor ? runFloor(floorDir, row.floor, n) : undefined;
+    if (floor !== undefined) theirs.push(floor.ns / (row.floorParts ?? 1));
+    for (let v = 0; v < variants.length; v++) {
+      const start = cpuNs();
+      const checksum = variants[v].run(n);
+      ours[v].push((cpuNs() - start) / n);
+      variants[v].check(checksum, floor?.checksum, n);
     }
-    const start = cpuNs();
-    const checksum = run(row.operations);
-    ours.push((cpuNs() - start) / row.operations);
-    row.check(checksum, checked?.checksum);
   }
-  const ns = median(ours);
-  const floorNs = theirs.length === 0 ? null : median(theirs);
-  return { name: row.name, ns, floor_ns: floorNs, ratio: floorNs === null ? null : ns / floorNs };
+  const medians = ours.map(median);
+  const floorNs = withFloor ? median(theirs) : null;
+  if (row.sizes === undefined) {
+    return [
+      {
+        name: row.name,
+        ns: medians[0],
+        floor_ns: floorNs,
+        ratio: floorNs === null ? null : medians[0] / floorNs,
+      },
+    ];
+  }
+  return medians.map((ns, v) => ({
+    name: `${row.name.replace(/ by \w+$/, '')}, ${row.sizes[v]}`,
+    ns,
+    floor_ns: floorNs,
+    ratio: ns / medians[0],
+    base: `to ${row.sizes[0]}`,
+  }));
 }

@@ -200,9 +200,9 @@ int main(int argc, char **argv)
     if (order)
         for (u32 i = 0; i < 4; i++)
             map_page((u64)(i + 8) << 18, 1u << 19, 0, &flags);
-    u64 sum = 0;
     for (int pass = 0; pass < 2; pass++) {
         int n = pass == 0 ? pairs / 10 + 1 : pairs;
+        u64 sum = 0;
         rng_state = 0x12345;
         double start = cpu_ns();
         for (int i = 0; i < n; i++) {
