@@ -62,6 +62,7 @@ export class Dom0Files implements Vfs {
       '/dev',
       '/var/log/xen/console',
       '/var/run/xen',
+      '/var/lib/xen',
       '/usr/lib',
       '/boot',
     ])
