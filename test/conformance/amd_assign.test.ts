@@ -4,7 +4,8 @@ import { HostCrash } from '../../src/base/assert.js';
 import { E } from '../../src/base/errno.js';
 import { amdFlaws } from '../../src/iommu/driver/amd/seams.js';
 import { IVMD_TYPE, type Ivmd } from '../../src/iommu/format/ivrs.js';
-import { AmdHost, DEFAULT_ENTRIES, ivhd } from '../helpers/amd_services.js';
+import { AmdHost } from '../helpers/amd_services.js';
+import { DEFAULT_ENTRIES, ivhd } from '../helpers/amd_table.js';
 
 const R1 = { amdDisableSkipsQuarantinedSource: () => true };
 const RELEASED = { ...amdFlaws, ...R1 };

@@ -11,15 +11,8 @@ import {
   makeIvrs,
 } from '../../src/iommu/format/ivrs.js';
 import { runAlone } from '../../src/sim/co.js';
-import {
-  AmdHost,
-  aliasRange,
-  DEFAULT_ENTRIES,
-  ivhd,
-  range,
-  sbIoapic,
-  UNIT_BASE,
-} from '../helpers/amd_services.js';
+import { AmdHost } from '../helpers/amd_services.js';
+import { aliasRange, DEFAULT_ENTRIES, ivhd, range, sbIoapic, UNIT_BASE } from '../helpers/amd_table.js';
 
 const ivmd = (change: Partial<Ivmd>): Ivmd => ({
   kind: 'ivmd',

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
 import { FLUSHF, IOMMUF } from '../../src/iommu/driver/types.js';
 import { runAlone } from '../../src/sim/co.js';
-import { AmdHost, type TestDomain } from '../helpers/amd_services.js';
+import { AmdHost } from '../helpers/amd_services.js';
+import type { TestDomain } from '../helpers/test_domain.js';
 
 const READ = IOMMUF.readable;
 const WRITE = IOMMUF.writable;

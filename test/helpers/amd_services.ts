@@ -4,7 +4,6 @@ import type { AmdIommu } from '../../src/iommu/driver/amd/driver.js';
 import { acpiIvrsInit } from '../../src/iommu/driver/amd/iommu_acpi.js';
 import { amdBehaviour4_18 } from '../../src/iommu/driver/amd/seams.js';
 import {
-  DomainIommu,
   type DriverSeams,
   type E820Entry,
   FLUSHF,
@@ -15,54 +14,22 @@ import {
   type P2mAccess,
   PDEV_TYPE,
   Pdev,
-  PdevList,
   type XenServices,
 } from '../../src/iommu/driver/types.js';
-import {
-  type Ivhd,
-  type IvhdEntry,
-  type IvrsBlock,
-  makeIvrs,
-  parseIvrs,
-} from '../../src/iommu/format/ivrs.js';
+import { type Ivhd, type IvhdEntry, type IvrsBlock, makeIvrs } from '../../src/iommu/format/ivrs.js';
 import { AmdIommuUnit, QEMU_FEATURES } from '../../src/iommu/hw/amd/unit.js';
 import { Clock } from '../../src/sim/clock.js';
 import { type Co, hold, runAlone } from '../../src/sim/co.js';
 import { EventStream, type StampedEvent } from '../../src/sim/events.js';
 import { Faults } from '../../src/sim/faults.js';
 import { RANK } from '../../src/sim/lock_ranks.js';
-import { Cpus, type RwLock, SpinLock } from '../../src/sim/locks.js';
+import { Cpus, SpinLock } from '../../src/sim/locks.js';
 import { MmioMap } from '../../src/sim/mmio.js';
 import { Ram } from '../../src/sim/ram.js';
+import { DEFAULT_ENTRIES, ivhd, UNIT_BDF, unitsOf } from './amd_table.js';
+import { OPTIONS, TestDomain } from './test_domain.js';
 
-export class TestDomain implements IommuDomain {
-  readonly iommu: DomainIommu;
-  readonly pdevList = new PdevList();
-  readonly pciLock: RwLock | undefined = undefined;
-  readonly iommuEnabled = true;
-  isDying = false;
-  isShuttingDown = false;
-  crashed = false;
-  constructor(
-    readonly domid: number,
-    cpus: Cpus,
-    readonly isHvm = false,
-  ) {
-    this.iommu = new DomainIommu(
-      new SpinLock(cpus, `d${domid}.mapping`, RANK.mapping),
-      new SpinLock(cpus, `d${domid}.pgtables`, RANK.pgtables),
-    );
-  }
-  get hap(): boolean {
-    return this.isHvm;
-  }
-  maxGfn(): number {
-    return 0;
-  }
-  p2mRootMfn(): number {
-    return 0;
-  }
-}
+const FIRST_HEAP_FRAME = 0x1000;
 
 export interface AmdHostOptions {
   readonly blocks?: readonly IvrsBlock[];
@@ -83,85 +50,12 @@ export interface AmdHostOptions {
   readonly msiPos?: number;
 }
 
-export const UNIT_BASE = 0xfeb8_0000;
-export const UNIT_BDF = 0x0002;
-const FIRST_HEAP_FRAME = 0x1000;
-
-const select = (id: number): IvhdEntry => ({ type: 2, id, data: 0 });
-export const range = (first: number, last: number): IvhdEntry[] => [
-  { type: 3, id: first, data: 0 },
-  { type: 4, id: last, data: 0 },
-];
-export const aliasRange = (first: number, last: number, alias: number): IvhdEntry[] => [
-  { type: 67, id: first, data: 0, byte4: 0, usedId: alias, byte7: 0 },
-  { type: 4, id: last, data: 0 },
-];
-export const sbIoapic: IvhdEntry = { type: 72, id: 0, data: 0, byte4: 0, usedId: 0xa0, byte7: 1 };
-export const ivhd = (entries: readonly IvhdEntry[], change: Partial<Ivhd> = {}): Ivhd => ({
-  kind: 'ivhd',
-  type: 0x11,
-  flags: 0xb0,
-  deviceId: UNIT_BDF,
-  capOffset: 0x40,
-  base: UNIT_BASE,
-  segment: 0,
-  info: 0,
-  attr: 0,
-  efr: [QEMU_FEATURES[0], QEMU_FEATURES[1]],
-  efr2: [0, 0],
-  entries: [...entries],
-  ...change,
-});
-
-export const DEFAULT_ENTRIES: readonly IvhdEntry[] = [
-  select(0),
-  ...range(0x100, 0x3ff),
-  select(0x800),
-  ...aliasRange(0x900, 0x9ff, 0x900),
-  sbIoapic,
-];
-
-const OPTIONS: IommuOptions = {
-  enable: true,
-  force: false,
-  quarantine: 'basic',
-  verbose: false,
-  debug: false,
-  crashDisable: false,
-  igfx: true,
-  qinval: true,
-  snoop: true,
-  superpages: true,
-  intremap: 'full',
-  intpost: false,
-  hapPtShare: true,
-  amdPerdevIntremap: true,
-  ats: false,
-  devIotlbTimeoutMs: 1000,
-  hwdomStrict: false,
-  hwdomPassthrough: false,
-  hwdomInclusive: false,
-  hwdomReserved: -1,
-  hwdomNone: false,
-  nonCoherent: false,
-};
-
 /** 4 GiB of memory, with a reserved hole at 0x7000_0000. */
 export const E820: readonly E820Entry[] = [
   { start: 0, end: 0x7000_0000, type: 'usable' },
   { start: 0x7000_0000, end: 0x7100_0000, type: 'reserved' },
   { start: 0x1_0000_0000, end: 0x1_4000_0000, type: 'usable' },
 ];
-
-/** One IVHD for each unit, where the table has some that can be read. */
-function unitsOf(table: Uint8Array): Ivhd[] {
-  try {
-    const all = parseIvrs(table).blocks.filter((b): b is Ivhd => b.kind === 'ivhd');
-    return all.filter((b, i) => all.findIndex((o) => o.deviceId === b.deviceId) === i);
-  } catch {
-    return [];
-  }
-}
 
 export class AmdHost {
   readonly ram = new Ram(2 ** 36);

@@ -9,7 +9,7 @@ import {
   parseIvrs,
   sealIvrs,
 } from '../../src/iommu/format/ivrs.js';
-import { DEFAULT_ENTRIES, ivhd } from '../helpers/amd_services.js';
+import { DEFAULT_ENTRIES, ivhd } from '../helpers/amd_table.js';
 
 const u8 = fc.nat(0xff);
 const u16 = fc.nat(0xffff);

@@ -3,8 +3,8 @@ import { E, type Rc } from '../../../base/errno.js';
 import { get, getFrame, set, setFrame } from '../../../base/layout.js';
 import { DTE, DTE_WORDS, INT_CTL, IO_CONTROL_ABORTED, SYS_MGT_DMA_ABORTED } from '../../format/amd.js';
 import { XENLOG } from '../types.js';
-import type { IvrsMappings } from './ivrs_mappings.js';
-import { type AmdUnit, type AmdVi, dteAt, type IntremapTable } from './state.js';
+import type { IntremapTable, IvrsMappings } from './ivrs_mappings.js';
+import { type AmdUnit, type AmdVi, dteAt } from './state.js';
 
 /** @xen SET_ROOT_VALID, SET_ROOT_WITH_UNITY_MAP */
 export const SET_ROOT_VALID = 1;

@@ -6,7 +6,7 @@ import { FRAME_WORDS } from '../../../sim/ram.js';
 import { AMD_REG, CONTROL, EVENT, EVENT_ENTRY, EVENT_FLAG, RING_PTR_MASK, STATUS } from '../../format/amd.js';
 import { XENLOG } from '../types.js';
 import { amdIommuPrintEntries } from './dump.js';
-import { getDmaRequestorId } from './ivrs_mappings.js';
+import { getDmaRequestorId } from './requestor.js';
 import { type AmdUnit, type AmdVi, amdDebug, amdWarn, getIvrsMappings, hash } from './state.js';
 
 const ENTRY_BYTES = 16;

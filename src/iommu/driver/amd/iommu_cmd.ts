@@ -7,7 +7,7 @@ import { FRAME_WORDS } from '../../../sim/ram.js';
 import { AMD_REG, CMD, RING_PTR_MASK } from '../../format/amd.js';
 import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
 import { pciAtsEnabled } from './ats.js';
-import { findIommuForDevice, getDmaRequestorId } from './ivrs_mappings.js';
+import { findIommuForDevice, getDmaRequestorId } from './requestor.js';
 import { type AmdUnit, type AmdVi, amdWarn, getIvrsMappings } from './state.js';
 
 /** Stands for every page of a domain. @xen INV_IOMMU_ALL_PAGES_ADDRESS */

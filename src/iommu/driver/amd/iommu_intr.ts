@@ -6,8 +6,8 @@ import { type Co, preemptPoint } from '../../../sim/co.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { CONTROL } from '../../format/amd.js';
 import { EXT_FEATURE } from '../../format/amd_features.js';
-import type { IvrsMappings } from './ivrs_mappings.js';
-import { type AmdUnit, type AmdVi, type IntremapTable, say } from './state.js';
+import type { IntremapTable, IvrsMappings } from './ivrs_mappings.js';
+import { type AmdUnit, type AmdVi, say } from './state.js';
 
 /** @xen INTREMAP_MAX_ENTRIES */
 const INTREMAP_MAX_ENTRIES = 2048;

@@ -7,7 +7,7 @@ import { formatSbdf, sbdfOf } from '../../../base/sbdf.js';
 import { IVMD_FLAG, IVMD_TYPE } from '../../format/ivrs.js';
 import type { E820Entry } from '../types.js';
 import { findIommuFromBdfCap } from './ivhd.js';
-import { amdIommuGetPagingMode, findIommuForDevice } from './ivrs_mappings.js';
+import { amdIommuGetPagingMode, findIommuForDevice } from './requestor.js';
 import { type AmdUnit, type AmdVi, amdDebug, amdError, amdWarn, getIvrsMappings, hash } from './state.js';
 import { BLOCK, u8, u16, u64 } from './table_bytes.js';
 

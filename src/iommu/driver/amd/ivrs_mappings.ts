@@ -2,10 +2,13 @@
  * Per requester id: which id its DTE has, which unit serves it, what its DTE must say. Packed, since an IVRS may
  * cover all 65536 ids of a segment. @xen struct ivrs_mappings
  */
-import { E } from '../../../base/errno.js';
-import { formatSbdf, sbdfOf } from '../../../base/sbdf.js';
-import { XENLOG } from '../types.js';
-import { type AmdUnit, type AmdVi, getIvrsMappings, type IntremapTable } from './state.js';
+/** A table of interrupt remapping entries. Phantom functions share that of their device. */
+export interface IntremapTable {
+  readonly mfn: number;
+  /** Pages, as a power of two. */
+  readonly order: number;
+  freed: boolean;
+}
 
 /** A range that a device must reach at its own address. Bytes, page aligned. @xen struct ivrs_unity_map */
 export interface UnityMap {
@@ -98,37 +101,4 @@ export class IvrsMappings {
     const table = this.intremap.get(from);
     if (table !== undefined) this.intremap.set(bdf, table);
   }
-}
-
-/** The unit that serves `bdf`, undefined when there is none. @xen find_iommu_for_device */
-export function findIommuForDevice(amd: AmdVi, seg: number, bdf: number): AmdUnit | undefined {
-  const ivrs = getIvrsMappings(amd, seg);
-  if (ivrs === undefined || bdf >= amd.ivrsBdfEntries) return undefined;
-  const found = ivrs.unit(bdf);
-  if (found >= 0) return amd.units[found];
-  if (!amd.initDone) return undefined;
-  const bd0 = bdf & ~7;
-  const unit0 = ivrs.unit(bd0);
-  if (unit0 < 0 || amd.units[unit0]!.bdf === bdf) return undefined;
-  ivrs.copy(bdf, bd0);
-  const name = formatSbdf(sbdfOf(seg, bdf));
-  amd.s.printk(XENLOG.WARNING, `${name} not found in ACPI tables; using same IOMMU as function 0`);
-  ivrs.setUnit(bdf, unit0);
-  return amd.units[unit0];
-}
-
-/** The id that indexes the device table for `bdf`; its own where both it and its alias are valid. @xen get_dma_requestor_id */
-export function getDmaRequestorId(ivrs: IvrsMappings, bdf: number): number {
-  const req = ivrs.requestor[bdf]!;
-  return ivrs.valid(bdf) && ivrs.valid(req) ? bdf : req;
-}
-
-/** @xen amd_iommu_get_paging_mode: levels for that many frames, negative when the units have fewer */
-export function amdIommuGetPagingMode(amd: AmdVi, maxFrames: number): number {
-  let level = 1;
-  for (let frames = maxFrames; frames > 512; frames = Math.ceil(frames / 512)) {
-    level += 1;
-    if (level > amd.maxPagingMode) return E.NOMEM;
-  }
-  return level;
 }

@@ -24,13 +24,9 @@ import {
 import { ALL_PAGES, amdIommuFlushDevice, amdIommuFlushIotlb, hasIotlbCap } from './iommu_cmd.js';
 import { amdIommuAllocIntremapTable, amdIommuFreeIntremapTable, gaEnabled } from './iommu_intr.js';
 import { amdIommuAllocRoot } from './iommu_map.js';
-import {
-  amdIommuGetPagingMode,
-  findIommuForDevice,
-  getDmaRequestorId,
-  type IvrsMappings,
-} from './ivrs_mappings.js';
+import type { IvrsMappings } from './ivrs_mappings.js';
 import { amdIommuQuarantineTeardown } from './quarantine.js';
+import { amdIommuGetPagingMode, findIommuForDevice, getDmaRequestorId } from './requestor.js';
 import {
   type AmdUnit,
   type AmdVi,

@@ -7,7 +7,7 @@ import { DOMID } from '../../../sim/frames.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import type { Pdev } from '../types.js';
 import { setIommuPdePresent } from './iommu_map.js';
-import { getDmaRequestorId } from './ivrs_mappings.js';
+import { getDmaRequestorId } from './requestor.js';
 import { type AmdVi, amdWarn, getIvrsMappings } from './state.js';
 import { amdIommuReserveDomainUnityMap } from './unity.js';
 

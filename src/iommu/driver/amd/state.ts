@@ -18,7 +18,7 @@ import {
   XENLOG,
   type XenServices,
 } from '../types.js';
-import type { IvrsMappings } from './ivrs_mappings.js';
+import type { IntremapTable, IvrsMappings } from './ivrs_mappings.js';
 import { amdSeams } from './seams.js';
 
 /** A ring in memory that a unit shares with Xen. Bytes. @xen struct ring_buffer */
@@ -33,14 +33,6 @@ export class RingBuffer {
   constructor(services: XenServices, name: string) {
     this.lock = new SpinLock(services.cpus, name, RANK.iommuLog);
   }
-}
-
-/** A table of interrupt remapping entries. Phantom functions share that of their device. */
-export interface IntremapTable {
-  readonly mfn: number;
-  /** Pages, as a power of two. */
-  readonly order: number;
-  freed: boolean;
 }
 
 /** One unit. @xen struct amd_iommu */

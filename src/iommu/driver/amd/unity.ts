@@ -3,7 +3,8 @@ import { E, type Rc } from '../../../base/errno.js';
 import { sbdfOf } from '../../../base/sbdf.js';
 import type { Co } from '../../../sim/co.js';
 import type { GrdmFn, IommuDomain, P2mAccess } from '../types.js';
-import { findIommuForDevice, type UnityMap } from './ivrs_mappings.js';
+import type { UnityMap } from './ivrs_mappings.js';
+import { findIommuForDevice } from './requestor.js';
 import { type AmdVi, getIvrsMappings } from './state.js';
 
 const PAGE = 4096;
