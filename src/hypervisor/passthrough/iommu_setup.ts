@@ -51,17 +51,20 @@ export function* iommuDomainDestroy(xen: Xen, d: Domain): Co<void> {
 /** @returns 0 or -ERESTART. @xen iommu_free_pgtables */
 export function* iommuFreePgtables(xen: Xen, d: Domain): Co<Rc> {
   if (!d.iommuEnabled) return 0;
-  yield* spinBarrier(xen, d); // from here on nobody can map any more
+  // From here on nobody can map any more: whoever is at it has finished.
+  if (d.iommu.mappingLock.owner !== undefined) yield* spinBarrier(d);
   yield* platformOps(xen).clearRootPgtable(d);
   let done = 0;
-  for (let mfn = d.iommu.pgtables.shift(); mfn !== undefined; mfn = d.iommu.pgtables.shift()) {
+  const pool = d.iommu.pgtables;
+  for (let mfn = pool.pop(); mfn !== undefined; mfn = pool.pop()) {
     xen.heap.release(mfn, 0);
     if (++done % 0x100 === 0) yield* preemptPoint(xen.cpus);
   }
   return 0;
 }
 
-function* spinBarrier(_xen: Xen, d: Domain): Co<void> {
+/** @xen spin_barrier */
+function* spinBarrier(d: Domain): Co<void> {
   using _mapping = yield* hold(d.iommu.mappingLock);
 }
 
