@@ -14,6 +14,7 @@ import type { Release } from '../../src/toolstack/libxl/lines.js';
 import { TOOLSTACK_PROFILES } from '../../src/toolstack/libxl/profile.js';
 import type { Call, Program } from '../../src/toolstack/shell/program.js';
 import { Shell } from '../../src/toolstack/shell/shell.js';
+import { addSystemPrograms } from '../../src/toolstack/shell/system.js';
 import { xl } from '../../src/toolstack/xl/xl.js';
 import { q35 } from '../helpers/q35.js';
 
@@ -117,6 +118,7 @@ export function xlHost(o: XlHostOptions = {}): XlHost {
   const guests = new Guests(dom0);
   dom0.guests = guests;
   const shell = new Shell(dom0);
+  addSystemPrograms(shell);
   shell.programs.set('xl', new XlProgram());
   seen.length = 0;
   return {
