@@ -77,8 +77,8 @@ function renumber(s: VtdState): void {
 
 /** The pages of one domain that overlap 2^am frames from `dfn`, whatever their size. */
 export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): void {
-  const frames = 2 ** am;
-  const first = dfn - (dfn % frames);
+  const frames = am < 31 ? 1 << am : 2 ** am;
+  const first = am === 0 ? dfn : dfn - (dfn % frames);
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbPages', args: [did, first, am] });
   const at = s.findStamp(did);
   if (at === NO_STAMP || s.tlbSizes === 0) return;

@@ -34,7 +34,7 @@ export function word64(layout: Layout, values: Readonly<Record<string, number>>)
  * a unit that is made of unsound ones is a bug of ours.
  */
 export function capabilityProblem(cap: Word64, ecap: Word64): string | undefined {
-  const words = new Int32Array([...cap, ...ecap]);
+  const words = Int32Array.of(cap[0], cap[1], ecap[0], ecap[1]);
   const fro = (get(words, 0, CAP.FRO_HI) * 256 + get(words, 0, CAP.FRO_LO)) * 16;
   const froEnd = fro + (get(words, 0, CAP.NFR) + 1) * 16;
   const iro = get(words, 2, ECAP.IRO) * 16;

@@ -18,97 +18,90 @@ const IQT = VTD_REG.IQT >>> 2;
 const IQA = VTD_REG.IQA >>> 2;
 const FSTS = VTD_REG.FSTS >>> 2;
 const ICS = VTD_REG.ICS >>> 2;
-
-/** Reserved bits of each descriptor type, one line a type: words 0 to 3. */
-const RESERVED: readonly (readonly [number, number, number, number])[] = [
-  [-1, -1, -1, -1],
-  [0xffc0, 0xfffc_0000 | 0, -1, -1], // context cache
-  [0xff00, -1, 0xf80, 0], // IOTLB
-  [0xffe0_0ff0 | 0, 0x000f_0000, 0xffe, 0], // device TLB; bits 15:12 and 63:52 name its physical function
-  [0x07ff_ffe0, 0xffff_0000 | 0, -1, -1], // interrupt entry cache
-  [0xffff_ff80 | 0, 0, 0x3, 0], // wait
-];
+const { CONTEXT, IOTLB, DEV_IOTLB, IEC, WAIT } = QI;
+const { GLOBAL, DOMAIN, DEVICE_OR_PAGE } = GRAN;
+const { IQE, ITE } = STATUS_BIT;
 
 /**
  * Software moved the tail, switched the queue on, or cleared an error: fetches and executes what is queued. After a
  * device did not answer (ITE), what was fetched before is still executed, and nothing more until it is cleared.
  */
 export function drainQueue(s: VtdState): void {
-  if ((s.regs[FSTS]! & STATUS_BIT.ITE) === 0) s.fetchedTo = s.regs[IQT]!;
-  if (s.draining) return;
+  if ((s.regs[FSTS]! & ITE) === 0) s.fetchedTo = s.regs[IQT]!;
+  if (s.draining || !s.qie) return;
   if (s.latencyNs > 0) {
     startTimer(s);
     return;
   }
-  while (step(s));
+  while (s.regs[IQH] !== s.fetchedTo && step(s));
+}
+
+/** Descriptor `index` of the queue at IQA begins at this word of memory. */
+export function queueMoved(s: VtdState): void {
+  s.queueFrame = (s.regs[IQA + 1]! >>> 0) * 0x10_0000 + (s.regs[IQA]! >>> 12);
+  s.queueBytes = 4096 << (s.regs[IQA]! & 7);
 }
 
 function startTimer(s: VtdState): void {
-  if (!runnable(s)) return;
+  if (s.regs[IQH] === s.fetchedTo || (s.regs[FSTS]! & IQE) !== 0) return;
   s.draining = true;
   s.clock.after(s.latencyNs, () => {
     s.draining = false;
-    step(s);
+    if (s.qie && s.regs[IQH] !== s.fetchedTo) step(s);
     drainQueue(s);
   });
 }
 
-const runnable = (s: VtdState): boolean =>
-  s.qie && s.regs[IQH] !== s.fetchedTo && (s.regs[FSTS]! & STATUS_BIT.IQE) === 0;
-
-/** One descriptor; false when there is none or the queue stands still. */
+/** One descriptor; false when the queue stands still at it. */
 function step(s: VtdState): boolean {
-  if (!runnable(s)) return false;
   const regs = s.regs;
+  if ((regs[FSTS]! & IQE) !== 0) return false;
   const head = regs[IQH]!;
-  const bytes = 4096 << (regs[IQA]! & 7);
-  if (head >= bytes || s.fetchedTo >= bytes) return refuse(s);
-  const frame = (regs[IQA + 1]! >>> 0) * 0x10_0000 + (regs[IQA]! >>> 12) + (head >>> 12);
-  if (frame >= s.ram.frames) return refuse(s);
-  const at = s.ram.peek(frame) * 1024 + ((head & 4095) >>> 2);
-  const words = s.ram.words;
-  const w0 = words[at]!;
-  const w1 = words[at + 1]!;
-  const w2 = words[at + 2]!;
-  const w3 = words[at + 3]!;
-  if (s.events.on) {
-    s.events.emit({
-      kind: 'descriptor',
-      unit: s.index,
-      words: [w0 >>> 0, w1 >>> 0, w2 >>> 0, w3 >>> 0],
-    });
-  }
-  if (!execute(s, w0, w1, w2, w3)) return refuse(s);
-  regs[IQH] = (head + 16) & (bytes - 1);
+  if (head >= s.queueBytes || s.fetchedTo >= s.queueBytes) return refuse(s);
+  const frame = s.queueFrame + (head >>> 12);
+  const ram = s.ram;
+  if (frame >= ram.frames) return refuse(s);
+  const at = (ram.peek(frame) << 10) + ((head & 4095) >>> 2);
+  const words = ram.words;
+  if (s.events.on) emitDescriptor(s, at);
+  if (!execute(s, words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!)) return refuse(s);
+  regs[IQH] = (head + 16) & (s.queueBytes - 1);
   return true;
+}
+
+function emitDescriptor(s: VtdState, at: number): void {
+  const words = [0, 1, 2, 3].map((i) => s.ram.words[at + i]! >>> 0);
+  s.events.emit({ kind: 'descriptor', unit: s.index, words });
 }
 
 /** Invalidation queue error: the head stays at the descriptor until software clears IQE (7.1.2). */
 function refuse(s: VtdState): false {
   if (s.events.on)
     s.events.emit({ kind: 'hw', unit: s.index, what: 'queueError', args: [s.regs[IQH]! >>> 4] });
-  setStatus(s, STATUS_BIT.IQE);
+  setStatus(s, IQE);
   return false;
 }
 
-/** False for a descriptor that is malformed or of no type this unit knows. */
+/** False for a descriptor of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). */
 function execute(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
-  const type = w0 & 0xf;
-  const reserved = RESERVED[type];
-  if (reserved === undefined) return false;
-  if (((w0 & reserved[0]) | (w1 & reserved[1]) | (w2 & reserved[2]) | (w3 & reserved[3])) !== 0) return false;
-  switch (type) {
-    case QI.CONTEXT:
+  switch (w0 & 0xf) {
+    case CONTEXT:
+      if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w2 | w3) !== 0) return false;
       return contextDescriptor(s, w0, w1);
-    case QI.IOTLB:
+    case IOTLB:
+      if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return false;
       return iotlbDescriptor(s, w0, w2, w3);
-    case QI.DEV_IOTLB:
+    case DEV_IOTLB:
+      // Bits 15:12 and 63:52 name the physical function of a VF.
+      if (((w0 & (0xffe0_0ff0 | 0)) | (w1 & 0x000f_0000) | (w2 & 0xffe)) !== 0) return false;
       return deviceTlbDescriptor(s, w1, w2, w3);
-    case QI.IEC:
+    case IEC:
+      if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w2 | w3) !== 0) return false;
       if ((w0 & 0x10) === 0) iecGlobal(s);
       else iecIndex(s, w1 & 0xffff, w0 >>> 27);
       return true;
-    case QI.WAIT:
+    case WAIT:
+      if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return false;
       wait(s, w0, w1, w2, w3);
       return true;
     default:
@@ -119,9 +112,9 @@ function execute(s: VtdState, w0: number, w1: number, w2: number, w3: number): b
 function contextDescriptor(s: VtdState, w0: number, w1: number): boolean {
   const did = w0 >>> 16;
   const granularity = (w0 >>> 4) & 3;
-  if (granularity === GRAN.GLOBAL) contextGlobal(s);
-  else if (granularity === GRAN.DOMAIN) contextDomain(s, did);
-  else if (granularity === GRAN.DEVICE_OR_PAGE) contextDevice(s, did, w1 & 0xffff, (w1 >>> 16) & 3);
+  if (granularity === GLOBAL) contextGlobal(s);
+  else if (granularity === DOMAIN) contextDomain(s, did);
+  else if (granularity === DEVICE_OR_PAGE) contextDevice(s, did, w1 & 0xffff, (w1 >>> 16) & 3);
   else return false;
   return true;
 }
@@ -135,11 +128,11 @@ function iotlbDescriptor(s: VtdState, w0: number, w2: number, w3: number): boole
 
 /** Performs an IOTLB invalidation and says at which granularity; 0: the request was wrong and nothing was done. */
 export function iotlb(s: VtdState, granularity: number, did: number, dfn: number, am: number): number {
-  if (granularity === GRAN.GLOBAL) iotlbGlobal(s);
-  else if (granularity === GRAN.DOMAIN || !s.pageSelective) iotlbDomain(s, did);
+  if (granularity === GLOBAL) iotlbGlobal(s);
+  else if (granularity === DOMAIN || !s.pageSelective) iotlbDomain(s, did);
   else if (am <= s.mamv) iotlbPages(s, did, dfn, am);
   else return 0;
-  return granularity === GRAN.DEVICE_OR_PAGE && !s.pageSelective ? GRAN.DOMAIN : granularity;
+  return granularity === DEVICE_OR_PAGE && !s.pageSelective ? DOMAIN : granularity;
 }
 
 /** With S set, the lowest clear bit of the address says how many pages are meant (6.5.2.5). */
@@ -159,7 +152,7 @@ function deviceTlbDescriptor(s: VtdState, w1: number, w2: number, w3: number): b
   if (s.events.on) {
     s.events.emit({ kind: 'hw', unit: s.index, what: 'deviceTlb', args: [w1 & 0xffff, dfn, frames] });
   }
-  if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) setStatus(s, STATUS_BIT.ITE);
+  if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) setStatus(s, ITE);
   return true;
 }
 
@@ -168,10 +161,14 @@ function deviceTlbDescriptor(s: VtdState, w1: number, w2: number, w3: number): b
  * a device that did not answer is aborted.
  */
 function wait(s: VtdState, w0: number, data: number, w2: number, w3: number): void {
-  if ((s.regs[FSTS]! & STATUS_BIT.ITE) !== 0) return;
+  if ((s.regs[FSTS]! & ITE) !== 0) return;
   if ((w0 & 0x20) !== 0) {
-    const addr = (w3 >>> 0) * 0x1_0000_0000 + ((w2 & ~3) >>> 0);
-    if (addr < s.ram.frames * 4096) s.ram.write32(addr, data);
+    const frame = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
+    if (frame < s.ram.frames) {
+      // The slot first: touching the frame may replace the words.
+      const at = (s.ram.slot(frame) << 10) + ((w2 & 4095) >>> 2);
+      s.ram.words[at] = data;
+    }
   }
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'wait', args: [data >>> 0] });
   if ((w0 & 0x10) === 0) return;

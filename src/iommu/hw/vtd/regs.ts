@@ -47,6 +47,9 @@ export const VTD = {
   IRTA_HI: { offset: 0xbc, reset: 0, rw: ALL },
 } as const satisfies Record<string, Reg>;
 
+/** The registers that reset does not leave at zero. */
+export const RESET: readonly Reg[] = Object.values(VTD).filter((r) => r.reset !== 0);
+
 /** The two registers of the IOTLB block, at ECAP.IRO * 16; offsets from there. */
 export const IOTLB_BLOCK: readonly Reg[] = [
   { offset: 0x0, reset: 0, wo: FRAME_LO | 0x7f }, // IVA

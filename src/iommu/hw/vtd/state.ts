@@ -126,7 +126,9 @@ export class VtdState {
   ccmdFm = 0;
   /** A slow unit has a descriptor in work. */
   draining = false;
-  /** Queue offset up to which descriptors are fetched. */
+  /** Where the queue lies and how long it is, and the offset up to which descriptors are fetched. */
+  queueFrame = 0;
+  queueBytes = 4096;
   fetchedTo = 0;
 
   readonly ctx = new ContextResult();
@@ -145,7 +147,7 @@ export class VtdState {
   ) {
     this.index = opts.index;
     this.segment = opts.segment;
-    const caps = new Int32Array([...opts.cap, ...opts.ecap]);
+    const caps = Int32Array.of(opts.cap[0], opts.cap[1], opts.ecap[0], opts.ecap[1]);
     this.fro = (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
     this.records = get(caps, 0, CAP.NFR) + 1;
     this.iro = get(caps, 2, ECAP.IRO) * 16;

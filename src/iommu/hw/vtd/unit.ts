@@ -8,8 +8,8 @@ import { translated, translationRequest } from './ats.js';
 import { contextDevice, contextDomain, contextGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
 import { completionCleared, deliverPending, statusCleared } from './faults.js';
 import { type Interrupt, remapInterrupt } from './intremap.js';
-import { drainQueue, iotlb } from './queue.js';
-import { FRCD_BLOCK, type Reg, regAt, VTD } from './regs.js';
+import { drainQueue, iotlb, queueMoved } from './queue.js';
+import { FRCD_BLOCK, RESET, type Reg, regAt, VTD } from './regs.js';
 import {
   CC_AT,
   CC_DID_AT,
@@ -43,6 +43,8 @@ export interface CachedContext {
   readonly faulting: boolean;
 }
 
+const IQT = VTD_REG.IQT;
+const IQT_BITS = VTD.IQT_LO.rw;
 const ICC = 0x8000_0000 | 0;
 const IVT = 0x8000_0000 | 0;
 
@@ -55,7 +57,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
   /** Power-on state of registers; caches are empty (11.2). */
   reset(): void {
     this.regs.fill(0);
-    for (const r of Object.values(VTD) as Reg[]) this.regs[r.offset >>> 2] = r.reset;
+    for (const r of RESET) this.regs[r.offset >>> 2] = r.reset;
     this.regs[VTD.VER.offset >>> 2] = this.opts.version;
     this.regs.set(this.opts.cap, VTD.CAP_LO.offset >>> 2);
     this.regs.set(this.opts.ecap, VTD.ECAP_LO.offset >>> 2);
@@ -70,6 +72,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.faultAt = 0;
     this.ivaLo = 0;
     this.ivaHi = 0;
+    this.queueFrame = 0;
+    this.queueBytes = 4096;
     this.fetchedTo = 0;
     this.cache.fill(0, 0, NO_STAMP);
     this.ccUsed = false;
@@ -119,8 +123,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
   }
 
   private store(offset: number, value: number): void {
-    if (offset === VTD_REG.IQT) {
-      this.regs[VTD_REG.IQT >>> 2] = value & VTD.IQT_LO.rw;
+    if (offset === IQT) {
+      this.regs[IQT >>> 2] = value & IQT_BITS;
       drainQueue(this);
       return;
     }
@@ -145,6 +149,10 @@ export class VtdUnit extends VtdState implements MmioDevice {
       case VTD_REG.CCMD + 4:
         this.ccmdFm = value & 3;
         if ((value & ICC) !== 0) this.start(() => this.contextCommand());
+        return;
+      case VTD_REG.IQA:
+      case VTD_REG.IQA + 4:
+        queueMoved(this);
         return;
       case VTD_REG.FSTS:
         statusCleared(this);
