@@ -226,11 +226,14 @@ const DENIED_PORTS = [
   [0xcfc, 0xcff],
 ] as const;
 
+/** Physical address bits where nobody says how many the CPU has. */
+const DEFAULT_PADDR_BITS = 46;
+
 /** What dom0 may reach of ports, device memory and interrupts. @xen dom0_setup_permissions */
 function dom0SetupPermissions(xen: Xen, d: Domain): void {
   d.ioportCaps.add(0, 0xffff);
   for (const [first, last] of DENIED_PORTS) d.ioportCaps.remove(first, last);
-  d.iomemCaps.add(0, xen.ram.frames - 1);
+  d.iomemCaps.add(0, 2 ** ((xen.cpu.paddrBits ?? DEFAULT_PADDR_BITS) - 12) - 1);
   d.iomemCaps.remove(0xfee00, 0xfeeff); // local APIC and MSI
   if (xen.cpu.vendor === 'amd') d.iomemCaps.remove(0xfd0_0000, 0x1000_0000 - 1); // HyperTransport
   d.irqCaps.add(1, 255);

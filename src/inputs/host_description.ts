@@ -42,6 +42,8 @@ export interface HostDescription {
     readonly hap2m: boolean;
     readonly hap1g: boolean;
     readonly cx16: boolean;
+    /** Physical address bits; 46 when not given. */
+    readonly paddrBits?: number;
     /** CPUID leaves as `xl info` prints them. */
     readonly hwCaps?: readonly number[];
   };

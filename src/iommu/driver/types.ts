@@ -257,6 +257,8 @@ export interface CpuFacts {
   readonly hap2m: boolean;
   readonly hap1g: boolean;
   readonly hap: boolean;
+  /** Physical address bits; 46 when not given. Device memory above is out of dom0's reach. */
+  readonly paddrBits?: number;
 }
 
 /** Memory map as firmware left it. Bytes, `end` exclusive. */
