@@ -74,6 +74,10 @@ export class Frames {
   set(mfn: number, count: number, owner: number, type: FrameType): void {
     assert(mfn >= 0 && mfn + count <= this.frames, 'frames lie inside the machine');
     const value = pack(owner, type);
+    if (count === 1) {
+      this.split(Math.floor(mfn / PIECE))[mfn % PIECE] = value;
+      return;
+    }
     let at = mfn;
     const end = mfn + count;
     while (at < end) {
@@ -146,8 +150,9 @@ export class Heap {
       mfn = this.take(order);
       if (mfn < 0) return -1;
     }
-    this.freeFrames -= 2 ** order;
-    this.frames.set(mfn, 2 ** order, owner, type);
+    const count = 1 << order;
+    this.freeFrames -= count;
+    this.frames.set(mfn, count, owner, type);
     if (this.events.on) this.events.emit({ kind: 'alloc', mfn, order, owner, free: false });
     return mfn;
   }
@@ -162,20 +167,21 @@ export class Heap {
     while (have > order) {
       have--;
       this.free[have]!.push(at);
-      at += 2 ** have;
+      at += 1 << have;
     }
     return at;
   }
 
   /** Back to the heap. The caller has flushed every cache that could still reach the frames. @xen free_heap_pages */
   release(mfn: number, order: number): void {
-    assert(this.frames.owner(mfn) !== OWNER_FREE, `frame ${mfn.toString(16)} is not freed twice`);
+    assert(this.frames.owner(mfn) !== OWNER_FREE, 'a frame is not freed twice');
     if (this.events.on) {
       this.events.emit({ kind: 'alloc', mfn, order, owner: this.frames.owner(mfn), free: true });
     }
-    this.frames.set(mfn, 2 ** order, OWNER_FREE, FRAME_TYPE.none);
+    const count = 1 << order;
+    this.frames.set(mfn, count, OWNER_FREE, FRAME_TYPE.none);
     this.free[order]!.push(mfn);
-    this.freeFrames += 2 ** order;
+    this.freeFrames += count;
   }
 
   /** Joins free buddies; only done when an allocation would fail. */

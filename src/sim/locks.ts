@@ -1,4 +1,4 @@
-import { assert } from '../base/assert.js';
+import { XenBug } from '../base/assert.js';
 import type { EventStream } from './events.js';
 
 /** One physical CPU and what it runs now: Xen's `current` and `smp_processor_id()`. */
@@ -29,13 +29,17 @@ export class Cpus {
 
 export type Lock = SpinLock | RwLock;
 
+/** Locks are taken on every path, so that the text of a failed assertion is only made when it is needed. */
+function notSo(what: string): never {
+  throw new XenBug(`not so: ${what}`);
+}
+
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
-  const top = cpu.held.length === 0 ? undefined : cpu.held[cpu.held.length - 1];
-  assert(
-    top === undefined || top.rank < lock.rank,
-    `${lock.name} ranks above ${top?.name}, held by cpu${cpu.id}`,
-  );
+  const { held } = cpu;
+  if (held.length === 0) return;
+  const top = held[held.length - 1]!;
+  if (top.rank >= lock.rank) notSo(`${lock.name} ranks above ${top.name}, held by cpu${cpu.id}`);
 }
 
 function pushHeld(lock: Lock, cpu: Cpu): void {
@@ -49,7 +53,7 @@ function popHeld(lock: Lock, cpu: Cpu): void {
   if (held[held.length - 1] === lock) held.pop();
   else {
     const at = held.lastIndexOf(lock);
-    assert(at >= 0, `${lock.name} is held by cpu${cpu.id}`);
+    if (at < 0) notSo(`${lock.name} is held by cpu${cpu.id}`);
     held.splice(at, 1);
   }
   const ev = lock.cpus.events;
@@ -75,20 +79,22 @@ export class SpinLock implements Disposable {
   /** Called before waiting: a re-entry of a plain lock, or a falling rank, is a bug wherever it happens. */
   checkBeforeWait(): void {
     const cpu = this.cpus.current;
-    if (this.owner === cpu) assert(this.recursive, `${this.name} is not taken twice by cpu${cpu.id}`);
-    else checkOrder(this, cpu);
+    if (this.owner !== cpu) checkOrder(this, cpu);
+    else if (!this.recursive) notSo(`${this.name} is not taken twice by cpu${cpu.id}`);
   }
   /** Takes the lock; it must be free for the current CPU. */
   acquire(): void {
     const cpu = this.cpus.current;
-    assert(this.isFreeForCurrent(), `${this.name} is free for cpu${cpu.id}`);
+    if (!this.isFreeForCurrent()) notSo(`${this.name} is free for cpu${cpu.id}`);
     if (this.depth === 0) pushHeld(this, cpu);
     this.owner = cpu;
     this.depth += 1;
   }
   release(): void {
     const cpu = this.cpus.current;
-    assert(this.depth > 0 && this.owner === cpu, `${this.name} is held by the cpu${cpu.id} that releases it`);
+    if (this.depth === 0 || this.owner !== cpu) {
+      notSo(`${this.name} is held by the cpu${cpu.id} that releases it`);
+    }
     this.depth -= 1;
     if (this.depth > 0) return;
     this.owner = undefined;
@@ -136,27 +142,26 @@ export class RwLock {
   }
   checkBeforeWait(): void {
     const cpu = this.cpus.current;
-    assert(
-      this.writer !== cpu && !this.readers.includes(cpu),
-      `${this.name} is not taken twice by cpu${cpu.id}`,
-    );
+    if (this.writer === cpu || this.readers.includes(cpu)) {
+      notSo(`${this.name} is not taken twice by cpu${cpu.id}`);
+    }
     checkOrder(this, cpu);
   }
   acquire(write: boolean): void {
-    assert(this.isFree(write), `${this.name} is free`);
+    if (!this.isFree(write)) notSo(`${this.name} is free`);
     const cpu = this.cpus.current;
     if (write) this.writer = cpu;
     else this.readers.push(cpu);
     pushHeld(this, cpu);
   }
   releaseWrite(): void {
-    assert(this.writer === this.cpus.current, `${this.name} is held for writing`);
+    if (this.writer !== this.cpus.current) notSo(`${this.name} is held for writing`);
     this.writer = undefined;
     popHeld(this, this.cpus.current);
   }
   releaseRead(): void {
     const at = this.readers.indexOf(this.cpus.current);
-    assert(at >= 0, `${this.name} is held for reading`);
+    if (at < 0) notSo(`${this.name} is held for reading`);
     this.readers.splice(at, 1);
     popHeld(this, this.cpus.current);
   }

@@ -77,15 +77,17 @@ export class Ram {
     return slot;
   }
 
-  /** Index into `words` of a 4-byte-aligned machine address, for reading. */
+  /** Index into `words` of a 4-byte-aligned machine address, for reading. A division is faster than `%` here. */
   at(addr: number): number {
-    return this.peek(Math.floor(addr / 4096)) * FRAME_WORDS + ((addr % 4096) >>> 2);
+    const mfn = Math.floor(addr / 4096);
+    return this.peek(mfn) * FRAME_WORDS + ((addr - mfn * 4096) >>> 2);
   }
   read32(addr: number): number {
     return this.words[this.at(addr)]!;
   }
   write32(addr: number, value: number): void {
-    const w = this.slot(Math.floor(addr / 4096)) * FRAME_WORDS + ((addr % 4096) >>> 2);
+    const mfn = Math.floor(addr / 4096);
+    const w = this.slot(mfn) * FRAME_WORDS + ((addr - mfn * 4096) >>> 2);
     this.words[w] = value;
   }
   read8(addr: number): number {
