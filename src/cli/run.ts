@@ -41,7 +41,7 @@ function open(o: RunOptions, files: Readonly<Record<string, string>>): Opened {
   const sinks: FileSink[] = [];
   if (o.events !== undefined) sinks.push(eventFile(o.events));
   if (o.console !== undefined) sinks.push(consoleFile(o.console));
-  const session = Session.boot(input.host, {
+  const session = new Session(input.host, {
     files,
     fixed: o.fixed ?? false,
     sinks: [...sinks.map((s) => s.sink), ...(recorder === undefined ? [] : [recorder.sink])],

@@ -8,6 +8,7 @@ import { type Co, runAlone } from '../sim/co.js';
 import { Dom0Host } from '../toolstack/host.js';
 import type { ConfigPort } from '../toolstack/kernel/config.js';
 import { TOOLSTACK_PROFILES } from '../toolstack/libxl/profile.js';
+import { type Call, complain, type Program } from '../toolstack/shell/program.js';
 import { type CommandResult, Shell } from '../toolstack/shell/shell.js';
 import { addSystemPrograms } from '../toolstack/shell/system.js';
 import { Guests } from './guests.js';
@@ -29,44 +30,106 @@ export interface SessionOptions extends BootOptions {
   readonly files?: Readonly<Record<string, string>>;
 }
 
+/** What `reboot` changes: Xen's command line, and what is added to dom0's. */
+export interface Reboot {
+  readonly xen?: string;
+  readonly linux?: string;
+}
+
+/** Everything that a boot makes anew. */
+interface Booted {
+  readonly machine: Machine;
+  readonly dom0: Dom0Host;
+  readonly guests: Guests;
+  readonly shell: Shell;
+}
+
 export class Session {
-  private constructor(
-    readonly machine: Machine,
-    readonly dom0: Dom0Host,
-    readonly guests: Guests,
-    readonly shell: Shell,
-  ) {}
+  private booted: Booted;
+  /** Set by the command `reboot`; done when its command line has ended. */
+  reboot: Reboot | undefined = undefined;
 
   /** Boots Xen and dom0. @throws InputError, HostCrash */
-  static boot(host: HostDescription, o: SessionOptions = {}): Session {
-    const cmdline = o.cmdline ?? host.xenCmdline;
-    const machine = Machine.boot(host, { ...o, ...(cmdline === undefined ? {} : { cmdline }) });
+  constructor(
+    private readonly host: HostDescription,
+    private readonly options: SessionOptions = {},
+  ) {
+    this.booted = this.boot({});
+  }
+
+  get machine(): Machine {
+    return this.booted.machine;
+  }
+  get dom0(): Dom0Host {
+    return this.booted.dom0;
+  }
+  get guests(): Guests {
+    return this.booted.guests;
+  }
+  get shell(): Shell {
+    return this.booted.shell;
+  }
+
+  private boot(r: Reboot): Booted {
+    const { host, options } = this;
+    const cmdline = r.xen ?? options.cmdline ?? host.xenCmdline;
+    const machine = Machine.boot(host, { ...options, ...(cmdline === undefined ? {} : { cmdline }) });
     const { hw } = machine;
+    const kernelCmdline =
+      r.linux === undefined ? host.dom0.kernelCmdline : `${host.dom0.kernelCmdline} ${r.linux}`;
     const dom0 = new Dom0Host({
       hv: machine.hypercalls,
       config: new BusPort(hw.pci),
       clock: hw.clock,
       events: hw.events,
       faults: hw.faults,
-      profile: profileFor(o.release ?? '4.18'),
+      profile: profileFor(options.release ?? '4.18'),
       functions: host.functions,
-      dom0: { ...host.dom0, files: { ...host.dom0.files, ...o.files } },
+      dom0: { ...host.dom0, kernelCmdline, files: { ...host.dom0.files, ...options.files } },
     });
     runAlone(dom0.boot());
     const guests = new Guests(dom0, machine.hypercalls, host.guests ?? {});
     dom0.guests = guests;
     const shell = new Shell(dom0);
     addSystemPrograms(shell);
-    shell.programs.set('xl', new XlProgram(dom0));
-    shell.programs.set('dma', new DmaProgram(machine, dom0));
-    shell.programs.set('iommu', new IommuProgram(machine));
-    shell.programs.set('guest', new GuestProgramRunner(guests, dom0));
-    return new Session(machine, dom0, guests, shell);
+    const { programs } = shell;
+    programs.set('xl', new XlProgram(dom0));
+    programs.set('dma', new DmaProgram(machine, dom0));
+    programs.set('iommu', new IommuProgram(machine));
+    programs.set('guest', new GuestProgramRunner(guests, dom0));
+    programs.set('reboot', new RebootProgram(this));
+    return { machine, dom0, guests, shell };
   }
 
   /** Runs one command line to its end. */
   run(line: string): CommandResult {
-    return runAlone(this.shell.run(line));
+    const result = runAlone(this.shell.run(line));
+    if (this.reboot !== undefined) {
+      const how = this.reboot;
+      this.reboot = undefined;
+      this.booted = this.boot(how);
+    }
+    return result;
+  }
+}
+
+/** `reboot [--xen "OPTIONS"] [--linux "OPTIONS"]`: the host starts again, with another command line if one is given. */
+class RebootProgram implements Program {
+  constructor(private readonly session: Session) {}
+  *run(call: Call): Co<number> {
+    const values = new Map<string, string>();
+    for (let i = 1; i < call.argv.length; i += 2) {
+      const [name, value] = [call.argv[i]!, call.argv[i + 1]];
+      if ((name !== '--xen' && name !== '--linux') || value === undefined)
+        return complain(call, 'usage: reboot [--xen "OPTIONS"] [--linux "OPTIONS"]', 2);
+      values.set(name, value);
+    }
+    const [xen, linux] = [values.get('--xen'), values.get('--linux')];
+    this.session.reboot = {
+      ...(xen === undefined ? {} : { xen }),
+      ...(linux === undefined ? {} : { linux }),
+    };
+    return 0;
   }
 }
 

@@ -42,6 +42,8 @@ interface Found {
   readonly path: string;
   readonly node: VNode;
 }
+/** Disks of dom0, three partitions each: what guests are given in `disk=`. They hold nothing. */
+const DISKS = ['sda', 'sdb', 'sdc', 'sdd'];
 const LINKS_MAX = 40;
 const PATH_MAX = 4096;
 
@@ -67,6 +69,7 @@ export class Dom0Files implements Vfs {
       '/boot',
     ])
       this.mkdirs(dir);
+    for (const disk of DISKS) for (const part of ['', '1', '2', '3']) this.install(`/dev/${disk}${part}`, '');
   }
 
   /** Puts an ordinary file where it belongs, with the directories that lead to it. */
