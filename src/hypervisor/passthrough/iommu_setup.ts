@@ -109,6 +109,8 @@ export function* iommuSetup(xen: Xen): Co<Rc> {
   if ((yield* iommuQuarantineInit(xen)) !== 0) panic('Could not set up quarantine');
   print(` - Dom0 mode: ${o.hwdomPassthrough ? 'Passthrough' : o.hwdomStrict ? 'Strict' : 'Relaxed'}`);
   print(`Interrupt remapping ${o.intremap !== 'off' ? 'en' : 'dis'}abled`);
+  const ops = platformOps(xen);
+  if (ops.adjustIrqAffinities !== undefined) yield* ops.adjustIrqAffinities();
   return rc;
 }
 

@@ -13,7 +13,6 @@ const releases: ReadonlyMap<string, Release> = new Map([
   ...[xen4_17_0, xen4_17_7, xen4_18_0, xen4_18_3].map((r): [string, Release] => [r.name, r]),
 ]);
 
-export const DEFAULT_RELEASE: Release = xen4_18_3;
 /** Names that findRelease() knows, for messages. */
 export const releaseNames: readonly string[] = [...releases.keys()];
 export const findRelease = (name: string): Release | undefined => releases.get(name);
