@@ -1,13 +1,7 @@
 /** The register page of a VT-d unit. Offsets, reset values and masks are the manual's (11.4), stated here again. */
 import { expect, test } from 'vitest';
-import {
-  capabilityProblem,
-  DEFAULT_CAP,
-  DEFAULT_ECAP,
-  QEMU_CAP,
-  QEMU_CAP_CM,
-  QEMU_ECAP,
-} from '../../src/iommu/hw/vtd/caps.js';
+import { capabilityProblem } from '../../src/iommu/format/vtd_caps.js';
+import { DEFAULT_CAP, DEFAULT_ECAP, QEMU_CAP, QEMU_CAP_CM, QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
 import { CFI, caps, IRE, QIE, REG, Rig, SIRTP, SRTP, TE } from '../support/vtd_rig.js';
 
 /** Offset, value after reset, bits that keep what is written. */

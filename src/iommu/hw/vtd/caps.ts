@@ -1,9 +1,9 @@
 /** What a unit can do, as its capability registers say it (VT-d 11.4.2, 11.4.3), and two boards' values. */
-import { type Field, get, type Layout, set } from '../../../base/layout.js';
+import { type Field, type Layout, set } from '../../../base/layout.js';
 import { CAP, ECAP } from '../../format/vtd.js';
+import type { Word64 } from '../../format/vtd_caps.js';
 
-/** A 64-bit register as its two words, low first, signed as Int32Array holds them. */
-export type Word64 = readonly [lo: number, hi: number];
+export type { Word64 } from '../../format/vtd_caps.js';
 
 /** Shape of one unit. */
 export interface VtdOptions {
@@ -27,21 +27,6 @@ export function word64(layout: Layout, values: Readonly<Record<string, number>>)
   const words = new Int32Array(2);
   for (const [name, value] of Object.entries(values)) set(words, 0, layout[name] as Field, value);
   return [words[0]!, words[1]!];
-}
-
-/**
- * Why no unit can have these capabilities, undefined when one can. Values from outside are to be asked about first:
- * a unit that is made of unsound ones is a bug of ours.
- */
-export function capabilityProblem(cap: Word64, ecap: Word64): string | undefined {
-  const words = Int32Array.of(cap[0], cap[1], ecap[0], ecap[1]);
-  const fro = (get(words, 0, CAP.FRO_HI) * 256 + get(words, 0, CAP.FRO_LO)) * 16;
-  const froEnd = fro + (get(words, 0, CAP.NFR) + 1) * 16;
-  const iro = get(words, 2, ECAP.IRO) * 16;
-  if (fro < 0xc0 || iro < 0xc0) return 'fault or IOTLB registers overlap the fixed ones';
-  if (froEnd > 4096 || iro + 16 > 4096) return 'fault or IOTLB registers lie beyond the register page';
-  if (iro < froEnd && fro < iro + 16) return 'fault and IOTLB registers overlap';
-  return undefined;
 }
 
 /**

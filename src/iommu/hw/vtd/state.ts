@@ -12,7 +12,8 @@ import type { Clock } from '../../../sim/clock.js';
 import type { EventStream } from '../../../sim/events.js';
 import type { Ram } from '../../../sim/ram.js';
 import { CAP, ECAP } from '../../format/vtd.js';
-import { capabilityProblem, type VtdOptions } from './caps.js';
+import { capabilityProblem } from '../../format/vtd_caps.js';
+import type { VtdOptions } from './caps.js';
 
 /**
  * IOTLB, from word 0 of the cache array: sets of four ways, 16 words each: four page numbers, four stamps, four

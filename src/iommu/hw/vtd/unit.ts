@@ -267,16 +267,16 @@ export class VtdUnit extends VtdState implements MmioDevice {
   /** Every translation in the IOTLB that is still valid. For checks; allocates. */
   cachedTranslations(): CachedTranslation[] {
     const found: CachedTranslation[] = [];
+    if (this.tlbSizes === 0) return found;
     const m = this.cache;
     const dids = new Map<number, number>();
-    for (let high = 0; high < 256; high++) {
-      const first = this.stampDir[high]!;
-      for (let i = 0; first !== 0 && i < 256; i++) dids.set(m[first + i]!, high * 256 + i);
-    }
     for (let way = 0; way < CC_AT; way += (way & 3) === 3 ? TLB_SET_WORDS - 3 : 1) {
-      const did = dids.get(m[way + 4]!);
       const meta = m[way + 12]!;
-      if (did === undefined || (meta & 3) === 0) continue;
+      const stamp = m[way + 4]!;
+      if (stamp === 0 || (meta & 3) === 0) continue;
+      const did = dids.get(stamp) ?? this.didOf(stamp);
+      dids.set(stamp, did);
+      if (did < 0) continue;
       const frames = wayFrames(this, way);
       found.push({
         did,
@@ -319,12 +319,16 @@ export class VtdUnit extends VtdState implements MmioDevice {
     for (let way = 0; way < CC_AT; way += (way & 3) === 3 ? TLB_SET_WORDS - 3 : 1) {
       if (m[way + 4] === 0 || (m[way + 12]! & 3) === 0) continue;
       const first = wayFrame(this, way);
-      if (mfn >= first && mfn < first + wayFrames(this, way) && this.isCurrent(m[way + 4]!)) return true;
+      if (mfn >= first && mfn < first + wayFrames(this, way) && this.didOf(m[way + 4]!) >= 0) return true;
     }
     return false;
   }
 
-  private isCurrent(stamp: number): boolean {
-    return this.cache.indexOf(stamp, NO_STAMP + 1) >= 0;
+  /** Domain id that a stamp stands for now, -1 for one of the past. */
+  private didOf(stamp: number): number {
+    const at = this.cache.indexOf(stamp, NO_STAMP + 1);
+    if (at < 0) return -1;
+    const low = (at - NO_STAMP - 1) % 256;
+    return this.stampDir.indexOf(at - low) * 256 + low;
   }
 }
