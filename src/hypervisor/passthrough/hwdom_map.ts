@@ -114,7 +114,7 @@ function* mapRun(xen: Xen, d: Domain, run: Run, acc: FlushAcc): Co<void> {
   );
 }
 
-/** What dom0 may reach of the memory map, less Xen itself; then what it may only read: from 4.20 on. @xen arch_iommu_hwdom_init */
+/** What dom0 may reach of the memory map, less Xen itself; then what it may only read: from 4.19 on. @xen arch_iommu_hwdom_init */
 function* mapRanges(xen: Xen, d: Domain, acc: FlushAcc): Co<void> {
   const map = wantedRanges(xen);
   for (const r of xen.xenRanges.list()) map.remove(r.s, r.e);
