@@ -19,6 +19,12 @@ export class Recorder {
   readonly physdev: PhysdevOp[] = [];
   /** What the next calls return, by command. */
   readonly answers = new Map<string, number>();
+  /** Guests that run: id and kind. */
+  readonly running = new Map<number, 'pv' | 'hvm'>();
+  *getDomainInfoList(): Co<unknown[]> {
+    const flags = { paused: false, dying: false, shutdown: false };
+    return [...this.running].map(([domid, kind]) => ({ domid, flags: { ...flags, hvm: kind === 'hvm' } }));
+  }
   *physdevOp(op: PhysdevOp): Co<number> {
     this.physdev.push(op);
     return this.answers.get(op.cmd) ?? 0;
