@@ -1,12 +1,12 @@
 /** Random histories over random machines: the property, its failures as a script and a token, and what was reached. */
 import fc from 'fast-check';
-import { InputError } from '../base/assert.js';
 import { arbCommand, type Command, showCommand } from './commands.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
 import { tableInvariants } from './invariants/tables.js';
 import { arbMachine, type MachineSpec, type Vendor } from './machines.js';
+import { formatToken } from './token.js';
 import { World } from './world.js';
 
 export const invariants: readonly Invariant[] = [
@@ -28,8 +28,6 @@ export interface HistoryOptions {
   /** Commands of a history, exactly. */
   readonly commands: number;
   readonly seed: number;
-  /** fast-check's path of a failure, to replay just that. */
-  readonly path?: string;
   readonly invariants?: readonly Invariant[];
 }
 
@@ -67,64 +65,41 @@ export function runHistory(
   return { violation: undefined, at: -1, world };
 }
 
-/** `xp1:vtd:4.18:fixed:60:SEED:PATH` names a run, and with a path one failure in it. */
-export const formatToken = (o: HistoryOptions, seed: number, path: string | null): string =>
-  `xp1:${o.vendor}:${o.release ?? '4.18'}:${(o.fixed ?? true) ? 'fixed' : 'real'}:${o.commands}:${seed}:${path ?? ''}`;
-
-/** @throws InputError when it is no token */
-export function parseToken(token: string): HistoryOptions {
-  const m = /^xp1:(vtd|amd):([0-9.]{1,8}):(fixed|real):([0-9]{1,4}):(-?[0-9]{1,10}):([0-9:]{0,20000})$/.exec(
-    token,
-  );
-  if (m === null) {
-    throw new InputError(
-      'token',
-      '',
-      `"${token.slice(0, 40)}" is not a replay token`,
-      'copy it whole, xp1:… to the last digit',
-    );
-  }
-  return {
-    vendor: m[1] as Vendor,
-    release: m[2]!,
-    fixed: m[3] === 'fixed',
-    commands: Number(m[4]),
-    seed: Number(m[5]),
-    runs: 1,
-    ...(m[6] === '' ? {} : { path: m[6]! }),
-  };
-}
+/** Exactly `n` commands as generated; shrinking leaves single ones out (a drawn 0 does, which is never drawn first). */
+const arbCommands = (n: number): fc.Arbitrary<Command[]> =>
+  fc
+    .array(fc.tuple(fc.noBias(fc.integer({ min: 0, max: 0x7fff_ffff })), arbCommand), {
+      minLength: n,
+      maxLength: n,
+      size: 'max',
+    })
+    .map((drawn) => drawn.filter(([keep]) => keep !== 0).map(([, command]) => command));
 
 /** Runs histories until one fails, and shrinks that. */
 export function checkHistories(o: HistoryOptions): HistoryResult {
   const counts = new Map<string, number>();
   let histories = 0;
   let commandsRun = 0;
-  const property = fc.property(
-    arbMachine(o.vendor),
-    fc.array(arbCommand, { minLength: 0, maxLength: o.commands, size: 'max' }),
-    (machine, commands) => {
-      const { violation, world } = runHistory(
-        { machine, commands },
-        { release: o.release, fixed: o.fixed ?? true },
-        o.invariants,
-      );
-      histories += 1;
-      commandsRun += commands.length;
-      for (const [what, n] of world.counts) counts.set(what, (counts.get(what) ?? 0) + n);
-      return violation === undefined;
-    },
-  );
+  const property = fc.property(arbMachine(o.vendor), arbCommands(o.commands), (machine, commands) => {
+    const { violation, world } = runHistory(
+      { machine, commands },
+      { release: o.release, fixed: o.fixed ?? true },
+      o.invariants,
+    );
+    histories += 1;
+    commandsRun += commands.length;
+    for (const [what, n] of world.counts) counts.set(what, (counts.get(what) ?? 0) + n);
+    return violation === undefined;
+  });
   const run = fc.check(property, {
     numRuns: o.runs,
     seed: o.seed,
-    ...(o.path === undefined ? {} : { path: o.path, numRuns: 1 }),
   });
   if (!run.failed) return { ok: true, histories, commandsRun, counts };
   const [machine, commands] = run.counterexample!;
   const h = { machine, commands };
   const violation = replay(h, o);
-  const token = formatToken(o, run.seed, run.counterexamplePath);
+  const token = formatToken({ ...h, release: o.release ?? '4.18', fixed: o.fixed ?? true });
   const report = [
     `machine: ${JSON.stringify(machine)}`,
     ...commands.map((c, i) => `${String(i + 1).padStart(3)}  ${showCommand(c)}`),

@@ -7,7 +7,7 @@ import { Machine } from '../machine.js';
 import { runAlone } from '../sim/co.js';
 import type { StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
-import type { Command } from './commands.js';
+import { type Command, NOBODY } from './commands.js';
 import { layOut, type MachineSpec, type TestDevice, type TestMachine } from './machines.js';
 
 export interface WorldDomain {
@@ -34,6 +34,19 @@ export interface WorldOptions {
   readonly fixed?: boolean;
 }
 
+/** Commands after which an armed fault is taken back. */
+const USES_FAULTS: ReadonlySet<Command['op']> = new Set([
+  'create',
+  'destroy',
+  'assign',
+  'deassign',
+  'quarantine',
+  'release',
+  'bridge',
+  'remove',
+  'add',
+]);
+
 /** Bus frame of the `page`th small page, and of the `page`th superpage, of a guest. */
 const gfnOf = (page: number, order: number): number => (order === 9 ? (page + 8) * 512 : 0x100 + page);
 
@@ -46,6 +59,8 @@ export class World {
   readonly counts = new Map<string, number>();
   /** Devices whose last move failed half-way: their phantom functions may be elsewhere. */
   readonly unsettled = new Set<Sbdf>();
+  /** Devices that dom0 took away although the vendor's hook failed: Xen forgot them, their entries stand. */
+  readonly lost = new Set<Sbdf>();
   last: Trace | undefined = undefined;
   private events: StampedEvent[] = [];
 
@@ -57,6 +72,8 @@ export class World {
       cmdline: this.layout.cmdline,
     });
     for (const fn of this.layout.host.functions) this.physdev('pci_device_add', fn.sbdf);
+    this.create('hvm', true);
+    this.create('pv', false);
     this.machine.hw.events.attach((e) => this.events.push(e));
   }
 
@@ -88,26 +105,33 @@ export class World {
   /** Applies one command and leaves its trace in `last`. */
   apply(c: Command): void {
     const target = 'dev' in c ? this.pick(this.layout.devices, c.dev) : undefined;
-    const dom = 'dom' in c ? this.pick(this.domains, c.dom) : undefined;
+    const dom = 'dom' in c && c.dom !== NOBODY ? this.pick(this.domains, c.dom) : undefined;
     const ownersBefore = new Map<Sbdf, number | undefined>();
     for (const [at, p] of this.machine.xen.pdevs) ownersBefore.set(at, p.domain?.domid);
     this.events = [];
     const rc = this.run(c, target, dom);
-    if (c.op !== 'fail' && c.op !== 'failTwo') this.machine.hw.faults.disarm();
+    if (USES_FAULTS.has(c.op)) this.machine.hw.faults.disarm();
     if (rc !== undefined) this.count(`${c.op} ${rc}`);
-    if (target !== undefined) this.settle(target.sbdf, rc);
+    this.settle(c);
     const targetDomid = c.op === 'quarantine' || c.op === 'release' ? DOMID.IO : dom?.domid;
     this.last = { command: c, rc, events: this.events, ownersBefore, target, targetDomid };
   }
 
   /** A vendor call that failed after another one succeeded leaves a device half moved. */
-  private settle(at: Sbdf, rc: number | undefined): void {
+  private settle(c: Command): void {
     const ops = this.events.filter((e) => e.kind === 'vendorOp');
-    if (ops.length === 0) return;
-    const failed = ops.some((e) => e.rc !== 0);
-    const rolledBack = this.pdev(at)?.broken !== true && ops.at(-1)!.rc === 0;
-    if (failed && rc !== 0 && !rolledBack) this.unsettled.add(at);
-    else this.unsettled.delete(at);
+    for (const { sbdf: at } of this.layout.devices) {
+      const alone = !this.layout.devices.some((other) => other.sbdf !== at && other.sbdf >>> 3 === at >>> 3);
+      const own = ops.filter((e) => e.sbdf === at || (alone && e.sbdf >>> 3 === at >>> 3));
+      if (own.length === 0) continue;
+      const failed = own.some((e) => e.rc !== 0);
+      if (c.op === 'add' || c.op === 'remove') {
+        if (failed) this.unsettled.add(at);
+        if (c.op === 'remove' && failed) this.lost.add(at);
+        if (c.op === 'add' && this.pdev(at)?.domain !== undefined) this.lost.delete(at);
+      } else if (failed && (this.pdev(at)?.broken === true || own.at(-1)!.rc !== 0)) this.unsettled.add(at);
+      else this.unsettled.delete(at);
+    }
   }
 
   /** 0 or an errno; undefined where nothing was asked of Xen. */

@@ -59,6 +59,7 @@ const guestHolds = (owner: NonNullable<Pdev['domain']>, mfn: number): boolean =>
 export function reachViolation(w: World, ids: readonly string[]): Violation | undefined {
   const frames = framesToTry(w);
   for (const device of w.layout.devices) {
+    if (w.lost.has(device.sbdf)) continue;
     const p = w.pdev(device.sbdf);
     for (const rid of w.ownRids(device)) {
       if (isSharedId(w, rid)) continue;

@@ -83,14 +83,22 @@ function flushesSeen(unit: IommuUnit, words: readonly number[]): Step | undefine
 }
 
 /** What a change of an entry must be followed by. */
-function flushesOwed(w: World, unit: IommuUnit, rid: number, before: readonly number[]): Step[] {
+function flushesOwed(
+  w: World,
+  unit: IommuUnit,
+  rid: number,
+  before: readonly number[],
+  after: readonly number[],
+): Step[] {
   const lo = before[0]!;
   const did = before[2]!;
   if (unit instanceof VtdUnit) {
     if ((lo & 1) === 1) return [`cc ${(did >>> 8) & 0xffff} ${rid}`, `iotlb ${(did >>> 8) & 0xffff}`];
     return w.layout.spec.cachingMode ? [`cc 0 ${rid}`, 'iotlb 0'] : [];
   }
-  return (lo & 3) === 3 ? [`dte ${rid}`, `pages ${did & 0xffff}`] : [`dte ${rid}`];
+  // Interrupt fields may change alone: then no page was translated differently.
+  const moved = before[0] !== after[0] || before[1] !== after[1] || (did & 0xffff) !== (after[2]! & 0xffff);
+  return moved && (lo & 3) === 3 ? [`dte ${rid}`, `pages ${did & 0xffff}`] : [`dte ${rid}`];
 }
 
 /** Walks the events of the last command: every entry changed, then exactly the flushes it owes, in order. */
@@ -105,7 +113,7 @@ function flushOrder(w: World, vendor: 'vtd' | 'amd', wasPresent: boolean): Viola
       const absentAfter = vendor === 'vtd' && (e.after[0]! & 1) === 0;
       if (!present && absentAfter) continue; // the rest of an entry that is gone already
       relevant ||= present === wasPresent;
-      owed.push(...flushesOwed(w, w.machine.units[e.unit]!, e.id, e.before));
+      owed.push(...flushesOwed(w, w.machine.units[e.unit]!, e.id, e.before, e.after));
     } else if (e.kind === 'descriptor' && owed.length > 0) {
       const seen = flushesSeen(w.machine.units[e.unit]!, e.words);
       if (seen === undefined) continue;

@@ -1,0 +1,122 @@
+/** One line that replays a failure: release, profile, machine and commands, so that no generator has to stay the same. */
+import { z } from 'zod';
+import { InputError } from '../base/assert.js';
+import type { Command } from './commands.js';
+import type { MachineSpec } from './machines.js';
+
+export interface Replay {
+  readonly release: string;
+  readonly fixed: boolean;
+  readonly machine: MachineSpec;
+  readonly commands: readonly Command[];
+}
+
+const small = z.number().int().min(0).max(100_000);
+const index = { dev: small, dom: small };
+
+const machineSchema = z.strictObject({
+  vendor: z.enum(['vtd', 'amd']),
+  slots: z
+    .array(
+      z.enum([
+        'endpoint',
+        'phantom1',
+        'phantom2',
+        'phantom3',
+        'twoFunctions',
+        'pcieToPci',
+        'legacyBridge',
+        'legacyDevice',
+      ]),
+    )
+    .min(1)
+    .max(16),
+  quarantine: z.enum(['none', 'basic', 'scratch-page']),
+  dom0: z.enum(['relaxed', 'strict']),
+  cachingMode: z.boolean(),
+  reserved: z.number().int().min(-1).max(16),
+  twoUnits: z.boolean(),
+});
+
+const commandSchema = z.discriminatedUnion('op', [
+  z.strictObject({ op: z.literal('create'), kind: z.enum(['hvm', 'pv', 'noiommu']), share: z.boolean() }),
+  z.strictObject({ op: z.literal('destroy'), dom: small }),
+  z.strictObject({ op: z.literal('kill'), dom: small }),
+  z.strictObject({ op: z.literal('assign'), ...index, flags: small }),
+  z.strictObject({ op: z.literal('deassign'), ...index, flags: small }),
+  z.strictObject({ op: z.literal('testAssign'), ...index }),
+  z.strictObject({ op: z.literal('quarantine'), dev: small }),
+  z.strictObject({ op: z.literal('release'), dev: small }),
+  z.strictObject({ op: z.literal('bridge'), dom: small }),
+  z.strictObject({ op: z.literal('remove'), dev: small }),
+  z.strictObject({ op: z.literal('add'), dev: small }),
+  z.strictObject({
+    op: z.literal('populate'),
+    dom: small,
+    gfn: small,
+    order: z.union([z.literal(0), z.literal(9)]),
+  }),
+  z.strictObject({ op: z.literal('decrease'), dom: small, gfn: small }),
+  z.strictObject({
+    op: z.literal('sharing'),
+    dom: small,
+    what: z.enum(['paging', 'sharing', 'logdirty']),
+    on: z.boolean(),
+  }),
+  z.strictObject({
+    op: z.literal('dma'),
+    dev: small,
+    rid: small,
+    target: z.enum(['own', 'dom0', 'guest', 'freed', 'reserved', 'wild']),
+    page: small,
+    write: z.boolean(),
+  }),
+  z.strictObject({
+    op: z.literal('storm'),
+    dev: small,
+    faults: z.number().int().min(1).max(100),
+    gapMs: small,
+  }),
+  z.strictObject({ op: z.literal('fail'), site: z.enum(['alloc', 'vendorOp', 'cmpxchg']), nth: small }),
+  z.strictObject({ op: z.literal('failTwo'), nth: small, gap: small }),
+  z.strictObject({ op: z.literal('maskall'), dev: small, on: z.boolean() }),
+  z.strictObject({ op: z.literal('clock'), ms: small }),
+]);
+
+const replaySchema = z.strictObject({
+  release: z.string().max(8),
+  fixed: z.boolean(),
+  machine: machineSchema,
+  commands: z.array(commandSchema).max(10_000),
+});
+
+const PREFIX = 'xp1.';
+const TOKEN_MAX = 1_000_000;
+
+/** `xp1.` and the replay as base64url of JSON. */
+export function formatToken(r: Replay): string {
+  const { release, fixed, machine, commands } = r;
+  const base64 = btoa(JSON.stringify({ release, fixed, machine, commands }));
+  return PREFIX + base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
+/** @throws InputError when it is no token, or one cut short */
+export function parseToken(token: string): Replay {
+  const bad = (): InputError =>
+    new InputError(
+      'token',
+      '',
+      `"${token.slice(0, 24)}" is not a replay token`,
+      'copy it whole, from xp1. to its end',
+    );
+  if (!token.startsWith(PREFIX) || token.length > TOKEN_MAX) throw bad();
+  let json: unknown;
+  try {
+    json = JSON.parse(atob(token.slice(PREFIX.length).replaceAll('-', '+').replaceAll('_', '/')));
+  } catch {
+    throw bad();
+  }
+  const parsed = replaySchema.safeParse(json);
+  if (!parsed.success) throw bad();
+  return parsed.data;
+}

@@ -1,0 +1,98 @@
+/**
+ * INV-I1 INV-I2 INV-I5 INV-I6 INV-I7 INV-O1 … INV-O10 INV-P1 … INV-P4 INV-D1 INV-F1 INV-F2 INV-F3 on random histories:
+ * each test names the invariant it asks for, over the same 300 histories of 60 commands per vendor.
+ */
+import { describe, expect, test } from 'vitest';
+import { checkHistories, type HistoryResult, invariants } from '../../src/check/histories.js';
+import type { Vendor } from '../../src/check/machines.js';
+import { SEED } from '../support/seed.js';
+
+const RUNS = 300;
+const COMMANDS = 60;
+
+/** What a run must have come by: roll-backs, double failures, each errno, aliases and phantom functions. */
+const demanded: Readonly<Record<Vendor, readonly string[]>> = {
+  vtd: [
+    ...[
+      'assign 0',
+      'assign -3',
+      'assign -5',
+      'assign -9',
+      'assign -16',
+      'assign -18',
+      'assign -19',
+      'assign -22',
+    ],
+    ...['assign -84', 'assign -95', 'bridge -1', 'quarantine -12'],
+    ...['deassign 0', 'deassign -3', 'deassign -5', 'deassign -19', 'deassign -22', 'deassign -95'],
+    ...[
+      'roll-back',
+      'double failure',
+      'failed on the primary',
+      'dma by alias',
+      'dma by phantom',
+      'dma lands',
+      'dma fault',
+    ],
+  ],
+  amd: [
+    ...[
+      'assign 0',
+      'assign -3',
+      'assign -5',
+      'assign -9',
+      'assign -16',
+      'assign -18',
+      'assign -19',
+      'assign -22',
+    ],
+    ...['assign -84', 'assign -95', 'quarantine -12'],
+    ...['deassign 0', 'deassign -3', 'deassign -5', 'deassign -19', 'deassign -22', 'deassign -95'],
+    ...[
+      'roll-back',
+      'double failure',
+      'failed on the primary',
+      'dma by alias',
+      'dma by phantom',
+      'dma lands',
+      'dma fault',
+    ],
+  ],
+};
+
+const results = new Map<Vendor, HistoryResult>();
+function resultOf(vendor: Vendor): HistoryResult {
+  let r = results.get(vendor);
+  if (r === undefined) {
+    r = checkHistories({ vendor, runs: RUNS, commands: COMMANDS, seed: SEED });
+    results.set(vendor, r);
+    const counts = [...r.counts].sort(([a], [b]) => (a < b ? -1 : 1)).map(([what, n]) => `${what}: ${n}`);
+    console.log(`${vendor}: ${r.histories} histories, ${r.commandsRun} commands; ${counts.join(', ')}`);
+  }
+  return r;
+}
+
+describe.each(['vtd', 'amd'] as const)('%s, fixed profile', (vendor) => {
+  test.each(invariants.map((i) => [i.id, i.title] as const))('%s %s', (id) => {
+    const { failure } = resultOf(vendor);
+    // One failure ends the run: it is reported by the invariant it breaks, and by all when it is an assertion.
+    const concerns =
+      failure !== undefined && (failure.violation.id === id || !/^INV-/.test(failure.violation.id));
+    expect(concerns ? failure.report : 'holds').toBe('holds');
+  });
+
+  test('the histories reached what they must reach', () => {
+    const { counts, histories, commandsRun, ok } = resultOf(vendor);
+    expect(ok).toBe(true);
+    expect(histories).toBeGreaterThanOrEqual(RUNS);
+    expect(commandsRun).toBeGreaterThanOrEqual(RUNS * COMMANDS);
+    expect(demanded[vendor].filter((what) => (counts.get(what) ?? 0) === 0)).toEqual([]);
+  });
+});
+
+test('the flaw R1 of every release is found on the unfixed AMD profile: quarantine leaves phantom functions on dom0', () => {
+  const r = checkHistories({ vendor: 'amd', fixed: false, runs: 400, commands: 20, seed: SEED });
+  expect(r.ok).toBe(false);
+  expect(r.failure!.violation.id).toMatch(/^INV-(I5|P1)$/);
+  expect(r.failure!.report.split('\n').length).toBeLessThan(12);
+});
