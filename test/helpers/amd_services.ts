@@ -16,7 +16,7 @@ import {
   Pdev,
   type XenServices,
 } from '../../src/iommu/driver/types.js';
-import { type Ivhd, type IvhdEntry, type IvrsBlock, makeIvrs } from '../../src/iommu/format/ivrs.js';
+import { type IvhdEntry, type IvrsBlock, makeIvrs } from '../../src/iommu/format/ivrs.js';
 import { AmdIommuUnit, QEMU_FEATURES } from '../../src/iommu/hw/amd/unit.js';
 import { Clock } from '../../src/sim/clock.js';
 import { type Co, hold, runAlone } from '../../src/sim/co.js';

@@ -36,10 +36,8 @@ export const DTE = {
   V: bits(0, 0), // Valid
 } as const satisfies Layout;
 export const DTE_WORDS = 8;
-/** Values of DTE.INT_CTL, DTE.IOCTL and DTE.SYS_MGT that occur (2.2.2.1, table 7). */
+/** Values of DTE.INT_CTL (2.2.2.1, table 7). Like it, IOCTL and SYS_MGT abort everything at zero. */
 export const INT_CTL = { ABORTED: 0, FORWARDED: 1, TRANSLATED: 2 } as const;
-export const IO_CONTROL_ABORTED = 0;
-export const SYS_MGT_DMA_ABORTED = 0;
 /** Bits of words 0 and 1 that must be zero while V is 1. */
 export const DTE_RESERVED = { word0: 0x7c, word1: 0x8000_0000 | 0 } as const;
 

@@ -1,7 +1,7 @@
 /** Writers of device table entries. The unit may read one at any moment, so the order of stores matters. @xen drivers/passthrough/amd/iommu_map.c */
 import { E, type Rc } from '../../../base/errno.js';
-import { get, getFrame, set, setFrame } from '../../../base/layout.js';
-import { DTE, DTE_WORDS, INT_CTL, IO_CONTROL_ABORTED, SYS_MGT_DMA_ABORTED } from '../../format/amd.js';
+import { type Field, get, getFrame, set, setFrame } from '../../../base/layout.js';
+import { DTE, DTE_WORDS, INT_CTL } from '../../format/amd.js';
 import { XENLOG } from '../types.js';
 import type { IntremapTable, IvrsMappings } from './ivrs_mappings.js';
 import { type AmdUnit, type AmdVi, dteAt } from './state.js';
@@ -122,20 +122,23 @@ export function setDeviceSettings(amd: AmdVi, at: number, ivrs: IvrsMappings, re
   set(t, at, DTE.SYS_MGT, sysMgtOf(ivrs.deviceFlags(reqId)));
 }
 
-/** Nothing passes any more: valid, but not translating. Root and domain id stay as they were. */
+const bitsOf = (...fields: readonly Field[]): number => fields.reduce((m, f) => m | (f.mask << f.lo), 0);
+/** Fields that an aborting entry has at zero, by word. */
+const ABORT_CLEARS = {
+  word0: bitsOf(DTE.TV),
+  word1: bitsOf(DTE.GV),
+  word3: bitsOf(DTE.I, DTE.EX, DTE.SA, DTE.SE, DTE.SD, DTE.SYS_MGT, DTE.IOCTL),
+  word5: bitsOf(DTE.INT_CTL),
+} as const;
+
+/** Nothing passes any more: valid, but not translating. Root and domain id stay as they were. V is written last. */
 export function setDteAborting(t: Int32Array, at: number): void {
-  set(t, at, DTE.INT_CTL, INT_CTL.ABORTED);
-  set(t, at, DTE.IV, 1);
-  set(t, at, DTE.TV, 0);
-  set(t, at, DTE.GV, 0);
-  set(t, at, DTE.I, 0);
-  set(t, at, DTE.EX, 0);
-  set(t, at, DTE.SA, 0);
-  set(t, at, DTE.SE, 0);
-  set(t, at, DTE.SD, 0);
-  set(t, at, DTE.SYS_MGT, SYS_MGT_DMA_ABORTED);
-  set(t, at, DTE.IOCTL, IO_CONTROL_ABORTED);
-  set(t, at, DTE.V, 1);
+  t[at + 5] = t[at + 5]! & ~ABORT_CLEARS.word5;
+  t[at + 4] = t[at + 4]! | 1; // IV
+  t[at] = t[at]! & ~ABORT_CLEARS.word0;
+  t[at + 1] = t[at + 1]! & ~ABORT_CLEARS.word1;
+  t[at + 3] = t[at + 3]! & ~ABORT_CLEARS.word3;
+  t[at] = t[at]! | 1; // V
 }
 
 /** The entry of a device that the IVRS names: not valid yet, which lets its requests pass. @xen iommu_dte_add_device_entry */

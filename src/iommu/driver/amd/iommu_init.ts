@@ -375,6 +375,7 @@ function* amdIommuInitCleanup(amd: AmdVi): Co<void> {
     if (ivrs.devTableMfn !== 0)
       amd.s.freeXenPages(ivrs.devTableMfn, getOrderFromBytes(amd.ivrsBdfEntries * DTE_BYTES));
   amd.mappings.clear();
+  amd.firstMappings = undefined;
   if (amd.pollMfn !== 0) amd.s.freeXenPages(amd.pollMfn, 0);
   amd.pollMfn = 0;
   amd.opts.hwdomPassthrough = false;

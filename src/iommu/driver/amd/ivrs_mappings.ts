@@ -84,7 +84,7 @@ export class IvrsMappings {
   }
   /** Newest first. */
   unityMaps(bdf: number): readonly UnityMap[] {
-    return this.unity.get(bdf) ?? NO_MAPS;
+    return this.unity.size === 0 ? NO_MAPS : (this.unity.get(bdf) ?? NO_MAPS);
   }
   addUnityMap(bdf: number, map: UnityMap): void {
     const maps = this.unity.get(bdf);

@@ -92,6 +92,8 @@ export class AmdVi {
   readonly units: AmdUnit[] = [];
   /** By segment, ascending. @xen ivrs_maps */
   readonly mappings = new Map<number, IvrsMappings>();
+  /** The one found first: most machines have no other. */
+  firstMappings: IvrsMappings | undefined = undefined;
   /** Requester ids known to the IVRS, rounded up to a whole device. 0 before amd_iommu_prepare(). */
   ivrsBdfEntries = 0;
   ivhdType = 0;
@@ -129,7 +131,8 @@ export class AmdVi {
 }
 
 /** @xen get_ivrs_mappings */
-export const getIvrsMappings = (amd: AmdVi, seg: number): IvrsMappings | undefined => amd.mappings.get(seg);
+export const getIvrsMappings = (amd: AmdVi, seg: number): IvrsMappings | undefined =>
+  amd.firstMappings?.seg === seg ? amd.firstMappings : amd.mappings.get(seg);
 
 /** A line at Xen's default level. */
 export const say = (amd: AmdVi, text: string): void => amd.s.printk(XENLOG.WARNING, text);

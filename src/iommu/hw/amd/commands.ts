@@ -10,54 +10,50 @@ import {
   CMD_WAIT,
   CONTROL,
   EVENT,
-  RING_PTR_MASK,
   STATUS,
 } from '../../format/amd.js';
 import { invalidateAll, invalidateDomain, invalidateDte, invalidateRange } from './caches.js';
-import { commandEvent, raise, ringBytes } from './event_log.js';
-import type { AmdIommuState } from './state.js';
+import { commandEvent, raise } from './event_log.js';
+import { type AmdIommuState, CMD_HEAD_WORD, CMD_TAIL_WORD } from './state.js';
 
 /** Executes all that software has queued, unless the unit is stalled or stopped by a bad command. */
 export function runCommands(u: AmdIommuState): void {
-  if (u.stalled) return;
-  const size = ringBytes(u, AMD_REG.CMD_BUF_BASE);
-  const base = u.frame(AMD_REG.CMD_BUF_BASE);
-  const tail = (u.lo(AMD_REG.CMD_BUF_TAIL) & RING_PTR_MASK) % size;
-  let head = (u.lo(AMD_REG.CMD_BUF_HEAD) & RING_PTR_MASK) % size;
-  while (head !== tail && (u.lo(AMD_REG.STATUS) & STATUS.CMD_BUF_RUN) !== 0) {
-    const mfn = base + (head >>> 12);
-    const addr = base * 4096 + head;
-    if (mfn >= u.ram.frames) {
-      stop(u, EVENT.COMMAND_HW_ERROR, addr);
+  if (u.stalled || !u.cmdRunning) return;
+  const { regs, ram } = u;
+  const size = u.cmdBytes;
+  const tail = regs[CMD_TAIL_WORD]! & (size - 1);
+  let head = regs[CMD_HEAD_WORD]! & (size - 1);
+  while (head !== tail) {
+    const mfn = u.cmdBase + (head >>> 12);
+    if (mfn >= ram.frames) {
+      stop(u, EVENT.COMMAND_HW_ERROR, head);
       return;
     }
-    const at = u.ram.peek(mfn) * FRAME_WORDS + ((head & 0xfff) >>> 2);
-    if (!execute(u, at)) {
-      stop(u, EVENT.ILLEGAL_COMMAND_ERROR, addr);
+    if (!execute(u, ram.peek(mfn) * FRAME_WORDS + ((head & 0xfff) >>> 2))) {
+      stop(u, EVENT.ILLEGAL_COMMAND_ERROR, head);
       return;
     }
-    head += 16;
-    if (head === size) head = 0;
-    u.setLo(AMD_REG.CMD_BUF_HEAD, head);
+    head = (head + 16) & (size - 1);
+    regs[CMD_HEAD_WORD] = head;
   }
 }
 
 /** Fetching ends; software restarts it by way of CONTROL.CmdBufEn. */
-function stop(u: AmdIommuState, code: number, addr: number): void {
+function stop(u: AmdIommuState, code: number, head: number): void {
+  u.cmdRunning = false;
   u.setLo(AMD_REG.STATUS, u.lo(AMD_REG.STATUS) & ~STATUS.CMD_BUF_RUN);
-  commandEvent(u, code, addr);
+  commandEvent(u, code, u.cmdBase * 4096 + head);
 }
 
 /** The command at word `at`; false for one the unit does not know. */
 function execute(u: AmdIommuState, at: number): boolean {
   const t = u.ram.words;
-  const opcode = get(t, at, CMD_OPCODE);
   if (u.events.on) {
     const words = [t[at]! >>> 0, t[at + 1]! >>> 0, t[at + 2]! >>> 0, t[at + 3]! >>> 0];
     u.events.emit({ kind: 'descriptor', unit: u.unit, words });
   }
-  const device = get(t, at, CMD_DEVICE.DEVICE_ID);
-  switch (opcode) {
+  const device = t[at]! & CMD_DEVICE.DEVICE_ID.mask;
+  switch (t[at + 1]! >>> CMD_OPCODE.lo) {
     case CMD.COMPLETION_WAIT:
       completionWait(u, at);
       return true;
@@ -107,18 +103,25 @@ function completionWait(u: AmdIommuState, at: number): void {
   if (get(u.ram.words, at, CMD_WAIT.I) === 1) raise(u, STATUS.COM_WAIT_INT, CONTROL.COM_WAIT_INT_EN);
 }
 
-/** S=0: one page. S=1: the lowest zero bit of the address, from bit 12 on, gives the size; all ones means all. */
+/** Trailing ones of a 32-bit word. */
+const trailingOnes = (w: number): number => (w === -1 ? 32 : 31 - Math.clz32(~w & -~w));
+
+/**
+ * S=0: one page. S=1: the lowest zero bit of the address, from bit 12 on, gives the size; up to bit 62 all ones mean
+ * everything.
+ */
 function invalidatePages(u: AmdIommuState, at: number): void {
   const t = u.ram.words;
   const domid = get(t, at, CMD_PAGES.DOMAIN_ID);
+  const low = t[at + 2]! | 0xfff;
+  const order = get(t, at, CMD_PAGES.S) === 0 ? 0 : sizeOrder(low, t[at + 3]!);
   const dfn = (t[at + 3]! >>> 0) * 0x10_0000 + get(t, at, CMD_PAGES.ADDR_LO);
-  let order = 0;
-  if (get(t, at, CMD_PAGES.S) === 1) {
-    order = 1;
-    for (let f = dfn; f % 2 === 1 && order < 52; f = Math.floor(f / 2)) order++;
-  }
   if (order >= 40) invalidateDomain(u, domid);
   else invalidateRange(u, domid, dfn, order);
   if (u.events.on)
     u.events.emit({ kind: 'hw', unit: u.unit, what: 'pages_inval', args: [domid, dfn, order] });
 }
+
+/** log2 of the pages; `low` has its bits 11:0 set. */
+const sizeOrder = (low: number, high: number): number =>
+  (low === -1 ? 32 + trailingOnes(high) : trailingOnes(low)) - 11;

@@ -14,7 +14,7 @@ import { type AmdIommuState, regWord } from './state.js';
 
 /** Bytes of the ring whose base register is at `offset`. */
 export const ringBytes = (u: AmdIommuState, offset: number): number =>
-  16 * 2 ** get(u.regs, regWord(offset), RING_LENGTH);
+  16 << get(u.regs, regWord(offset), RING_LENGTH);
 
 /** A status bit and, where it was clear and `enable` is set in CONTROL, the unit's interrupt. */
 export function raise(u: AmdIommuState, status: number, enable: number): void {

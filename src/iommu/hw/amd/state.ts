@@ -8,6 +8,9 @@ const LOW_BYTES = 0x200;
 const HIGH_BASE = 0x2000;
 const HIGH_BYTES = 0x100;
 const REG_WORDS = (LOW_BYTES + HIGH_BYTES) / 4;
+/** Words of the registers that every command touches. */
+export const CMD_HEAD_WORD = LOW_BYTES >>> 2;
+export const CMD_TAIL_WORD = (LOW_BYTES + 8) >>> 2;
 
 /** Index of the register word at `offset`, -1 where there is none. */
 export function regWord(offset: number): number {
@@ -74,6 +77,11 @@ export class AmdIommuState {
   readonly regs = new Int32Array(REG_WORDS);
   /** CONTROL.IommuEn, which every request asks for. */
   enabled = false;
+  /** The command ring as its base register describes it: first frame, bytes. */
+  cmdBase = 0;
+  cmdBytes = 16;
+  /** STATUS.CmdBufRun. */
+  cmdRunning = false;
   /** The exclusion range is on. */
   exclusion = false;
 

@@ -6,7 +6,8 @@ import type { MmioDevice } from '../../../sim/mmio.js';
 import { AMD_REG, CONTROL, EXCL, RING_PTR_MASK, STATUS } from '../../format/amd.js';
 import { type CachedDevice, type CachedTranslation, cachedDevices, cachedTranslations } from './caches.js';
 import { runCommands } from './commands.js';
-import { AmdIommuState, regWord } from './state.js';
+import { ringBytes } from './event_log.js';
+import { AmdIommuState, CMD_TAIL_WORD, regWord } from './state.js';
 import { probe, translate } from './translate.js';
 
 /** Features of QEMU's amd-iommu, on which the recordings were made. */
@@ -50,6 +51,11 @@ export class AmdIommuUnit extends AmdIommuState implements MmioDevice {
 
   write32(offset: number, value: number): void {
     if (this.events.on) this.told(offset, 4, value, 0);
+    if (offset === AMD_REG.CMD_BUF_TAIL) {
+      this.regs[CMD_TAIL_WORD] = value & RING_PTR_MASK;
+      runCommands(this);
+      return;
+    }
     const at = regWord(offset);
     if (at >= 0) this.store(offset, value | 0);
   }
@@ -99,6 +105,12 @@ export class AmdIommuUnit extends AmdIommuState implements MmioDevice {
         this.setLo(offset, value);
         this.exclusion = (value & (1 << EXCL.EX_EN.lo)) !== 0;
         return;
+      case AMD_REG.CMD_BUF_BASE:
+      case AMD_REG.CMD_BUF_BASE + 4:
+        this.regs[regWord(offset)] = value;
+        this.cmdBase = this.frame(AMD_REG.CMD_BUF_BASE);
+        this.cmdBytes = ringBytes(this, AMD_REG.CMD_BUF_BASE);
+        return;
       default:
         this.regs[regWord(offset)] = value;
     }
@@ -118,6 +130,7 @@ export class AmdIommuUnit extends AmdIommuState implements MmioDevice {
     if ((rose & CONTROL.EVENT_LOG_EN) !== 0) status |= STATUS.EVENT_LOG_RUN;
     if ((value & CONTROL.EVENT_LOG_EN) === 0) status &= ~STATUS.EVENT_LOG_RUN;
     this.setLo(AMD_REG.STATUS, status);
+    this.cmdRunning = (status & STATUS.CMD_BUF_RUN) !== 0;
     runCommands(this);
   }
 }
