@@ -9,6 +9,8 @@ export interface EmulatedFunction {
   /** Class code, 24 bits. */
   readonly classCode: number;
   readonly desc: string;
+  /** QEMU's type of the device. */
+  readonly model: string;
   readonly qdevId: string;
 }
 
@@ -37,35 +39,37 @@ const IGD_SLOT = 2;
 export class Board {
   /** Emulated functions, in the order of their making. */
   readonly functions: EmulatedFunction[] = [];
-  /** Slot 2 is kept for an Intel display. */
+  /** Slot 2 is kept for an Intel display. @qemu xen_igd_reserve_slot */
   readonly igdPassthru: boolean;
   private readonly used = new Set<number>();
+  /** Slot that nobody gets who does not ask for it; -1 for none. */
+  private reserved = -1;
 
   constructor(argv: readonly string[]) {
     const machine = argv[argv.indexOf('-machine') + 1] ?? '';
     const hvm = argv.includes('-machine') && !machine.startsWith('xenpv');
     this.igdPassthru = machine.includes('igd-passthru=on');
     if (!hvm) return;
-    if (this.igdPassthru) this.used.add(IGD_SLOT);
-    this.put(0, 0, 0x8086, 0x1237, 0x060000, 'Host bridge', '');
-    this.put(1, 0, 0x8086, 0x7000, 0x060100, 'ISA bridge', '');
-    this.put(1, 1, 0x8086, 0x7010, 0x010180, 'IDE controller', '');
-    if (argv.includes('-usb')) this.put(1, 2, 0x8086, 0x7020, 0x0c0300, 'USB controller', '');
-    this.put(1, 3, 0x8086, 0x7113, 0x068000, 'Bridge', '');
+    if (this.igdPassthru) this.reserved = IGD_SLOT;
+    this.put(0, 0, 0x8086, 0x1237, 0x060000, 'Host bridge', 'i440FX');
+    this.put(1, 0, 0x8086, 0x7000, 0x060100, 'ISA bridge', 'PIIX3');
+    this.put(1, 1, 0x8086, 0x7010, 0x010180, 'IDE controller', 'piix3-ide');
+    if (argv.includes('-usb')) this.put(1, 2, 0x8086, 0x7020, 0x0c0300, 'USB controller', 'piix3-usb-uhci');
+    this.put(1, 3, 0x8086, 0x7113, 0x068000, 'Bridge', 'PIIX4_PM');
     if (machine.startsWith('xenfv'))
-      this.put(this.freeSlot(), 0, 0x5853, 0x0001, 0xff8000, 'Class 65408', '');
+      this.put(this.freeSlot(), 0, 0x5853, 0x0001, 0xff8000, 'Class 65408', 'xen-platform');
     argv.forEach((arg, i) => {
       if (arg === '-device') this.addDevice(argv[i + 1] ?? '');
     });
   }
 
   private addDevice(text: string): void {
-    const [name, ...options] = text.split(',');
-    const model = MODELS.get(name ?? '');
+    const [name = '', ...options] = text.split(',');
+    const model = MODELS.get(name);
     if (model === undefined) return;
     const id = options.find((o) => o.startsWith('id='))?.slice('id='.length) ?? '';
     const [vendor, device, classCode, desc] = model;
-    this.put(this.freeSlot(), 0, vendor, device, classCode, desc, id);
+    this.put(this.freeSlot(), 0, vendor, device, classCode, desc, name, id);
   }
 
   private put(
@@ -75,23 +79,28 @@ export class Board {
     device: number,
     classCode: number,
     desc: string,
-    qdevId: string,
+    model: string,
+    qdevId = '',
   ): void {
     this.used.add(slot);
-    this.functions.push({ slot, func, vendor, device, classCode, desc, qdevId });
+    this.functions.push({ slot, func, vendor, device, classCode, desc, model, qdevId });
   }
 
   /** Lowest empty slot, -1 when the bus is full. */
   freeSlot(): number {
-    for (let slot = 0; slot < 32; slot++) if (!this.used.has(slot)) return slot;
+    for (let slot = 0; slot < 32; slot++) {
+      if (!this.used.has(slot) && slot !== this.reserved) return slot;
+    }
     return -1;
   }
 
-  /** Where a passed-through device goes that asks for no place. */
-  slotFor(igd: boolean): number {
-    if (!igd || !this.igdPassthru) return this.freeSlot();
-    this.used.delete(IGD_SLOT);
-    return IGD_SLOT;
+  isReserved(slot: number): boolean {
+    return slot === this.reserved;
+  }
+
+  /** The Intel display has come: its slot is like the others now. */
+  openIgdSlot(): void {
+    this.reserved = -1;
   }
 
   take(slot: number): void {

@@ -1,9 +1,10 @@
 /** QEMU as libxl's device model: its monitor, its bus, its passed-through devices. QEMU 7.2 with Xen's accelerator. */
 import { isErr } from '../base/errno.js';
-import { funcOf, slotOf } from '../base/sbdf.js';
+import { funcOf, parseSbdf, slotOf } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
 import type { DeviceModel, Dom0, Process } from '../toolstack/dom0.js';
 import { Board } from './board.js';
+import { IGD_SBDF } from './igd.js';
 import { freePts } from './pts.js';
 import { XenPt } from './xen_pt.js';
 
@@ -150,35 +151,40 @@ export class QemuXen implements DeviceModel {
     if (this.devices.some((d) => d.qdevId === qdevId)) return fail(`Duplicate ID '${qdevId}' for device`);
     const hostaddr = String(args.hostaddr);
     const config = `/sys/bus/pci/devices/${hostaddr}/config`;
-    const probe = this.dom0.fs.pread(config, 0, 4);
+    const probe = this.dom0.fs.pread(config, 0, 12);
     if (isErr(probe)) return fail(`failed to open file: ${config}: No such file or directory`);
-    const devfn = this.placeFor(args.addr, (probe[0]! | (probe[1]! << 8)) === INTEL);
+    const display = this.board.igdPassthru && probe[0xa] === 0 && probe[0xb] === 3;
+    const isIgdPlace = parseSbdf(hostaddr) === IGD_SBDF;
+    if (display && isIgdPlace && (probe[0]! | (probe[1]! << 8)) === INTEL) this.board.openIgdSlot();
+    const devfn = this.placeFor(args.addr);
     if (typeof devfn !== 'number') return devfn;
-    const pt = new XenPt(this.dom0, this.domid, qdevId, hostaddr, devfn, args.permissive === true);
+    if (isIgdPlace && !display)
+      return fail("Need to enable igd-passthru if you're trying to passthrough IGD GFX");
+    const pt = new XenPt(this.dom0, this.domid, qdevId, hostaddr, devfn, args.permissive === true, display);
     this.board.take(pt.slot);
     this.devices.push(pt);
     yield* pt.realize();
     return done();
   }
 
-  /** devfn of a new device: as asked, or the first free slot. */
-  private placeFor(addr: unknown, intel: boolean): number | Answer {
+  /** devfn of a new device: as asked, or the first free slot. @qemu do_pci_register_device */
+  private placeFor(addr: unknown): number | Answer {
     if (addr === undefined) {
-      const slot = this.board.slotFor(intel);
+      const slot = this.board.freeSlot();
       return slot < 0
         ? fail('PCI: no slot/function available for xen-pci-passthrough, all in use or reserved')
         : slot << 3;
     }
-    const [slot, func] = String(addr)
+    const [slot = 0, func = 0] = String(addr)
       .split('.')
       .map((x) => Number.parseInt(x, 16));
-    const owner =
-      this.devices.find((d) => d.slot === slot && d.func === func)?.qdevId ??
-      this.board.functions.find((f) => f.slot === slot && f.func === func)?.desc;
-    if (owner === undefined) return ((slot ?? 0) << 3) | (func ?? 0);
-    return fail(
-      `PCI: slot ${slot} function ${func} not available for xen-pci-passthrough, in use by ${owner}`,
-    );
+    const where = `PCI: slot ${slot} function ${func} not available for xen-pci-passthrough`;
+    if (this.board.isReserved(slot)) return fail(`${where}, reserved`);
+    const real = this.devices.find((d) => d.slot === slot && d.func === func);
+    if (real !== undefined) return fail(`${where}, in use by xen-pci-passthrough,id=${real.qdevId}`);
+    const own = this.board.functions.find((f) => f.slot === slot && f.func === func);
+    if (own === undefined) return (slot << 3) | func;
+    return fail(`${where}, in use by ${own.model},id=${own.qdevId === '' ? '(null)' : own.qdevId}`);
   }
 
   private deviceDel(id: string): Answer {

@@ -7,6 +7,7 @@ import { isErr } from '../base/errno.js';
 import { devfn as makeDevfn } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
 import type { Dom0 } from '../toolstack/dom0.js';
+import { mapVga, OPREGION, Opregion } from './igd.js';
 
 const PAGE = 4096;
 const COMMAND = 0x04;
@@ -18,6 +19,7 @@ const INTERRUPT_LINE = 0x3c;
 const INTERRUPT_PIN = 0x3d;
 const COMMAND_IO = 1;
 const COMMAND_MEMORY = 2;
+const COMMAND_INTX_DISABLE = 0x400;
 /** Command bits that the guest only sees written. */
 const COMMAND_EMULATED = 0x0740;
 /** Capabilities whose control registers the guest may write: power management, MSI, PCIe, MSI-X. */
@@ -51,6 +53,7 @@ export class XenPt {
   private readonly emulated = new Int32Array(64);
   private readonly mappings: Mapping[];
   private pirq = -1;
+  private readonly opregion: Opregion;
   private readonly caps: readonly { readonly at: number; readonly id: number }[];
 
   constructor(
@@ -61,7 +64,10 @@ export class XenPt {
     readonly hostaddr: string,
     devfn: number,
     private readonly permissive: boolean,
+    /** A display on a board that passes its first display through. */
+    private readonly igd: boolean,
   ) {
+    this.opregion = new Opregion(dom0, domid);
     this.slot = devfn >> 3;
     this.func = devfn & 7;
     this.bars = readBars(dom0, hostaddr);
@@ -90,42 +96,61 @@ export class XenPt {
     yield* this.dom0.fs.pwrite(`${this.dir}/config`, reg, data);
   }
 
-  /** Routes the legacy interrupt to the guest's slot. 0 or a negative errno: QEMU goes on without it. */
+  /** Turns decoding on and routes the legacy interrupt; without one the device may not raise it. @qemu xen_pt_realize */
   *realize(): Co<void> {
-    const pin = this.hostRead(INTERRUPT_PIN, 1);
-    const line = this.hostRead(INTERRUPT_LINE, 1);
-    const irqText = this.dom0.fs.readFile(`${this.dir}/irq`);
-    const irq = typeof irqText === 'string' ? Number.parseInt(irqText, 10) : 0;
-    this.emulated[INTERRUPT_LINE >> 2] = line;
-    if (pin === 0 || !(irq > 0)) return;
-    const op = { cmd: 'map_pirq' as const, domid: this.domid, type: 'gsi' as const, index: irq, pirq: irq };
-    if ((yield* this.dom0.hv.physdevOp(op)) < 0) return;
-    this.pirq = op.pirq;
-    yield* this.dom0.hv.domctl({
-      cmd: 'bind_pt_irq',
-      domid: this.domid,
-      machineIrq: this.pirq,
-      irqType: 'pci',
-      bus: 0,
-      device: this.slot,
-      intx: pin - 1,
-    });
+    let command = 0;
+    for (const bar of this.bars.slice(0, 6)) {
+      if (bar.size > 0 && !bar.high) command |= bar.io ? COMMAND_IO : COMMAND_MEMORY;
+    }
+    if (this.igd) yield* mapVga(this.dom0, this.domid, true);
+    this.emulated[INTERRUPT_LINE >> 2] = this.hostRead(INTERRUPT_LINE, 1);
+    if (this.hostRead(INTERRUPT_PIN, 1) !== 0 && !(yield* this.bindIrq())) command |= COMMAND_INTX_DISABLE;
+    if (command !== 0) yield* this.hostWrite(COMMAND, 2, this.hostRead(COMMAND, 2) | command);
   }
 
-  /** Unmaps everything and lets the interrupt go. @qemu xen_pt_unregister_device */
-  *unrealize(): Co<void> {
-    for (let i = 0; i < this.bars.length; i++) yield* this.map(i, -1);
-    if (this.pirq < 0) return;
-    yield* this.dom0.hv.domctl({
-      cmd: 'unbind_pt_irq',
-      domid: this.domid,
-      machineIrq: this.pirq,
+  /** True when the interrupt line works. */
+  private *bindIrq(): Co<boolean> {
+    const { dom0, domid } = this;
+    const irqText = dom0.fs.readFile(`${this.dir}/irq`);
+    const irq = typeof irqText === 'string' ? Number.parseInt(irqText, 10) : 0;
+    if (!(irq > 0)) return false;
+    const op = { cmd: 'map_pirq' as const, domid, type: 'gsi' as const, index: irq, pirq: irq };
+    if ((yield* dom0.hv.physdevOp(op)) < 0) return false;
+    const rc = yield* dom0.hv.domctl({
+      cmd: 'bind_pt_irq',
+      domid,
+      machineIrq: op.pirq,
       irqType: 'pci',
       bus: 0,
       device: this.slot,
       intx: this.hostRead(INTERRUPT_PIN, 1) - 1,
     });
-    yield* this.dom0.hv.physdevOp({ cmd: 'unmap_pirq', domid: this.domid, pirq: this.pirq });
+    if (rc >= 0) this.pirq = op.pirq;
+    else yield* dom0.hv.physdevOp({ cmd: 'unmap_pirq', domid, pirq: op.pirq });
+    return rc >= 0;
+  }
+
+  /** Unmaps everything and lets the interrupt go. @qemu xen_pt_destroy */
+  *unrealize(): Co<void> {
+    for (let i = 0; i < this.bars.length; i++) yield* this.map(i, -1);
+    yield* this.releaseIrq();
+    if (this.igd) yield* mapVga(this.dom0, this.domid, false);
+    yield* this.opregion.unmap();
+  }
+
+  private *releaseIrq(): Co<void> {
+    const { dom0, domid, pirq } = this;
+    if (pirq < 0) return;
+    yield* dom0.hv.domctl({
+      cmd: 'unbind_pt_irq',
+      domid,
+      machineIrq: pirq,
+      irqType: 'pci',
+      bus: 0,
+      device: this.slot,
+      intx: this.hostRead(INTERRUPT_PIN, 1) - 1,
+    });
+    yield* dom0.hv.physdevOp({ cmd: 'unmap_pirq', domid, pirq });
     this.pirq = -1;
   }
 
@@ -140,6 +165,7 @@ export class XenPt {
   /** The dword as the guest sees it, undefined when it is the device's own. */
   private emulatedDword(dword: number): number | undefined {
     const kept = this.emulated[dword >> 2]! >>> 0;
+    if (dword === OPREGION && this.igd) return this.opregion.read();
     if (dword === COMMAND) {
       const host = this.hostRead(dword, 4);
       return host - (host & COMMAND_EMULATED) + (kept & COMMAND_EMULATED);
@@ -169,6 +195,10 @@ export class XenPt {
   *configWrite(reg: number, bytes: number, value: number): Co<void> {
     const dword = reg & ~3;
     const shift = reg & 3;
+    if (dword === OPREGION && this.igd) {
+      if (bytes === 4) yield* this.opregion.write(value, this.hostRead(OPREGION, 4));
+      return;
+    }
     const old = this.emulated[dword >> 2]! >>> 0;
     const width = 2 ** (8 * bytes);
     const unit = 2 ** (8 * shift);

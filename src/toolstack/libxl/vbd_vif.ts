@@ -2,7 +2,9 @@
  * Disks, network interfaces, keyboards and the console: checked and entered into xenstore. Nothing serves them in the
  * simulator, so libxl does not wait for their back ends. @xen tools/libs/light/libxl_disk.c, libxl_nic.c, libxl_console.c
  */
+
 import { isErr } from '../../base/errno.js';
+import { freePts } from '../../devicemodel/pts.js';
 import { deviceGenericAdd } from './device.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
@@ -198,7 +200,7 @@ export function addConsole(lx: Libxl, domid: number, pfn: number): void {
       ['ring-ref', String(pfn)],
     ],
   );
-  lx.dom0.xs.write(`${lx.domainPath(domid)}/console/tty`, `/dev/pts/${domid}`);
+  lx.dom0.xs.write(`${lx.domainPath(domid)}/console/tty`, freePts(lx.dom0));
 }
 
 export function addKeyboard(lx: Libxl, domid: number, devid: number): void {
