@@ -50,7 +50,10 @@ export class Pcifront implements GuestWatcher {
   private busChanged(): void {
     const there = this.xs.read(`${this.node}/0/backend`);
     if (there === undefined) {
-      if (this.backend !== undefined) this.forget();
+      if (this.backend !== undefined) {
+        this.reportChannel();
+        this.forget();
+      }
       return;
     }
     if (this.backend !== undefined || this.read(`${this.node}/0/state`) !== STATE.INITIALISING) return;
@@ -89,13 +92,15 @@ export class Pcifront implements GuestWatcher {
 
   private close(): void {
     if (this.state === STATE.CLOSED) return;
-    // Linux frees an event channel that the back end has closed already, and reports what Xen answers.
-    if (this.state !== STATE.INITIALISING)
-      this.xs.write(
-        `/local/domain/${this.domid}/error/device/pci/0/error`,
-        `22 freeing event channel ${EVENT_CHANNEL}`,
-      );
+    this.reportChannel();
     this.switchTo(STATE.CLOSED);
+  }
+
+  /** Linux frees an event channel that the back end has closed already, and reports what Xen answers. */
+  private reportChannel(): void {
+    if (this.state === STATE.INITIALISING || this.state === STATE.CLOSED) return;
+    const node = `/local/domain/${this.domid}/error/device/pci/0/error`;
+    this.xs.write(node, `22 freeing event channel ${EVENT_CHANNEL}`);
   }
 
   private switchTo(state: number): void {

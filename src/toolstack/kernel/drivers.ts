@@ -23,14 +23,27 @@ export interface DriverSpec {
   /** Names what it makes of a device: `eth`, `nvme`. `{unit}` in its lines. */
   readonly unit?: string;
   readonly sriov?: boolean;
+  /** It uses an MSI, whose number shows in `irq` and in `{irq}` of its lines. */
+  readonly msi?: boolean;
+  /** What it says of a root port besides. */
+  readonly onRootPort?: readonly string[];
 }
 
 const NETWORK = 0x020000;
 const DISPLAY: PciId = { classCode: 0x030000, classMask: 0xff0000 };
 
 export const DRIVER_SPECS: readonly DriverSpec[] = [
-  { name: 'pcieport', ids: [{ classCode: 0x060400, classMask: 0xffff00 }], expressTypes: [4, 5, 6] },
-  { name: 'ahci', module: 'ahci', bytes: 49152, ids: [{ classCode: 0x010601 }] },
+  {
+    name: 'pcieport',
+    ids: [{ classCode: 0x060400, classMask: 0xffff00 }],
+    expressTypes: [4, 5, 6],
+    msi: true,
+    onRootPort: [
+      'pcieport {dev}: PME: Signaling with IRQ {irq}',
+      'pcieport {dev}: AER: enabled with IRQ {irq}',
+    ],
+  },
+  { name: 'ahci', module: 'ahci', bytes: 49152, ids: [{ classCode: 0x010601 }], msi: true },
   {
     name: 'nvme',
     module: 'nvme',
@@ -146,6 +159,28 @@ export class UnitNames {
   }
 }
 
+/** Numbers of MSIs: what GSIs and the kernel's own event channels leave free, the lowest first. */
+export class MsiNumbers {
+  private readonly taken = new Map<number, number>();
+  take(sbdf: number): number {
+    let n = FIRST_MSI;
+    while (this.taken.has(n)) n++;
+    this.taken.set(n, sbdf);
+    return n;
+  }
+  /** The number that a device has, 0 for none. */
+  of(sbdf: number): number {
+    for (const [n, owner] of this.taken) if (owner === sbdf) return n;
+    return 0;
+  }
+  release(sbdf: number): void {
+    this.taken.delete(this.of(sbdf));
+  }
+}
+/** 24 GSIs, then seven event channels of a dom0 with one vCPU. */
+const FIRST_MSI = 31;
+const ROOT_PORT = 4;
+
 /** Any driver but pciback: enables the device, becomes bus master, and says so. */
 export class NativeDriver extends KernelDriver {
   override readonly name: string;
@@ -157,6 +192,7 @@ export class NativeDriver extends KernelDriver {
     private readonly config: ConfigPort,
     private readonly log: KernelLog,
     private readonly units: UnitNames,
+    private readonly msis: MsiNumbers,
   ) {
     super();
     this.name = spec.name;
@@ -177,7 +213,11 @@ export class NativeDriver extends KernelDriver {
       else {
         yield* this.power.enable(dev);
         yield* this.power.setMaster(dev);
+        if (this.spec.msi === true) this.takeMsi(dev);
       }
+    }
+    if (dev.expressType === ROOT_PORT) {
+      for (const line of this.spec.onRootPort ?? []) this.log.info(this.fill(line, dev, unit));
     }
     return 0;
   }
@@ -186,13 +226,24 @@ export class NativeDriver extends KernelDriver {
     const unit = this.spec.unit === undefined ? '' : this.units.of(this.spec.unit, dev.sbdf);
     for (const line of this.spec.onRemove ?? []) this.log.info(this.fill(line, dev, unit));
     this.units.release(unit);
+    this.msis.release(dev.sbdf);
     if (this.spec.sriov === true && dev.virtfns.length > 0)
       this.log.warn(`${dev.logName}: driver left SR-IOV enabled after remove`);
     yield* this.power.disable(dev);
   }
 
+  /** MSI takes the place of the interrupt line in sysfs; MSI-X vectors have files of their own. */
+  private takeMsi(dev: KernelPci): void {
+    const irq = this.msis.take(dev.sbdf);
+    if (dev.cap.msix === 0) dev.irq = irq;
+  }
+
   private fill(line: string, dev: KernelPci, unit: string): string {
-    return line.replaceAll('{dev}', dev.name).replaceAll('{unit}', unit).replaceAll('{mac}', this.mac(dev));
+    return line
+      .replaceAll('{dev}', dev.name)
+      .replaceAll('{unit}', unit)
+      .replaceAll('{mac}', this.mac(dev))
+      .replaceAll('{irq}', String(this.msis.of(dev.sbdf)));
   }
 
   /** Network cards keep their address in the serial number, with ff:ff in its middle (EUI-64). */

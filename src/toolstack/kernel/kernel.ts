@@ -7,7 +7,7 @@ import type { Co } from '../../sim/co.js';
 import type { EventStream } from '../../sim/events.js';
 import type { ConfigPort } from './config.js';
 import { DriverCore, type PciId } from './driver.js';
-import { DRIVER_SPECS, type DriverSpec, NativeDriver, UnitNames } from './drivers.js';
+import { DRIVER_SPECS, type DriverSpec, MsiNumbers, NativeDriver, UnitNames } from './drivers.js';
 import { Enumerator } from './enumerate.js';
 import { KernelLog } from './log.js';
 import { KernelPci } from './pci_dev.js';
@@ -28,6 +28,7 @@ export class Dom0Kernel {
   /** `drivers_autoprobe` of the PCI bus. */
   autoprobe = true;
   private readonly units = new UnitNames();
+  private readonly msis = new MsiNumbers();
 
   constructor(
     readonly hv: Hypercalls,
@@ -59,7 +60,7 @@ export class Dom0Kernel {
   }
 
   private newDriver(spec: DriverSpec): NativeDriver {
-    const driver = new NativeDriver(spec, this.power, this.config, this.log, this.units);
+    const driver = new NativeDriver(spec, this.power, this.config, this.log, this.units, this.msis);
     this.core.drivers.set(spec.name, driver);
     if (spec.module !== undefined && !this.modules.includes(spec.module)) {
       this.modules.push(spec.module);

@@ -147,7 +147,7 @@ class Client {
     const [path, ...perms] = args;
     const bad = perms.find((p) => !'nrwb'.includes(p[0] ?? '?'));
     if (bad !== undefined) return this.fail(`Invalid permission specification: '${bad[0] ?? ''}'`);
-    const rc = this.xs.setPerms(path!, perms);
+    const rc = this.xs.transactionAs(0, (t) => t.setPerms(path!, perms));
     return rc === 0 ? 0 : this.fail(`Error occurred setting permissions on '${path!}': ${strerror(rc)}`);
   }
 

@@ -75,8 +75,12 @@ export class XenstoreDaemon implements Xenstore {
   transaction(body: (t: XenstoreView) => Rc): Rc {
     return this.transactionAs(0, body);
   }
+  /**
+   * Also for what lies below and still has the rights it inherited: libxl gives a node its rights before it fills it,
+   * and here the call may come after. xenstore-chmod goes through a transaction and reaches one node.
+   */
   setPerms(path: string, perms: readonly string[]): Rc {
-    return this.transactionAs(0, (t) => t.setPerms(path, perms));
+    return this.transactionAs(0, (t) => t.setPermsBelow(path, perms));
   }
 
   /** The store as domain `domid` sees it: its home, its rights, its quota. */
@@ -259,6 +263,19 @@ export class DraftView implements XenstoreView {
     this.own(ownerOf(node), 1);
     node.generation += 1;
     this.log.push({ op: 'write', path: full, value: node.value });
+    return 0;
+  }
+
+  setPermsBelow(path: string, perms: readonly string[]): Rc {
+    const full = canonical(path, this.domid);
+    const node = isErr(full) ? undefined : lookup(this.root, full);
+    const inherited = node?.perms.join(',');
+    const rc = this.setPerms(path, perms);
+    if (rc !== 0 || node === undefined || isErr(full)) return rc;
+    for (const [name, child] of node.children) {
+      if (child.perms.join(',') === inherited)
+        this.setPermsBelow(full === '/' ? `/${name}` : `${full}/${name}`, perms);
+    }
     return 0;
   }
 
