@@ -89,27 +89,31 @@ function unexpected(amd: AmdVi, at: number, domid: number): Rc {
 /** Frame of the table an entry points to. */
 export const dteRoot = (t: Int32Array, at: number): number => getFrame(t, at);
 
-/** @xen amd_iommu_set_intremap_table */
+/** The bits of fields that share a word. */
+const bitsOf = (...fields: readonly Field[]): number => fields.reduce((m, f) => m | (f.mask << f.lo), 0);
+/** Everything of word 4 and 5 that describes an interrupt table; unmapped interrupts become I/O page faults. */
+const INT_FIELDS = {
+  word4: bitsOf(DTE.INT_ROOT_LO, DTE.INT_TAB_LEN, DTE.IG, DTE.IV),
+  word5: bitsOf(DTE.INT_ROOT_HI, DTE.INT_CTL),
+} as const;
+
+/** IV is written last. @xen amd_iommu_set_intremap_table */
 export function amdIommuSetIntremapTable(
-  amd: AmdVi,
+  t: Int32Array,
   at: number,
   table: IntremapTable | undefined,
   gaEn: boolean,
+  valid: boolean,
 ): void {
-  const t = amd.s.ram.words;
+  t[at + 4] = t[at + 4]! & ~INT_FIELDS.word4;
+  t[at + 5] = t[at + 5]! & ~INT_FIELDS.word5;
   if (table !== undefined) {
     set(t, at, DTE.INT_ROOT_LO, (table.mfn % 0x10_0000) << 6);
     set(t, at, DTE.INT_ROOT_HI, Math.floor(table.mfn / 0x10_0000));
     set(t, at, DTE.INT_TAB_LEN, table.order + 12 - (gaEn ? 4 : 2));
     set(t, at, DTE.INT_CTL, INT_CTL.TRANSLATED);
-  } else {
-    set(t, at, DTE.INT_ROOT_LO, 0);
-    set(t, at, DTE.INT_ROOT_HI, 0);
-    set(t, at, DTE.INT_TAB_LEN, 0);
-    set(t, at, DTE.INT_CTL, INT_CTL.ABORTED);
   }
-  set(t, at, DTE.IG, 0); // unmapped interrupts become I/O page faults
-  set(t, at, DTE.IV, amd.opts.intremap === 'off' ? 0 : 1);
+  if (valid) t[at + 4] = t[at + 4]! | 1;
 }
 
 /** Undoes what amd_iommu_disable_domain_device() did to interrupts, and sets what is the device's own. */
@@ -122,7 +126,6 @@ export function setDeviceSettings(amd: AmdVi, at: number, ivrs: IvrsMappings, re
   set(t, at, DTE.SYS_MGT, sysMgtOf(ivrs.deviceFlags(reqId)));
 }
 
-const bitsOf = (...fields: readonly Field[]): number => fields.reduce((m, f) => m | (f.mask << f.lo), 0);
 /** Fields that an aborting entry has at zero, by word. */
 const ABORT_CLEARS = {
   word0: bitsOf(DTE.TV),
@@ -144,7 +147,7 @@ export function setDteAborting(t: Int32Array, at: number): void {
 /** The entry of a device that the IVRS names: not valid yet, which lets its requests pass. @xen iommu_dte_add_device_entry */
 export function iommuDteAddDeviceEntry(t: Int32Array, at: number, ivrs: IvrsMappings, bdf: number): void {
   const flags = ivrs.deviceFlags(bdf);
-  t.fill(0, at, at + DTE_WORDS);
+  for (let w = 0; w < DTE_WORDS; w++) t[at + w] = 0;
   if (flags !== 0) {
     set(t, at, DTE.INIT_PASS, (flags & IVHD_INIT_PASS) === 0 ? 0 : 1);
     set(t, at, DTE.EXT_INT_PASS, (flags & IVHD_EINT_PASS) === 0 ? 0 : 1);
@@ -153,5 +156,5 @@ export function iommuDteAddDeviceEntry(t: Int32Array, at: number, ivrs: IvrsMapp
     set(t, at, DTE.LINT1_PASS, (flags & IVHD_LINT1_PASS) === 0 ? 0 : 1);
     set(t, at, DTE.SYS_MGT, sysMgtOf(flags));
   }
-  set(t, at, DTE.EX, ivrs.allowExclusion(bdf) ? 1 : 0);
+  if (ivrs.allowExclusion(bdf)) set(t, at, DTE.EX, 1);
 }

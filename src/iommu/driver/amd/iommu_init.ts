@@ -1,10 +1,10 @@
 /** Set-up of the units: tables, rings, registers. @xen drivers/passthrough/amd/iommu_init.c */
 import { E, type Rc } from '../../../base/errno.js';
-import { bits, get, set } from '../../../base/layout.js';
+import { bits, get } from '../../../base/layout.js';
 import { formatSbdf, hex, sbdf, sbdfOf } from '../../../base/sbdf.js';
 import { type Co, hold } from '../../../sim/co.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
-import { AMD_REG, CONTROL, DEV_TAB_SIZE, DTE, DTE_WORDS, EXCL, RING_LENGTH } from '../../format/amd.js';
+import { AMD_REG, CONTROL, DEV_TAB_SIZE, DTE_WORDS, EXCL, RING_LENGTH } from '../../format/amd.js';
 import { CAP_HEADER, EXT_FEATURE } from '../../format/amd_features.js';
 import { XENLOG } from '../types.js';
 import { amdIommuSetIntremapTable, iommuDteAddDeviceEntry } from './dte.js';
@@ -148,7 +148,7 @@ function allocateCmdBuffer(amd: AmdVi, unit: AmdUnit): boolean {
   return allocateRingBuffer(amd, unit.cmdBuffer, amd.cmdEntries, 'Command Buffer');
 }
 
-/** Every id: valid and not translating, so that all its requests are aborted. */
+/** Every id: valid and not translating, so that all its requests are aborted. The frames come zeroed. */
 function prefillDeviceTable(amd: AmdVi, mfn: number, bytes: number): void {
   const { ram } = amd.s;
   const iv = amd.opts.intremap === 'off' ? 0 : 1;
@@ -156,9 +156,8 @@ function prefillDeviceTable(amd: AmdVi, mfn: number, bytes: number): void {
     const base = ram.slot(mfn + page) * FRAME_WORDS;
     const t = ram.words;
     for (let at = base; at < base + FRAME_WORDS; at += DTE_WORDS) {
-      t.fill(0, at, at + DTE_WORDS);
-      set(t, at, DTE.V, 1);
-      set(t, at, DTE.IV, iv);
+      t[at] = 1; // V
+      t[at + 4] = iv;
     }
   }
 }
@@ -172,23 +171,28 @@ function amdIommuSetupDeviceTable(amd: AmdVi, ivrs: IvrsMappings): Rc {
     prefillDeviceTable(amd, ivrs.devTableMfn, bytes);
   }
   const { ram } = amd.s;
+  const remap = amd.opts.intremap !== 'off';
   for (let bdf = 0; bdf < amd.ivrsBdfEntries; bdf++) {
     if (!ivrs.valid(bdf)) continue;
+    if (remap && ivrs.requestor[bdf] === bdf && !tableForDevice(amd, ivrs, bdf)) return E.NOMEM;
+    const table = ivrs.intremap.size === 0 ? undefined : ivrs.intremap.get(bdf);
     const at = ram.slot(ivrs.devTableMfn + (bdf >>> 7)) * FRAME_WORDS + (bdf & 127) * DTE_WORDS;
     iommuDteAddDeviceEntry(ram.words, at, ivrs, bdf);
-    if (!tableForDevice(amd, ivrs, bdf)) return E.NOMEM;
-    const unit = amd.units[Math.max(0, ivrs.unit(bdf))]!;
-    amdIommuSetIntremapTable(amd, at, ivrs.intremap.get(bdf), gaEnabled(unit));
+    amdIommuSetIntremapTable(ram.words, at, table, gaEnabled(unitOf(amd, ivrs, bdf)), remap);
   }
   return 0;
 }
 
+/** The unit that serves an id; ids that are only aliases get the format of the first. */
+const unitOf = (amd: AmdVi, ivrs: IvrsMappings, bdf: number): AmdUnit =>
+  amd.units[Math.max(0, ivrs.unit(bdf))]!;
+
 /** The interrupt table of a device that sends messages, shared with its phantom functions. False: no memory. */
 function tableForDevice(amd: AmdVi, ivrs: IvrsMappings, bdf: number): boolean {
-  if (amd.opts.intremap === 'off' || ivrs.requestor[bdf] !== bdf || ivrs.intremap.has(bdf)) return true;
   const pdev = amd.s.pciGetPdev(sbdfOf(ivrs.seg, bdf));
   if (pdev === undefined || (pdev.msix === undefined && pdev.msiMaxvec === 0)) return true;
-  const unit = amd.units[Math.max(0, ivrs.unit(bdf))]!;
+  if (ivrs.intremap.has(bdf)) return true;
+  const unit = unitOf(amd, ivrs, bdf);
   const table = amdIommuAllocIntremapTable(amd, unit, pdev.msix?.nrEntries ?? pdev.msiMaxvec);
   if (table === undefined) return false;
   ivrs.intremap.set(bdf, table);

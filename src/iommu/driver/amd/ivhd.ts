@@ -36,12 +36,13 @@ function addIvrsMappingEntry(
   ivrs.setBlockAts(bdf, blockAts);
   ivrs.setDeviceFlags(bdf, flags);
   if (unit.bdf === bdf) return; // a unit does not translate for itself
-  if (amd.opts.intremap !== 'off' && !ivrs.intremap.has(alias)) {
-    if (!amd.opts.amdPerdevIntremap) {
+  const perdev = amd.opts.amdPerdevIntremap;
+  if ((allocIrt || !perdev) && amd.opts.intremap !== 'off' && !ivrs.intremap.has(alias)) {
+    if (!perdev) {
       amd.sharedIntremap ??= amdIommuAllocIntremapTable(amd, unit, 0);
       if (amd.sharedIntremap === undefined) panic('No memory for shared IRT');
       ivrs.intremap.set(alias, amd.sharedIntremap);
-    } else if (allocIrt) {
+    } else {
       const table = amdIommuAllocIntremapTable(amd, unit, 0);
       if (table === undefined) panic(`No memory for ${formatSbdf(sbdfOf(unit.seg, alias))}'s IRT`);
       ivrs.intremap.set(alias, table);

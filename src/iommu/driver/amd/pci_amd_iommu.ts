@@ -309,7 +309,8 @@ function* addIntremapTable(amd: AmdVi, unit: AmdUnit, ivrs: IvrsMappings, bdf: n
   {
     using _lock = yield* hold(unit.lock);
     const before = dteBefore(amd, unit, bdf);
-    amdIommuSetIntremapTable(amd, dteAt(amd, unit, bdf), ivrs.intremap.get(bdf), gaEnabled(unit));
+    const at = dteAt(amd, unit, bdf);
+    amdIommuSetIntremapTable(amd.s.ram.words, at, ivrs.intremap.get(bdf), gaEnabled(unit), true);
     dteWritten(amd, unit, bdf, before);
   }
   // The entry did not translate DMA, so the TLB has nothing of it.
