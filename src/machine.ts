@@ -2,11 +2,12 @@
  * A whole host: hardware from a description, Xen on it, dom0 when somebody asks for it. Everything that can be seen or
  * done is reached from here.
  */
-import { devfnOf, type Sbdf, segOf } from './base/sbdf.js';
+import { InputError } from './base/assert.js';
+import { devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
 import { createXen, startXen, type XenBootOptions } from './hypervisor/boot.js';
 import { XenHypercalls } from './hypervisor/hypercalls.js';
 import type { Hypercalls } from './hypervisor/public/hypercalls.js';
-import { releaseByName, seamsOf } from './hypervisor/releases/index.js';
+import { findRelease, releaseNames, seamsOf } from './hypervisor/releases/index.js';
 import type { Seams } from './hypervisor/seams.js';
 import type { Xen } from './hypervisor/xen.js';
 import type { HostDescription } from './inputs/host_description.js';
@@ -42,7 +43,15 @@ export class Machine {
   static boot(host: HostDescription, o: BootOptions = {}): Machine {
     const hw = createHardware(host);
     for (const sink of o.sinks ?? []) hw.events.attach(sink);
-    const release = releaseByName(o.release ?? '4.18');
+    const name = o.release ?? '4.18';
+    const release = findRelease(name);
+    if (release === undefined)
+      throw new InputError(
+        'release',
+        '',
+        `${name} is not modelled`,
+        `choose one of ${releaseNames.join(', ')}`,
+      );
     const seams = seamsOf(release, o.fixed ?? false);
     const boot: XenBootOptions = {
       release,
@@ -72,7 +81,10 @@ export class Machine {
 
   /** A memory request of a function's DMA engine, through bridges, IOMMU and memory. */
   dma(sbdf: Sbdf, request: DmaRequest): DmaResult {
-    return this.hw.pci.dma(sbdf, request);
+    const fn = this.hw.pci.functionAt(sbdf);
+    if (fn === undefined)
+      throw new InputError('dma', formatSbdf(sbdf), 'no such function', 'lspci lists them');
+    return this.hw.pci.dma(fn, request);
   }
 
   /** Frame that requester `rid` of segment `seg` reaches now, -1 when blocked; no bus master check, real translation. */

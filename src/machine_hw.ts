@@ -1,6 +1,7 @@
 /** The hardware of a host: memory, PCI, and one remapping unit for each that the firmware tables describe. */
 import { InputError } from './base/assert.js';
 import { sbdf } from './base/sbdf.js';
+import { ramRanges } from './inputs/e820.js';
 import type { HostDescription } from './inputs/host_description.js';
 import type { CpuFacts, E820Entry } from './iommu/driver/types.js';
 import {
@@ -57,6 +58,14 @@ class RidRouter implements DmaRemapper {
     const unit = this.units[this.byRid[rid]!];
     return unit === undefined ? dfn : unit.translate(rid, dfn, write);
   }
+  translated(rid: number, mfn: number, write: boolean): number {
+    const unit: DmaRemapper | undefined = this.unitFor(rid);
+    return unit === undefined ? mfn : (unit.translated?.(rid, mfn, write) ?? -1);
+  }
+  translationRequest(rid: number, dfn: number, write: boolean): number {
+    const unit: DmaRemapper | undefined = this.unitFor(rid);
+    return unit?.translationRequest?.(rid, dfn, write) ?? -1;
+  }
 }
 
 /** Frames of RAM and firmware memory; what lies above holds only devices. */
@@ -68,15 +77,6 @@ function ramFrames(host: HostDescription): number {
   return Math.ceil(end / 4096);
 }
 
-/** Frames of RAM as the root complex knows them: everything the map does not leave to devices. */
-const memoryRanges = (e820: readonly E820Entry[]): { start: number; count: number }[] =>
-  e820
-    .filter((e) => e.end <= 0x8000_0000 || e.type !== 'reserved')
-    .map((e) => ({
-      start: Math.floor(e.start / 4096),
-      count: Math.ceil(e.end / 4096) - Math.floor(e.start / 4096),
-    }));
-
 export function createHardware(host: HostDescription): MachineHardware {
   const clock = new Clock();
   const events = new EventStream();
@@ -86,7 +86,7 @@ export function createHardware(host: HostDescription): MachineHardware {
   const frames = ramFrames(host);
   const ram = new Ram(frames);
   const table = new Frames(frames);
-  const root = new RootComplex(ram, events, memoryRanges(host.e820));
+  const root = new RootComplex(ram, events, ramRanges(host.e820));
   const pci = new PciHost(host.functions, events, root);
   const mmio = new MmioMap();
   const base = { ram, clock, events, mmio, pci, root };
@@ -129,7 +129,8 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
       version: own?.version ?? DEFAULT_VERSION,
       haw: dmar.hostAddressWidth + 1,
     });
-    hw.mmio.add(drhd.base, 4096 * 2 ** drhd.size, unit);
+    // The size field is four bits of newer tables and reserved in older ones.
+    hw.mmio.add(drhd.base, 4096 * 2 ** (drhd.size & 15), unit);
     return unit;
   });
   for (const seg of new Set(drhds.map((d) => d.segment))) {

@@ -33,7 +33,7 @@ export interface XenBootOptions {
   readonly hwCaps: readonly number[];
 }
 
-/** Frames the hypervisor keeps for itself at the top of low memory: its image. @xen 8 MiB, as `New Xen image base` shows */
+/** Frames the hypervisor keeps for itself at the top of low memory: its 8 MiB image. @xen arch/x86/setup.c __start_xen */
 const XEN_IMAGE_FRAMES = 2048;
 /** Low memory that the heap never hands out: real-mode area and kernel image. */
 const LOW_FRAMES = 256;

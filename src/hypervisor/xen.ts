@@ -89,7 +89,7 @@ export interface Xen extends Hardware {
   hwdom: Domain;
   readonly domIo: Domain;
   readonly domXen: Domain;
-  /** Next id tried for a new domain. @xen rover of domctl createdomain */
+  /** Next id tried for a new domain: `rover`. @xen common/domctl.c XEN_DOMCTL_createdomain */
   domidRover: number;
 
   readonly segs: Map<number, PciSeg>;
