@@ -56,7 +56,7 @@ export class Machine {
     const boot: XenBootOptions = {
       release,
       seams: o.seams === undefined ? seams : Object.freeze({ ...seams, ...o.seams }),
-      cmdline: o.cmdline ?? '',
+      cmdline: o.cmdline ?? host.xenCmdline ?? '',
       dom0MemBytes: host.dom0.memoryBytes,
       dom0Vcpus: host.dom0.vcpus,
       dmar: host.dmar,

@@ -17,5 +17,4 @@ test('the recorded AMD board boots and translates for dom0', () => {
   const ours = [...m.hypercalls.readConsole(false)];
   expect(ours).toContain('(XEN) I/O virtualisation enabled');
   expect(ours.filter((l) => l.includes('AMD-Vi')).length).toBeGreaterThan(3);
-  console.log(ours.join('\n'));
 });

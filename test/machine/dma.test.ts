@@ -9,10 +9,25 @@ test('a device assigned to an HVM guest reaches the guest, and nothing once the 
   const m = Machine.boot(q35('vtd'), { cmdline: 'loglvl=all guest_loglvl=all' });
   const nic = sbdf(0, 2, 0, 0);
   for (const fn of m.hw.pci.functions()) {
-    runAlone(m.hypercalls.physdevOp({ cmd: 'pci_device_add', seg: 0, bus: (fn.sbdf >> 8) & 255, devfn: fn.devfn, flags: 0 }));
+    runAlone(
+      m.hypercalls.physdevOp({
+        cmd: 'pci_device_add',
+        seg: 0,
+        bus: (fn.sbdf >> 8) & 255,
+        devfn: fn.devfn,
+        flags: 0,
+      }),
+    );
   }
   m.hw.pci.configWrite(nic, 4, 2, 6);
-  const create = { cmd: 'createdomain' as const, domid: 0, flags: { hvm: true, hap: true, iommu: true }, iommuNoSharept: false, maxVcpus: 1, handle: '' };
+  const create = {
+    cmd: 'createdomain' as const,
+    domid: 0,
+    flags: { hvm: true, hap: true, iommu: true },
+    iommuNoSharept: false,
+    maxVcpus: 1,
+    handle: '',
+  };
   expect(runAlone(m.hypercalls.domctl(create))).toBe(0);
   const domid = create.domid;
   expect(domid).toBe(1);
@@ -33,6 +48,12 @@ test('a device assigned to an HVM guest reaches the guest, and nothing once the 
   expect(runAlone(m.hypercalls.domctl({ cmd: 'destroydomain', domid }))).toBe(0);
   expect(m.dma(nic, { address: 0x20_1000, bytes: 64, write: true }).status).toBe('fault');
   runAlone(m.serviceInterrupts());
-  runAlone(m.hypercalls.debugKeys('Q'));
-  console.log(m.hypercalls.readConsole(false).slice(-60).join('\n'));
+  const faults = m.hypercalls.readConsole(false).filter((l) => l.includes('DMAR'));
+  // The unit has one fault record: what was not read in time is lost, as on the recorded board.
+  expect(faults).toEqual([
+    '(XEN) [VT-D]DMAR:[DMA Write] Request device [0000:02:00.0] fault addr 200000',
+    '(XEN) [VT-D]DMAR: reason 02 - Present bit in context entry is clear',
+    '(XEN) [VT-D]DMAR:[DMA Write] Request device [0000:02:00.0] fault addr 201000',
+    '(XEN) [VT-D]DMAR: reason 02 - Present bit in context entry is clear',
+  ]);
 });
