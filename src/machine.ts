@@ -15,6 +15,7 @@ import { createHardware, type IommuUnit, type MachineHardware } from './machine_
 import type { DmaRequest, DmaResult } from './pci/dma.js';
 import { type Co, runAlone } from './sim/co.js';
 import type { Sink } from './sim/events.js';
+import { restoreSnapshot, type Snapshot, takeSnapshot } from './sim/snapshot.js';
 
 export interface BootOptions {
   /** `4.17`, `4.18` (default), `4.23`, or a full release number that is known. */
@@ -107,5 +108,15 @@ export class Machine {
       rids.push((sbdf & 0xff00) | fn);
     }
     return rids;
+  }
+
+  /** The whole machine as it is now, at rest. Listeners are not part of it: they stay attached, or stay away. */
+  snapshot(): Snapshot {
+    return takeSnapshot(this, { constants: [this.host, this.xen.seams] });
+  }
+
+  /** Everything is again as it was when `snapshot` was taken of this machine; any number of times. */
+  restore(snapshot: Snapshot): void {
+    restoreSnapshot(snapshot);
   }
 }
