@@ -4,11 +4,11 @@
  */
 import { assert } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
-import { get, set, setFrame } from '../../../base/layout.js';
+import { setFrame } from '../../../base/layout.js';
 import { formatSbdf, hex, sbdfOf } from '../../../base/sbdf.js';
 import { type Co, hold } from '../../../sim/co.js';
 import { DOMID } from '../../../sim/frames.js';
-import { CONTEXT, CONTEXT_WORDS, TT } from '../../format/vtd.js';
+import { CONTEXT_WORDS, TT } from '../../format/vtd.js';
 import { DOMID_MASK } from '../domid.js';
 import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
 import { busToContextMaddr, contextEntryAt, copyQuad } from './context_table.js';
@@ -23,6 +23,19 @@ import { hexq, VTDPREFIX, type Vtd, type VtdIommu } from './state.js';
 export const MAP = { withRmrr: 1, ownerDying: 2, singleDevice: 4, errorRecovery: 8 } as const;
 /** The main request of a device found its entry present before. Xen returns 1. */
 export const PREV_PRESENT = 1;
+// Fields of a context entry, by hand: entries are written at each move of a device. A test compares them with CONTEXT.
+const P = 1;
+const FPD = 2;
+const TT_MASK = 0xc;
+const TT_SHIFT = 2;
+const AW = 7;
+const DID_SHIFT = 8;
+export const CONTEXT_BITS = { P, FPD, TT_MASK, TT_SHIFT, AW, DID_SHIFT } as const;
+const didOf = (word2: number): number => (word2 >>> DID_SHIFT) & 0xffff;
+const setType = (entry: Int32Array, type: number): void => {
+  entry[0] = (entry[0]! & ~TT_MASK) | (type << TT_SHIFT);
+};
+
 /** What replaceEntry() says when it wrote the entry. */
 const REPLACED = 2;
 
@@ -40,8 +53,9 @@ export const devicePgtable = (vtd: Vtd, d: IommuDomain, pdev: Pdev): number =>
 function findPrevious(vtd: Vtd, iommu: VtdIommu, pdev: Pdev | undefined): Rc {
   iommu.prevDid = 0;
   iommu.prevDom = undefined;
-  if (get(iommu.old, 0, CONTEXT.P) === 0) return 0;
-  iommu.prevDid = get(iommu.old, 0, CONTEXT.DID);
+  const { old } = iommu;
+  if ((old[0]! & P) === 0) return 0;
+  iommu.prevDid = didOf(old[2]!);
   const domid = didToDomainId(iommu, iommu.prevDid);
   if (domid < DOMID.FIRST_RESERVED) iommu.prevDom = vtd.s.domainById(domid);
   else if (pdev !== undefined ? domid === pdev.arch.pseudoDomid : domid > DOMID_MASK) {
@@ -53,14 +67,14 @@ function findPrevious(vtd: Vtd, iommu: VtdIommu, pdev: Pdev | undefined): Rc {
 /** Table and translation type of the entry under construction. */
 function* setTranslation(vtd: Vtd, d: IommuDomain, iommu: VtdIommu, pgdMfn: number): Co<Rc> {
   if (vtd.opts.hwdomPassthrough && d === vtd.s.hwdom) {
-    set(iommu.lctxt, 0, CONTEXT.TT, TT.PASS_THRU);
+    setType(iommu.lctxt, TT.PASS_THRU);
     return 0;
   }
   using _mapping = yield* hold(d.iommu.mappingLock);
   const root = domainPgd(vtd, d, pgdMfn, iommu.nrPtLevels);
   if (root === 0) return E.NOMEM;
   setFrame(iommu.lctxt, 0, root);
-  set(iommu.lctxt, 0, CONTEXT.TT, vtd.opts.ats && iommu.devIotlb ? TT.DEV_IOTLB : TT.MULTI_LEVEL);
+  setType(iommu.lctxt, vtd.opts.ats && iommu.devIotlb ? TT.DEV_IOTLB : TT.MULTI_LEVEL);
   return 0;
 }
 
@@ -82,9 +96,13 @@ function* replaceEntry(
   using _lock = yield* hold(iommu.lock);
   const table = busToContextMaddr(iommu, bus);
   if (table === 0 && vtd.seams.vtdNoticesMissingContextTable()) return E.NOMEM;
-  const { old, lctxt } = iommu;
-  const from = contextEntryAt(iommu, table, devfn);
-  for (let i = 0; i < CONTEXT_WORDS; i++) lctxt[i] = old[i] = vtd.s.ram.words[from + i]!;
+  const { old, lctxt, ram } = iommu;
+  const at = contextEntryAt(iommu, table, devfn);
+  const { words } = ram;
+  lctxt[0] = old[0] = words[at]!;
+  lctxt[1] = old[1] = words[at + 1]!;
+  lctxt[2] = old[2] = words[at + 2]!;
+  lctxt[3] = old[3] = words[at + 3]!;
   let rc = findPrevious(vtd, iommu, pdev);
   if (rc !== 0) return rc;
   rc = yield* setTranslation(vtd, d, iommu, pgdMfn);
@@ -93,40 +111,28 @@ function* replaceEntry(
   if (rc !== 0) return rc;
 
   if (iommu.prevDom === undefined) {
-    lctxt[2] = lctxt[2]! & ~7;
+    lctxt[2] = (lctxt[2]! & ~AW) | (iommu.nrPtLevels - 2);
     lctxt[3] = 0;
-    set(lctxt, 0, CONTEXT.AW, iommu.nrPtLevels - 2);
-    set(lctxt, 0, CONTEXT.FPD, 0);
-    set(lctxt, 0, CONTEXT.P, 1);
+    lctxt[0] = (lctxt[0]! & ~FPD) | P;
   } else if (iommu.prevDom === d) {
     // V6: an alias of a quarantined sibling keeps that one's table. Debug builds of Xen stop here.
     return pdev === undefined ? 0 : PREV_PRESENT;
   }
-  return storeEntry(vtd, d, iommu, table, bus, devfn, pdev, mode);
+  const bdf = (bus << 8) | devfn;
+  if (!vtd.s.cpu.cx16) storeInSteps(vtd, iommu, table, at, bdf, mode);
+  else if (compareEntry(vtd, iommu, at)) writeWords(vtd, iommu, table, at, bdf, 0, 3);
+  else {
+    if (pdev !== undefined) checkCleanupDomidMap(vtd, d, pdev, iommu);
+    printUnexpected(vtd, iommu, at, bdf);
+    return E.ILSEQ;
+  }
+  return REPLACED;
 }
 
-/** Puts the new entry into memory, in one go where the CPU can. */
-function storeEntry(
-  vtd: Vtd,
-  d: IommuDomain,
-  iommu: VtdIommu,
-  table: number,
-  bus: number,
-  devfn: number,
-  pdev: Pdev | undefined,
-  mode: number,
-): number {
-  const { words } = vtd.s.ram;
-  const at = contextEntryAt(iommu, table, devfn);
-  const bdf = (bus << 8) | devfn;
-  if (vtd.s.cpu.cx16) {
-    if (!compareEntry(vtd, iommu, at)) {
-      if (pdev !== undefined) checkCleanupDomidMap(vtd, d, pdev, iommu);
-      printUnexpected(vtd, iommu, at, bdf);
-      return E.ILSEQ;
-    }
-    writeWords(vtd, iommu, table, at, bdf, 0, 3);
-  } else if (iommu.prevDom === undefined || (mode & MAP.withRmrr) === 0) {
+/** What a CPU does that cannot write an entry in one go. */
+function storeInSteps(vtd: Vtd, iommu: VtdIommu, table: number, at: number, bdf: number, mode: number): void {
+  const { words } = iommu.ram;
+  if (iommu.prevDom === undefined || (mode & MAP.withRmrr) === 0) {
     const present = iommu.lctxt[0]!;
     iommu.lctxt[0] = words[at]! & ~1;
     writeWords(vtd, iommu, table, at, bdf, 0, 0);
@@ -143,7 +149,6 @@ function storeEntry(
     writeWords(vtd, iommu, table, at, bdf, 0, 1);
     writeWords(vtd, iommu, table, at, bdf, 2, 3);
   }
-  return REPLACED;
 }
 
 /** Is the entry what it was? Fault site `cmpxchg`: as if something else had written it. */
@@ -177,9 +182,10 @@ function writeWords(
   first: number,
   last: number,
 ): void {
-  const { words } = vtd.s.ram;
+  const { words } = iommu.ram;
+  const { lctxt } = iommu;
   const before = vtd.s.events.on ? copyQuad(words, at) : undefined;
-  for (let i = first; i <= last; i++) words[at + i] = iommu.lctxt[i]!;
+  for (let i = first; i <= last; i++) words[at + i] = lctxt[i]!;
   if (vtd.opts.nonCoherent) vtd.s.syncCache(table, (bdf & 0xff) * CONTEXT_WORDS, CONTEXT_WORDS);
   if (before !== undefined) {
     const after = copyQuad(words, at);
@@ -212,7 +218,7 @@ export function* domainContextMappingOne(
   let rc = yield* flushContextEntry(iommu, prevDid, (bus << 8) | devfn, prevDom === undefined);
   domain.iommu.units[iommu.index] = true;
 
-  const me = rc === 0 && iommu.drhd.segment === 0 ? mePhantomOf(vtd, bus, devfn) : 0;
+  const me = rc === 0 && iommu.drhd.segment === 0 && vtd.meSlot !== 0 ? mePhantomOf(vtd, bus, devfn) : 0;
   if (me !== 0) {
     const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
     rc = yield* domainContextMappingOne(vtd, domain, unit, 0, me, undefined, domid, pgdMfn, mode);
@@ -254,9 +260,10 @@ function* clearEntry(vtd: Vtd, iommu: VtdIommu, bus: number, devfn: number): Co<
   if (table === 0 && vtd.seams.vtdNoticesMissingContextTable()) return 0;
   const at = contextEntryAt(iommu, table, devfn);
   const { words } = vtd.s.ram;
-  if (get(words, at, CONTEXT.P) === 0) return 0;
-  const did = get(words, at, CONTEXT.DID);
-  iommu.lctxt.fill(0);
+  if ((words[at]! & P) === 0) return 0;
+  const did = didOf(words[at + 2]!);
+  const { lctxt } = iommu;
+  lctxt[0] = lctxt[1] = lctxt[2] = lctxt[3] = 0;
   const bdf = (bus << 8) | devfn;
   writeWords(vtd, iommu, table, at, bdf, 0, 3);
   return yield* flushContextEntry(iommu, did, bdf, false);
@@ -276,7 +283,7 @@ export function* domainContextUnmapOne(
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   let rc = yield* clearEntry(vtd, iommu, bus, devfn);
   const seg = iommu.drhd.segment;
-  const me = rc === 0 && seg === 0 ? mePhantomOf(vtd, bus, devfn) : 0;
+  const me = rc === 0 && seg === 0 && vtd.meSlot !== 0 ? mePhantomOf(vtd, bus, devfn) : 0;
   if (me !== 0) {
     const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
     rc = yield* domainContextUnmapOne(vtd, domain, unit, 0, me);

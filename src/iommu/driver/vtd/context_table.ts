@@ -1,15 +1,16 @@
 /** Root and context tables in memory. @xen drivers/passthrough/vtd/iommu.c */
 import { assert } from '../../../base/assert.js';
-import { get, getFrame, set, setFrame } from '../../../base/layout.js';
+import { getFrame, set, setFrame } from '../../../base/layout.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { CONTEXT_WORDS, ROOT, ROOT_WORDS } from '../../format/vtd.js';
 import { allocPgtableMaddr, type VtdIommu } from './state.js';
 
 /** Frame of the bus's context table, 0 while there is none. */
 export function contextTableOf(iommu: VtdIommu, bus: number): number {
-  const { ram } = iommu.vtd.s;
+  const { ram } = iommu;
   const at = ram.peek(iommu.rootMfn) * FRAME_WORDS + bus * ROOT_WORDS;
-  return get(ram.words, at, ROOT.P) === 0 ? 0 : getFrame(ram.words, at);
+  // Bit 0: present.
+  return (ram.words[at]! & 1) === 0 ? 0 : getFrame(ram.words, at);
 }
 
 /** The bus's context table, made when it is missing; 0 when there is no memory for it. @xen bus_to_context_maddr */
@@ -34,7 +35,7 @@ export function busToContextMaddr(iommu: VtdIommu, bus: number): number {
 
 /** Index into RAM's words of an entry that will be written. */
 export const contextEntryAt = (iommu: VtdIommu, table: number, devfn: number): number =>
-  iommu.vtd.s.ram.slot(table) * FRAME_WORDS + devfn * CONTEXT_WORDS;
+  iommu.ram.slot(table) * FRAME_WORDS + devfn * CONTEXT_WORDS;
 
 /** Four words as events show them: unsigned. */
 export const copyQuad = (t: Int32Array, at: number): readonly number[] => [

@@ -87,7 +87,7 @@ export function* domainContextMapping(vtd: Vtd, domain: IommuDomain, devfn: numb
     default:
       ret = E.INVAL;
   }
-  if (ret === 0 && devfn === pdev.devfn) pciVtdQuirk(vtd, pdev);
+  if (ret === 0 && devfn === pdev.devfn && !pdev.arch.vtdNoQuirk) pciVtdQuirk(vtd, pdev);
   if (ret !== 0 && drhd !== undefined && origDomid === DOMID.INVALID) {
     iommuFreeDomid(vtd.s.pcidevsLock, pdev.arch.pseudoDomid, drhd.iommu!.pseudoDomids!);
     pdev.arch.pseudoDomid = DOMID.INVALID;
@@ -109,7 +109,9 @@ function* mapEndpoint(
   const domid = deviceDomid(vtd, domain, pdev);
   const ret = yield* domainContextMappingOne(vtd, domain, iommu, pdev.bus, devfn, pdev, domid, pgdMfn, mode);
   if (ret < 0) return ret;
-  if (devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) enableAtsDevice(vtd, pdev, iommu);
+  if (vtd.opts.ats && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
+    enableAtsDevice(vtd, pdev, iommu);
+  }
   return 0;
 }
 
@@ -196,7 +198,7 @@ export function* domainContextUnmap(
       if (drhd === undefined) return E.NODEV;
       if (vtd.opts.debug) debugLine(vtd, domain, 'PCIe: unmap', pdev, devfn, '');
       ret = yield* domainContextUnmapOne(vtd, domain, drhd.iommu!, pdev.bus, devfn);
-      if (ret === 0 && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
+      if (ret === 0 && vtd.opts.ats && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
         disableAtsDevice(vtd, pdev, drhd.iommu!);
       }
       break;

@@ -5,13 +5,14 @@
  */
 import { assert } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
-import { set } from '../../../base/layout.js';
 import { DOMID } from '../../../sim/frames.js';
-import { CONTEXT } from '../../format/vtd.js';
 import { DOMID_MASK } from '../domid.js';
 import type { IommuDomain, Pdev } from '../types.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
 import type { Vtd, VtdIommu } from './state.js';
+
+/** Bits 87:72 of a context entry, in its third word. */
+export const DID_MASK = 0xff_ff00;
 
 /** Its own inverse. @xen convert_domid */
 export const convertDomid = (iommu: VtdIommu, domid: number): number =>
@@ -45,12 +46,12 @@ export function contextSetDomainId(
   iommu: VtdIommu,
 ): Rc {
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
-  let did = getIommuDid(iommu, domid);
+  let did = iommu.domidMap === undefined ? convertDomid(iommu, domid) : getIommuDid(iommu, domid);
   if (did < 0) {
     did = dealDid(iommu, domid);
     if (did < 0) return E.BUSY;
   }
-  if (entry !== undefined) set(entry, 0, CONTEXT.DID, did);
+  if (entry !== undefined) entry[2] = (entry[2]! & ~DID_MASK) | (did << 8);
   return 0;
 }
 

@@ -20,85 +20,74 @@ import {
 } from './state.js';
 import { iommuWaitOp, MS, relaxNs, reportSlow, warnQueueFull, warnSlow } from './wait.js';
 
-const ENTRY_BYTES = 16;
 /** Descriptors per page. */
 const PAGE_ENTRIES = 256;
+const ENTRY_BYTES = 16;
 const STAT_INIT = 0;
 const STAT_DONE = 1;
 /** Type, status write and fence. */
 const WAIT_WORD = QI.WAIT | (1 << 5) | (1 << 6);
+const { IQH, IQT } = VTD_REG;
 
-/** The slot that is written next; waits while the queue is full. @xen qinval_next_index */
-function* qinvalNextIndex(iommu: VtdIommu): Co<number> {
-  const tail = dmarReadl(iommu, VTD_REG.IQT) >>> 4;
-  const next = (tail + 1) & (iommu.vtd.qiEntries - 1);
+/** Waits until the queue has room for one more. @xen qinval_next_index */
+function* waitForSlot(iommu: VtdIommu, next: number): Co<void> {
   const start = iommu.vtd.s.clock.nowNs;
-  while (next === dmarReadl(iommu, VTD_REG.IQH) >>> 4) {
+  while (iommu.reg.read32(IQH) >>> 4 === next) {
     warnQueueFull(iommu.vtd, iommu);
     yield* pause(iommu.vtd.s.clock, relaxNs(iommu, start));
   }
-  return tail;
 }
 
-/** Writes a descriptor and moves the tail over it. @xen qi_map_entry, qinval_update_qtail */
-function queueEntry(iommu: VtdIommu, index: number, w0: number, w1: number, w2: number, w3: number): void {
-  assert(iommu.registerLock.heldByCurrent(), 'register_lock is held');
-  const { ram } = iommu.vtd.s;
-  const page = ram.slot(iommu.qinvalMfn + (index >>> 8)) * FRAME_WORDS;
-  const at = page + (index & (PAGE_ENTRIES - 1)) * 4;
-  const { words } = ram;
+/** Index into RAM's words of descriptor `index`. @xen qi_map_entry */
+const entryAt = (iommu: VtdIommu, index: number): number =>
+  index < PAGE_ENTRIES
+    ? iommu.queueAt + index * 4
+    : iommu.ram.slot(iommu.qinvalMfn + (index >>> 8)) * FRAME_WORDS + (index & (PAGE_ENTRIES - 1)) * 4;
+
+/** Writes one descriptor and moves the tail over it. @xen qinval_next_index, qinval_update_qtail */
+function* queueRequest(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<void> {
+  using _register = yield* hold(iommu.registerLock);
+  const { reg } = iommu;
+  const tail = reg.read32(IQT) >>> 4;
+  const next = (tail + 1) & iommu.queueMask;
+  if (reg.read32(IQH) >>> 4 === next) yield* waitForSlot(iommu, next);
+  const at = entryAt(iommu, tail);
+  const { words } = iommu.ram;
   words[at] = w0;
   words[at + 1] = w1;
   words[at + 2] = w2;
   words[at + 3] = w3;
-  dmarWritel(iommu, VTD_REG.IQT, ((index + 1) & (iommu.vtd.qiEntries - 1)) * ENTRY_BYTES);
-}
-
-function* queueRequest(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<void> {
-  using _register = yield* hold(iommu.registerLock);
-  const index = yield* qinvalNextIndex(iommu);
-  queueEntry(iommu, index, w0, w1, w2, w3);
-}
-
-/** Index into RAM's words of this CPU's status word. */
-function pollSlot(vtd: Vtd): number {
-  const cpu = vtd.s.cpus.current.id;
-  return vtd.s.ram.slot(vtd.pollMfn + (cpu >>> 10)) * FRAME_WORDS + (cpu & 1023);
-}
-
-function* queueWait(iommu: VtdIommu, slot: number): Co<void> {
-  const { vtd } = iommu;
-  using _register = yield* hold(iommu.registerLock);
-  vtd.s.ram.words[slot] = STAT_INIT;
-  const index = yield* qinvalNextIndex(iommu);
-  const cpu = vtd.s.cpus.current.id;
-  const mfn = vtd.pollMfn + (cpu >>> 10);
-  const lo = ((mfn & 0xf_ffff) << 12) | ((cpu & 1023) * 4);
-  queueEntry(iommu, index, WAIT_WORD, STAT_DONE, lo, Math.floor(mfn / 0x10_0000));
+  reg.write32(IQT, next << 4);
 }
 
 /** Waits until everything queued before is done. @xen queue_invalidate_wait, invalidate_sync, dev_invalidate_sync */
 export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
   const { vtd } = iommu;
-  const { clock, ram } = vtd.s;
-  const slot = pollSlot(vtd);
-  yield* queueWait(iommu, slot);
-  if (ram.words[slot] === STAT_DONE) return 0;
+  const cpu = vtd.s.cpus.current.id;
+  const slot = vtd.pollAt + cpu;
+  iommu.ram.words[slot] = STAT_INIT;
+  yield* queueRequest(iommu, WAIT_WORD, STAT_DONE, vtd.pollLo + cpu * 4, vtd.pollHi);
+  if (iommu.ram.words[slot] !== STAT_DONE) yield* pollStatus(iommu, slot, devIotlb);
+  return 0;
+}
 
+function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<void> {
+  const { vtd } = iommu;
+  const { clock, ram } = vtd.s;
+  const what = `QI${devIotlb ? ' dev' : ''} wait descriptor`;
   const start = clock.nowNs;
   const timeout = start + (devIotlb ? vtd.opts.devIotlbTimeoutMs : 100) * vtd.threshold.qi * MS;
   let warned = false;
   while (ram.words[slot] !== STAT_DONE) {
     if (!warned && clock.nowNs > timeout) {
       vtd.threshold.qi |= vtd.threshold.qi << 1;
-      warnSlow(iommu, `QI${devIotlb ? ' dev' : ''} wait descriptor`);
+      warnSlow(iommu, what);
       printQiRegs(iommu);
       warned = true;
     }
     yield* pause(clock, relaxNs(iommu, start));
   }
-  if (warned) reportSlow(iommu, `QI${devIotlb ? ' dev' : ''} wait descriptor`, clock.nowNs - start);
-  return 0;
+  if (warned) reportSlow(iommu, what, clock.nowNs - start);
 }
 
 /** @xen print_qi_regs */
@@ -171,11 +160,17 @@ function sizeQueues(vtd: Vtd): void {
   vtd.qiEntries = PAGE_ENTRIES * 2 ** vtd.qiOrder;
 }
 
-const pollOrder = (cpus: number): number => {
-  let order = 0;
-  while (FRAME_WORDS * 2 ** order < cpus) order++;
-  return order;
-};
+/** A status word per CPU: a page is enough for a thousand. */
+function allocPollWords(vtd: Vtd): boolean {
+  if (vtd.pollAt !== 0) return true;
+  assert(vtd.s.cpu.count <= FRAME_WORDS, 'a page holds the status word of each CPU');
+  const mfn = vtd.s.allocXenPages(0);
+  if (mfn === 0) return false;
+  vtd.pollAt = vtd.s.ram.slot(mfn) * FRAME_WORDS;
+  vtd.pollLo = (mfn & 0xf_ffff) << 12;
+  vtd.pollHi = Math.floor(mfn / 0x10_0000);
+  return true;
+}
 
 /** @returns 0, -ENOENT where there is no queue or it was forbidden, -ENOMEM. @xen enable_qinval */
 export function* enableQinval(iommu: VtdIommu): Co<Rc> {
@@ -185,10 +180,11 @@ export function* enableQinval(iommu: VtdIommu): Co<Rc> {
 
   if (iommu.qinvalMfn === 0) {
     if (vtd.qiEntries === 0) sizeQueues(vtd);
-    if (vtd.pollMfn === 0) vtd.pollMfn = vtd.s.allocXenPages(pollOrder(vtd.s.cpu.count));
-    if (vtd.pollMfn === 0) return E.NOMEM;
+    if (!allocPollWords(vtd)) return E.NOMEM;
     iommu.qinvalMfn = allocPgtableMaddr(vtd, vtd.qiOrder);
     if (iommu.qinvalMfn === 0) return E.NOMEM;
+    iommu.queueMask = vtd.qiEntries - 1;
+    iommu.queueAt = iommu.ram.slot(iommu.qinvalMfn) * FRAME_WORDS;
   }
   iommu.flush = FLUSH.queued;
 

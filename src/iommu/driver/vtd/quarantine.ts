@@ -28,14 +28,19 @@ import { type DrhdUnit, VTDPREFIX, type Vtd } from './state.js';
 /** Levels of a 48-bit table. */
 const LEVELS = 4;
 
+/** @xen page_list_move */
+function moveAll(from: number[], to: number[]): void {
+  for (let i = 0; i < from.length; i++) to.push(from[i]!);
+  while (from.length > 0) from.pop();
+}
+
 /** Gives the pages of the device's own table back. @xen quarantine_teardown */
 export function* quarantineTeardown(vtd: Vtd, pdev: Pdev, drhd: DrhdUnit | undefined): Co<void> {
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   if (pdev.arch.rootMfn === 0) return;
   const { domIo } = vtd.s;
   assert(domIo.iommu.pgtables.length === 0, 'd[IO] has no tables of its own');
-  domIo.iommu.pgtables.push(...pdev.arch.pgtables);
-  pdev.arch.pgtables.length = 0;
+  moveAll(pdev.arch.pgtables, domIo.iommu.pgtables);
   while ((yield* vtd.s.freePgtables(domIo)) === E.RESTART);
   pdev.arch.rootMfn = 0;
   if (drhd !== undefined) cleanupDomidMap(drhd.iommu!, pdev.arch.pseudoDomid);
@@ -85,8 +90,7 @@ export function* intelIommuQuarantineInit(vtd: Vtd, pdev: Pdev, scratchPage: boo
     rc = fillQpt(vtd, root, LEVELS - 1, pages);
     arch.leafMfn = pages[0]!;
   }
-  arch.pgtables.push(...hd.pgtables);
-  hd.pgtables.length = 0;
+  moveAll(hd.pgtables, arch.pgtables);
   if (rc !== 0 || (!scratchPage && !rmrrFound)) yield* quarantineTeardown(vtd, pdev, drhd);
   return rc;
 }

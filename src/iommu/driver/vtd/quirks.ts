@@ -26,18 +26,19 @@ const WLAN_LATER: readonly number[] = [
  * @xen me_wifi_quirk
  */
 export function mePhantomOf(vtd: Vtd, bus: number, devfn: number): number {
-  const cantiga = isCantiga(vtd.iohId);
-  if (!cantiga && !isIronlake(vtd.iohId) && !isCougarPoint(vtd.iohId)) return 0;
-  const slot = cantiga ? 3 : 22;
+  const slot = vtd.meSlot;
+  if (slot === 0) return 0;
   if (vtd.s.confRead(sbdf(0, 0, slot, 0), 0, 4) === 0xffff_ffff) return 0;
   const id = vtd.s.confRead(sbdf(0, bus, devfn >> 3, devfn & 7), 0, 4);
-  const wlan = cantiga ? WLAN_CANTIGA : WLAN_LATER;
+  const wlan = isCantiga(vtd.iohId) ? WLAN_CANTIGA : WLAN_LATER;
   return (id & 0xffff) === 0x8086 && wlan.includes(id >>> 16) ? (slot << 3) | 7 : 0;
 }
 
 /** @xen platform_quirks_init */
 export function platformQuirksInit(vtd: Vtd): void {
   vtd.iohId = vtd.s.confRead(sbdf(0, 0, 0, 0), 0, 4);
+  if (isCantiga(vtd.iohId)) vtd.meSlot = 3;
+  else if (isIronlake(vtd.iohId) || isCougarPoint(vtd.iohId)) vtd.meSlot = 22;
   // Mobile 4 series forgets to announce that its write buffer needs flushing.
   if (isCantiga(vtd.iohId)) vtd.rwbfQuirk = true;
   if (vtd.opts.intremap !== 'off') tylersburgIntremapQuirk(vtd.s, vtd);

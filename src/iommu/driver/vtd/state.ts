@@ -7,7 +7,7 @@
 import { RANK } from '../../../sim/lock_ranks.js';
 import { SpinLock } from '../../../sim/locks.js';
 import type { MmioDevice } from '../../../sim/mmio.js';
-import { FRAME_WORDS } from '../../../sim/ram.js';
+import { FRAME_WORDS, type Ram } from '../../../sim/ram.js';
 import { DomidCursor, type DomidMap } from '../domid.js';
 import type { IommuDomain, IommuOptions, Pdev, VtdSeams, XenServices } from '../types.js';
 import { vtdSeams } from './seams.js';
@@ -107,6 +107,10 @@ export class VtdIommu {
   /** Frames; 0 while there is none. */
   rootMfn = 0;
   qinvalMfn = 0;
+  /** Index into RAM's words of the queue's first page. */
+  queueAt = 0;
+  /** Entries of the queue, less one. */
+  queueMask = 0;
   node = -1;
   flush: number = FLUSH.noop;
   /** A device with an enabled translation cache may sit behind this unit. @xen find_ats_dev_drhd */
@@ -132,6 +136,8 @@ export class VtdIommu {
   prevDid = 0;
   prevDom: IommuDomain | undefined = undefined;
 
+  readonly ram: Ram;
+
   constructor(
     readonly vtd: Vtd,
     readonly drhd: DrhdUnit,
@@ -140,6 +146,7 @@ export class VtdIommu {
     readonly reg: MmioDevice,
   ) {
     const { cpus } = vtd.s;
+    this.ram = vtd.s.ram;
     this.lock = new SpinLock(cpus, `iommu${index}.lock`, RANK.iommu);
     this.registerLock = new SpinLock(cpus, `iommu${index}.register_lock`, RANK.iommuRegister);
     this.intremapLock = new SpinLock(cpus, `iommu${index}.intremap.lock`, RANK.iommu);
@@ -172,8 +179,10 @@ export class Vtd {
   /** Entries of each invalidation queue, and its order in pages. @xen qi_entry_nr, qi_pg_order */
   qiEntries = 0;
   qiOrder = 0;
-  /** Where hardware writes the status of waits: a word per CPU. @xen poll_slot */
-  pollMfn = 0;
+  /** Where hardware writes the status of waits, a word per CPU: index into RAM's words, and its address. @xen poll_slot */
+  pollAt = 0;
+  pollLo = 0;
+  pollHi = 0;
   qiFullWarned = false;
   /** Patience of each kind of wait, doubled each time it ran out. @xen IOMMU_FLUSH_WAIT threshold */
   readonly threshold = { writeBuffer: 1, context: 1, iotlb: 1, qi: 1 };
@@ -181,6 +190,8 @@ export class Vtd {
   /** Configuration words of the host bridge and the IGD. @xen ioh_id */
   iohId = -1;
   rwbfQuirk = false;
+  /** Device number of a management engine with a phantom function, 0 for chipsets without. */
+  meSlot = 0;
   /** Reused by find_upstream_bridge(); nothing yields while it is in use. */
   readonly bridge = { bus: 0, devfn: 0, secbus: 0 };
   /** IRTE index of each I/O APIC pin, by `apic * 256 + pin`. @xen apic_pin_2_ir_idx */
