@@ -3,6 +3,7 @@ import { InputError } from './base/assert.js';
 import { sbdf } from './base/sbdf.js';
 import { ramRanges } from './inputs/e820.js';
 import type { HostDescription } from './inputs/host_description.js';
+import { poweredOn } from './inputs/power_on.js';
 import type { CpuFacts, E820Entry } from './iommu/driver/types.js';
 import {
   type DeviceScope,
@@ -87,7 +88,7 @@ export function createHardware(host: HostDescription): MachineHardware {
   const ram = new Ram(frames);
   const table = new Frames(frames);
   const root = new RootComplex(ram, events, ramRanges(host.e820));
-  const pci = new PciHost(host.functions, events, root);
+  const pci = new PciHost(host.functions.map(poweredOn), events, root);
   const mmio = new MmioMap();
   const base = { ram, clock, events, mmio, pci, root };
   const routers = new Map<number, RidRouter>();

@@ -106,9 +106,6 @@ export class PciFunction {
     this.capturedBus = (init.sbdf >>> 8) & 0xff;
     // A dump catches idle functions asleep; a machine that has just been switched on finds them in D0.
     if (this.pm !== 0) this.config.words[this.pm + 1] = this.config.words[this.pm + 1]! & ~3;
-    // It also catches drivers at work: at power-on no function sends message-signalled interrupts (PCI 3.0, 6.8).
-    if (this.msi !== 0) this.config.words[this.msi] = this.config.words[this.msi]! & ~0x0001_0000;
-    if (this.msix !== 0) this.config.words[this.msix] = this.config.words[this.msix]! & ~0xc000_0000;
   }
 
   /** Where config cycles find it now. */

@@ -1,0 +1,34 @@
+/** What a dump of a running machine shows that power-on does not. */
+import type { FunctionDescription } from './host_description.js';
+
+const CAP_MSI = 0x05;
+const CAP_MSIX = 0x11;
+/** Capabilities fit between 0x40 and 0xff, four bytes each at least. */
+const CHAIN_MAX = 48;
+
+/** Offset of a capability in 256 bytes of config space, 0 when there is none. */
+function findCap(config: Uint8Array, id: number): number {
+  if (config.length < 256 || (config[6]! & 0x10) === 0) return 0;
+  let at = config[0x34]! & 0xfc;
+  for (let n = 0; n < CHAIN_MAX && at >= 0x40; n++) {
+    if (config[at] === id) return at;
+    at = config[at + 1]! & 0xfc;
+  }
+  return 0;
+}
+
+/**
+ * The function as it is before any driver ran: no message-signalled interrupts enabled (PCI 3.0, 6.8). Returns the
+ * same object when nothing has to change.
+ */
+export function poweredOn(f: FunctionDescription): FunctionDescription {
+  const msi = findCap(f.config, CAP_MSI);
+  const msix = findCap(f.config, CAP_MSIX);
+  const msiOn = msi !== 0 && (f.config[msi + 2]! & 1) !== 0;
+  const msixOn = msix !== 0 && (f.config[msix + 3]! & 0xc0) !== 0;
+  if (!msiOn && !msixOn) return f;
+  const config = f.config.slice();
+  if (msiOn) config[msi + 2] = config[msi + 2]! & ~1;
+  if (msixOn) config[msix + 3] = config[msix + 3]! & ~0xc0;
+  return { ...f, config };
+}
