@@ -36,7 +36,8 @@ export class Recorder {
 
   private take(e: StampedEvent): void {
     if (e.kind === 'console') {
-      if (e.source === 'xen' || e.source === 'guest') this.xenLog.push(e.text);
+      if (e.source === 'xen') this.xenLog.push(`(XEN) ${e.text}`);
+      else if (e.source === 'guest') this.xenLog.push(`(d${e.domid}) ${e.text}`);
       else if (e.source === 'dom0' && e.level <= CONSOLE_LEVEL) this.kernelLog.push(e.text);
       return;
     }
