@@ -48,11 +48,16 @@ export const atoi = (text: string): number => {
   return n >= 2 ** 31 || n < -(2 ** 31) ? Number(BigInt.asIntN(32, BigInt(n))) : n;
 };
 
-/** One %x of sscanf into an unsigned int: leading blanks, a sign and 0x are taken. undefined when nothing matched. */
+/**
+ * One %x of sscanf into an unsigned int: leading blanks, a sign and 0x are taken, the x also where no digit follows.
+ * undefined when nothing matched.
+ */
 export function scanHex(text: string, at: number): { value: number; end: number } | undefined {
   const n = strtol(text, at, 16);
   if (n.end === at) return undefined;
-  return { value: n.overflow ? 0xffff_ffff : ((n.value % 2 ** 32) + 2 ** 32) % 2 ** 32, end: n.end };
+  const loneZero = text[n.end - 1] === '0' && (n.end - 1 === at || digitOf(text[n.end - 2]) >= 16);
+  const end = loneZero && (text[n.end] === 'x' || text[n.end] === 'X') ? n.end + 1 : n.end;
+  return { value: n.overflow ? 0xffff_ffff : ((n.value % 2 ** 32) + 2 ** 32) % 2 ** 32, end };
 }
 
 /** isxdigit() */
