@@ -24,7 +24,7 @@ export const indexAt = (dfn: number, level: number): number => (dfn / FRAMES_AT[
 const freshMarks: readonly number[] = Array.from({ length: ENTRIES }, (_, i) =>
   i === 0 ? LEVEL_SHIFT << MARK_SHIFT : trailingZeros(i) << MARK_SHIFT,
 );
-function trailingZeros(i: number): number {
+export function trailingZeros(i: number): number {
   return 31 - Math.clz32(i & -i);
 }
 
@@ -89,7 +89,7 @@ export function ptUpdateContigMarkers(
 }
 
 /** Runs that reached over the entry now end before it. */
-function reduceLower(t: Int32Array, base: number, idx: number): void {
+export function reduceLower(t: Int32Array, base: number, idx: number): void {
   let i = idx;
   while (i !== 0) {
     const b = trailingZeros(i);

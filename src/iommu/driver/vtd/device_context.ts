@@ -59,7 +59,6 @@ export function* domainContextMapping(vtd: Vtd, domain: IommuDomain, devfn: numb
   const drhd = acpiFindMatchedDrhdUnit(vtd, pdev);
   const pgdMfn = devicePgtable(vtd, domain, pdev);
   const origDomid = pdev.arch.pseudoDomid;
-  if (drhd !== undefined && drhd.iommu!.node !== -1) domain.iommu.node = drhd.iommu!.node;
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   const mode = mappingMode(vtd, domain, pdev, drhd);
 

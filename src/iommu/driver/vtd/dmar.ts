@@ -155,9 +155,8 @@ function acpiParseOneAtsr(vtd: Vtd, t: Lenient<Atsr>): Rc {
   return 0;
 }
 
-/** @xen acpi_parse_one_rhsa */
+/** Which memory is near a unit: only printed, as no machine here has more than one node. @xen acpi_parse_one_rhsa */
 function acpiParseOneRhsa(vtd: Vtd, t: Rhsa): Rc {
-  vtd.rhsas.push({ address: t.base, proximityDomain: t.proximityDomain });
   const address = `rhsau->address: ${t.base.toString(16)}`;
   verbose(vtd, `  ${address} rhsau->proximity_domain: ${t.proximityDomain.toString(16)}`);
   return 0;

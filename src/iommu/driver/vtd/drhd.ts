@@ -1,6 +1,6 @@
 /** Which unit is responsible for a device. @xen drivers/passthrough/vtd/dmar.c */
 import type { Pdev } from '../types.js';
-import type { AtsrUnit, DrhdUnit, RhsaUnit, Vtd, VtdIommu } from './state.js';
+import type { AtsrUnit, DrhdUnit, Vtd, VtdIommu } from './state.js';
 
 /** What the match depends on beside the device's address, as one number. */
 const matchKey = (pdev: Pdev): number =>
@@ -53,16 +53,9 @@ export function acpiFindMatchedAtsrUnit(vtd: Vtd, pdev: Pdev): AtsrUnit | undefi
   return allPorts;
 }
 
-/** @xen drhd_to_rhsa */
-export const drhdToRhsa = (vtd: Vtd, drhd: DrhdUnit): RhsaUnit | undefined =>
-  vtd.rhsas.find((r) => r.address === drhd.address);
-
 /** @xen ioapic_to_drhd */
 export const ioapicToDrhd = (vtd: Vtd, apicId: number): DrhdUnit | undefined =>
   vtd.drhds.find((drhd) => drhd.ioapics.some((a) => a.id === apicId));
 /** @xen ioapic_to_iommu */
 export const ioapicToIommu = (vtd: Vtd, apicId: number): VtdIommu | undefined =>
   ioapicToDrhd(vtd, apicId)?.iommu;
-/** @xen hpet_to_drhd */
-export const hpetToDrhd = (vtd: Vtd, hpetId: number): DrhdUnit | undefined =>
-  vtd.drhds.find((drhd) => drhd.hpets.some((h) => h.id === hpetId));

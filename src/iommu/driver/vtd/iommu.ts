@@ -13,6 +13,7 @@ import {
 import { cleanupDomidMap } from './did.js';
 import { doIommuPageFault } from './faults.js';
 import { iommuFlushIotlb } from './flush.js';
+import { mapRun } from './map_run.js';
 import { intelIommuLookupPage, intelIommuMapPage, intelIommuUnmapPage } from './pagetable.js';
 import { intelIommuDomainInit } from './pte.js';
 import { intelIommuQuarantineInit } from './quarantine.js';
@@ -93,6 +94,9 @@ export class VtdDriver implements IommuDriver, IommuOps {
 
   *mapPage(d: IommuDomain, dfn: number, mfn: number, flags: number, acc: FlushAcc): Co<Rc> {
     return yield* intelIommuMapPage(this.vtd, d, dfn, mfn, flags, acc);
+  }
+  mapRun(d: IommuDomain, dfn: number, mfn: number, most: number, flags: number, acc: FlushAcc): number {
+    return mapRun(this.vtd, d, dfn, mfn, most, flags, acc);
   }
   *unmapPage(d: IommuDomain, dfn: number, order: number, acc: FlushAcc): Co<Rc> {
     return yield* intelIommuUnmapPage(this.vtd, d, dfn, order, acc);

@@ -23,14 +23,21 @@ import {
 } from './pte.js';
 import type { Vtd } from './state.js';
 
-const LEVEL_STRIDE = 9;
+export const LEVEL_STRIDE = 9;
 
 /** Can a table at `level` be replaced by one larger page? */
-const canCoalesce = (vtd: Vtd, level: number): boolean =>
+export const canCoalesce = (vtd: Vtd, level: number): boolean =>
   level < 3 && (vtd.pageSizes & (1 << (12 + level * LEVEL_STRIDE))) !== 0;
 
 const assertSize = (vtd: Vtd, order: number): void =>
   assert(((vtd.pageSizes >> order) & 0x1000) !== 0, 'the units support this page size');
+
+/** Low bits of an entry with these rights and this order; `flags` as IOMMUF. */
+export const entryBits = (vtd: Vtd, flags: number): number =>
+  ((flags & IOMMUF.readable) !== 0 ? PTE_READ : 0) |
+  ((flags & IOMMUF.writable) !== 0 ? PTE_WRITE : 0) |
+  ((flags & IOMMUF.orderMask) > 0 ? PTE_SP : 0) |
+  (vtd.opts.snoop ? PTE_SNP : 0);
 
 /** `flags` as IOMMUF. @returns 0, -ENOMEM; a dying domain is left alone. @xen intel_iommu_map_page */
 export function* intelIommuMapPage(
@@ -51,11 +58,7 @@ export function* intelIommuMapPage(
   const table = addrToDmaPage(vtd, d, dfn, level, acc, true);
   if (table <= 0) return E.NOMEM;
 
-  const low =
-    ((flags & IOMMUF.readable) !== 0 ? PTE_READ : 0) |
-    ((flags & IOMMUF.writable) !== 0 ? PTE_WRITE : 0) |
-    (order > 0 ? PTE_SP : 0) |
-    (vtd.opts.snoop ? PTE_SNP : 0);
+  const low = entryBits(vtd, flags);
   const base = tableBase(vtd, table);
   const idx = indexAt(dfn, level);
   const { words } = vtd.s.ram;

@@ -62,12 +62,6 @@ export interface AtsrUnit {
   readonly allPorts: boolean;
 }
 
-/** @xen struct acpi_rhsa_unit */
-export interface RhsaUnit {
-  readonly address: number;
-  readonly proximityDomain: number;
-}
-
 /** How invalidations reach a unit. @xen struct vtd_iommu flush */
 export const FLUSH = { noop: 0, register: 1, queued: 2 } as const;
 
@@ -111,7 +105,6 @@ export class VtdIommu {
   queueAt = 0;
   /** Entries of the queue, less one. */
   queueMask = 0;
-  node = -1;
   flush: number = FLUSH.noop;
   /** A device with an enabled translation cache may sit behind this unit. @xen find_ats_dev_drhd */
   flushDevIotlb = false;
@@ -161,7 +154,6 @@ export class Vtd {
   /** Newest first. @xen acpi_rmrr_units */
   rmrrs: RmrrUnit[] = [];
   atsrs: AtsrUnit[] = [];
-  readonly rhsas: RhsaUnit[] = [];
   dmarFlags = 0;
   igdDrhdAddress = 0;
   includeAllSeen = false;
