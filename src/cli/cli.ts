@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { HostCrash, InputError } from '../base/assert.js';
 import { releaseNames } from '../hypervisor/releases/index.js';
+import { type ReplayOptions, runReplay } from './replay.js';
 import { EXIT, interactive, type RunOptions, runScript } from './run.js';
 
 const common = (command: Command): Command =>
@@ -28,6 +29,14 @@ function program(done: (code: number) => void): Command {
   common(xpsim.command('shell'))
     .description('boot a host and type')
     .action(async (o: RunOptions) => done(await interactive(o)));
+  xpsim
+    .command('replay')
+    .argument('<dir>', 'folder of a recording: ops.json and qemu-cmdline.txt')
+    .description('boot the board of a recording, run its commands, and say what is equal')
+    .option('--topology <file>', 'functions of the board; default: topology.json in the folder or beside it')
+    .option('--json', 'print our own records, in the form of the recording')
+    .option('--diff', 'print each difference')
+    .action((dir: string, o: ReplayOptions) => done(runReplay(dir, o, (t) => void process.stdout.write(t))));
   return xpsim;
 }
 

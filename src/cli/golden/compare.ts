@@ -1,0 +1,145 @@
+/** Their record of a command against ours, field by field. */
+import { diffLines } from './diff.js';
+import { entryLine } from './entries.js';
+import { BOOT_KINDS, type LineField, type Rule } from './exclusions.js';
+import { type NormalLine, normalLines } from './normal_lines.js';
+import type { FaultRegisters, ReplayRecord } from './recorded_host.js';
+import type { GoldenRecord } from './recording.js';
+
+export const FIELDS = [
+  'exit',
+  'stdout',
+  'stderr',
+  'console',
+  'kernel',
+  'trace',
+  'entries',
+  'keys',
+  'faults',
+  'memory',
+] as const;
+export type Field = (typeof FIELDS)[number];
+
+export interface FieldResult {
+  readonly field: Field;
+  /** Lines that both have; lines that one of them has. */
+  readonly equal: number;
+  readonly compared: number;
+  /** `- ` theirs alone, `+ ` ours alone, `~ ` equal but for addresses that name other tables. */
+  readonly differences: readonly string[];
+  readonly byRule: ReadonlyMap<Rule, number>;
+}
+
+const NO_RULES: ReadonlyMap<Rule, number> = new Map();
+/** The recorder lost the answer. */
+const LOST = -999;
+
+export function compareRecord(theirs: GoldenRecord, ours: ReplayRecord): FieldResult[] {
+  const results: FieldResult[] = [];
+  const plain = (field: Field, a: readonly NormalLine[], b: readonly NormalLine[]): void => {
+    if (a.length + b.length > 0) results.push(compareLines(field, a, b, NO_RULES));
+  };
+  const text = (field: LineField, a: readonly string[], b: readonly string[]): void => {
+    const [na, nb] = [normalLines(field, a), normalLines(field, b)];
+    if (na.lines.length + nb.lines.length + na.byRule.size > 0)
+      results.push(compareLines(field, na.lines, nb.lines, na.byRule));
+  };
+  if (theirs.exit !== undefined && theirs.exit !== LOST)
+    plain('exit', [bare(`exit ${theirs.exit}`)], [bare(`exit ${ours.exit ?? 0}`)]);
+  text('stdout', textLines(theirs.stdout), textLines(ours.stdout ?? ''));
+  text('stderr', textLines(theirs.stderr), textLines(ours.stderr ?? ''));
+  const boot = theirs.cmd === '<boot>';
+  const console = boot ? bootLines : (lines: readonly string[]) => lines;
+  text('console', console(theirs.xen_log), console(ours.xen_log ?? []));
+  if (!boot) text('kernel', theirs.dom0_kernel_log, ours.dom0_kernel_log ?? []);
+  text('trace', theirs.vtd_trace, ours.vtd_trace ?? []);
+  plain('entries', ...entryLines(theirs, ours));
+  for (const [key, lines] of Object.entries(theirs.debug_keys ?? {}))
+    text('keys', lines, ours.debug_keys?.[key] ?? []);
+  if (theirs.fault_regs !== undefined)
+    plain('faults', registerLines(theirs.fault_regs.after), registerLines(ours.fault_regs?.after ?? {}));
+  plain('memory', memoryLines(theirs.machine_memory), memoryLines(ours.machine_memory));
+  return results;
+}
+
+const bootLines = (lines: readonly string[]): string[] =>
+  lines.filter((l) => BOOT_KINDS.some((kind) => kind.test(l)));
+const bare = (key: string): NormalLine => ({ key, names: [], text: key });
+const textLines = (text: string): string[] => (text === '' ? [] : text.replace(/\n$/, '').split('\n'));
+
+function entryLines(theirs: GoldenRecord, ours: ReplayRecord): [NormalLine[], NormalLine[]] {
+  const a: NormalLine[] = [];
+  const b: NormalLine[] = [];
+  const changed = Object.entries(theirs.context_entries_changed ?? {}).map(([bdf, c]) => [bdf, c.after]);
+  const all = { ...theirs.amd_devtab?.dtes, ...theirs.context_entries, ...Object.fromEntries(changed) };
+  const oursAll = { ...ours.amd_devtab?.dtes, ...ours.context_entries };
+  for (const bdf of Object.keys(all).sort()) {
+    a.push(entryLine(bdf, all[bdf]));
+    b.push(entryLine(bdf, oursAll[bdf]));
+  }
+  return [a, b];
+}
+
+const FAULT_RECORD = /^0x[0-9a-f]{16}$/;
+
+/** The process id of a fault record means nothing while its valid bit is clear. */
+function registerLines(registers: FaultRegisters): NormalLine[] {
+  return Object.entries(registers).flatMap(([name, value]): NormalLine[] => {
+    if (name === 'evt_base') return [{ key: 'evt_base …', names: [], text: `${name} ${String(value)}` }];
+    if (!Array.isArray(value)) return [bare(`${name} ${String(value)}`)];
+    const words = value as readonly string[];
+    const lines: NormalLine[] = [];
+    for (let i = 0; i + 1 < words.length; i += 2) {
+      const [low, high] = [words[i]!, words[i + 1]!];
+      if (!FAULT_RECORD.test(low) || !FAULT_RECORD.test(high)) continue;
+      const top = BigInt(high) & ~(0xf_ffffn << 40n);
+      lines.push(bare(`${name} ${low} 0x${top.toString(16).padStart(16, '0')}`));
+    }
+    return lines;
+  });
+}
+
+const memoryLines = (
+  memory: Readonly<Record<string, { readonly before: string; readonly after: string }>> | undefined,
+): NormalLine[] => Object.entries(memory ?? {}).map(([at, m]) => bare(`${at} ${m.before} -> ${m.after}`));
+
+function compareLines(
+  field: Field,
+  theirs: readonly NormalLine[],
+  ours: readonly NormalLine[],
+  byRule: ReadonlyMap<Rule, number>,
+): FieldResult {
+  const differences: string[] = [];
+  const renaming = new Renaming();
+  let equal = 0;
+  let compared = 0;
+  const edits = diffLines(
+    theirs.map((l) => l.key),
+    ours.map((l) => l.key),
+  );
+  for (const e of edits) {
+    compared += 1;
+    if (e.kind === 'theirs') differences.push(`- ${theirs[e.theirs]!.text}`);
+    else if (e.kind === 'ours') differences.push(`+ ${ours[e.ours]!.text}`);
+    else if (renaming.accepts(theirs[e.theirs]!.names, ours[e.ours]!.names)) equal += 1;
+    else differences.push(`~ ${theirs[e.theirs]!.text}  against  ${ours[e.ours]!.text}`);
+  }
+  return { field, equal, compared, differences, byRule };
+}
+
+/** One to one, within a field of a record. */
+class Renaming {
+  private readonly forth = new Map<string, string>();
+  private readonly back = new Map<string, string>();
+  accepts(theirs: readonly string[], ours: readonly string[]): boolean {
+    if (theirs.length !== ours.length) return false;
+    return theirs.every((a, i) => {
+      const b = ours[i]!;
+      if (!this.forth.has(a) && !this.back.has(b)) {
+        this.forth.set(a, b);
+        this.back.set(b, a);
+      }
+      return this.forth.get(a) === b;
+    });
+  }
+}

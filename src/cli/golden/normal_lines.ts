@@ -1,0 +1,94 @@
+/** A field's text as the lines that are compared: runs spelled out, what the rules leave out counted. */
+import { type LineField, RULES, type Rule } from './exclusions.js';
+
+export interface NormalLine {
+  /** What must be equal. */
+  readonly key: string;
+  /** Addresses in it, equal up to renaming. */
+  readonly names: readonly string[];
+  /** As it was. */
+  readonly text: string;
+}
+
+export interface NormalLines {
+  readonly lines: readonly NormalLine[];
+  /** Lines by the rule that took them out or changed them. */
+  readonly byRule: ReadonlyMap<Rule, number>;
+}
+
+const RUN = /^(.*\S) {3}x(\d{1,5})$/;
+const RUN_MAX = 100_000;
+
+/** Equal lines in a row are recorded as one line and a count. */
+function spellOut(lines: readonly string[]): string[] {
+  return lines.flatMap((line) => {
+    const m = RUN.exec(line);
+    const n = Number(m?.[2] ?? 0);
+    return m === null || n < 1 || n > RUN_MAX ? [line] : new Array<string>(n).fill(m[1]!);
+  });
+}
+
+export function normalLines(field: LineField, text: readonly string[]): NormalLines {
+  const rules = RULES.filter((r) => r.fields.includes(field));
+  const split = text.flatMap((t) => t.split('\n'));
+  const all = field === 'trace' ? spellOut(split) : split;
+  const byRule = new Map<Rule, number>();
+  const count = (rule: Rule, n: number): void => void byRule.set(rule, (byRule.get(rule) ?? 0) + n);
+  let kept = all;
+  for (const rule of rules) {
+    if (rule.effect !== 'out' && rule.effect !== 'hide') continue;
+    const before = kept.length;
+    kept = withoutForms(kept, rule.forms);
+    if (kept.length < before) count(rule, before - kept.length);
+  }
+  const parts = rules.filter((r) => r.effect === 'vary' || r.effect === 'rename');
+  const lines = kept.map((line) => normalise(line, parts, count));
+  return { lines, byRule };
+}
+
+/** Lines that no form matches; a form with `\n` in it takes several lines. */
+function withoutForms(lines: readonly string[], forms: readonly RegExp[]): string[] {
+  const single = forms.filter((f) => !f.source.includes('\\n'));
+  let left = lines.filter((line) => !single.some((f) => f.test(line)));
+  for (const form of forms) {
+    if (single.includes(form)) continue;
+    const height = form.source.split('\\n').length;
+    const kept: string[] = [];
+    for (let i = 0; i < left.length; i++) {
+      if (form.test(left.slice(i, i + height).join('\n'))) i += height - 1;
+      else kept.push(left[i]!);
+    }
+    left = kept;
+  }
+  return left;
+}
+
+function normalise(line: string, rules: readonly Rule[], count: (rule: Rule, n: number) => void): NormalLine {
+  let key = line;
+  const names: string[] = [];
+  for (const rule of rules) {
+    for (const form of rule.forms) {
+      const replaced = replaceGroups(key, form, rule.effect === 'rename' ? names : undefined);
+      if (replaced === key) continue;
+      key = replaced;
+      count(rule, 1);
+      break;
+    }
+  }
+  return { key, names, text: line };
+}
+
+/** The line with each group's text replaced by a mark. */
+function replaceGroups(line: string, form: RegExp, names: string[] | undefined): string {
+  const m = new RegExp(form.source, `${form.flags}d`).exec(line);
+  if (m === null) return line;
+  let out = '';
+  let from = 0;
+  for (const span of m.indices!.slice(1)) {
+    if (span === undefined) continue;
+    out += `${line.slice(from, span[0])}…`;
+    names?.push(line.slice(span[0], span[1]));
+    from = span[1];
+  }
+  return out + line.slice(from);
+}

@@ -1,0 +1,170 @@
+/**
+ * The recorded host come alive: each record's command at dom0's prompt, with what the recorder did beside it (debug
+ * keys, pages held, events put into a log, registers and memory read before and after).
+ */
+import { hex64 } from '../../base/layout.js';
+import type { HostDescription } from '../../inputs/host_description.js';
+import { AMD_REG } from '../../iommu/format/amd.js';
+import { logEvent } from '../../iommu/hw/amd/event_log.js';
+import { AmdIommuUnit } from '../../iommu/hw/amd/unit.js';
+import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
+import type { Machine } from '../../machine.js';
+import { runAlone } from '../../sim/co.js';
+import type { CommandResult } from '../../toolstack/shell/shell.js';
+import { type EntryRecord, entryRecord } from '../entries.js';
+import { type CommandRecord, Recorder } from '../recorder.js';
+import { Session } from '../session.js';
+import { RecordedDma } from './dma_command.js';
+import { HeldPages } from './held_pages.js';
+import type { GoldenRecord, Recording } from './recording.js';
+
+export type FaultRegisters = Readonly<Record<string, string | number | readonly string[]>>;
+interface Around<T> {
+  readonly before: T;
+  readonly after: T;
+}
+
+/** Our record of a command, in the form of the recordings. */
+export interface ReplayRecord extends Partial<CommandRecord> {
+  readonly cmd: string;
+  readonly xen_cmdline?: string;
+  readonly amd_devtab?: { readonly dtes: Readonly<Record<string, EntryRecord>> };
+  readonly debug_keys?: Readonly<Record<string, readonly string[]>>;
+  readonly fault_regs?: Around<FaultRegisters>;
+  readonly machine_memory?: Readonly<Record<string, Around<string>>>;
+}
+
+const NOTHING: CommandResult = { exit: 0, stdout: '', stderr: '', pieces: [] };
+/** The recorder looks at the console some seconds after each command. */
+const BETWEEN_NS = 1.5e9;
+
+export class RecordedHost {
+  readonly session: Session;
+  private readonly recorder: Recorder;
+  private readonly pages: HeldPages;
+
+  /** Boots Xen and dom0. @throws InputError, HostCrash */
+  constructor(
+    private readonly recording: Recording,
+    host: HostDescription,
+  ) {
+    this.recorder = new Recorder(host.ivrs === undefined ? 'intel' : 'amd');
+    this.session = new Session(host, { release: '4.17', sinks: [this.recorder.sink] });
+    this.pages = new HeldPages(this.session.machine);
+    this.session.shell.programs.set('/h1/dma', new RecordedDma(this.session, this.pages));
+  }
+
+  private get machine(): Machine {
+    return this.session.machine;
+  }
+
+  /** Record 0. */
+  booted(): ReplayRecord {
+    const cmdline = this.recording.records[0]!.xen_cmdline;
+    const record = this.recorder.booted(this.session);
+    const { amd_devtab: table } = this.recording.records[0]!;
+    return {
+      ...record,
+      ...(cmdline === undefined ? {} : { xen_cmdline: cmdline }),
+      ...(table === undefined ? {} : { amd_devtab: { dtes: this.deviceTable(Object.keys(table.dtes)) } }),
+    };
+  }
+
+  private deviceTable(bdfs: readonly string[]): Record<string, EntryRecord> {
+    const dtes: Record<string, EntryRecord> = {};
+    for (const bdf of bdfs) {
+      const m = /^([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/.exec(bdf);
+      if (m === null) continue;
+      const rid = Number.parseInt(m[1]!, 16) * 256 + Number.parseInt(m[2]!, 16) * 8 + Number(m[3]);
+      dtes[bdf] = entryRecord(this.machine, rid);
+    }
+    return dtes;
+  }
+
+  /** Runs what a record says and tells what came of it; undefined for notes, which only tell us addresses. */
+  run(theirs: GoldenRecord): ReplayRecord | undefined {
+    if (theirs.cmd.startsWith('<')) {
+      this.pages.note(theirs);
+      return undefined;
+    }
+    this.machine.hw.clock.advance(BETWEEN_NS);
+    for (const event of theirs.injected_events ?? []) this.inject(event);
+    const addresses = Object.keys(theirs.machine_memory ?? {});
+    const memoryBefore = addresses.map((a) => this.pages.read(a));
+    const registersBefore = this.faultRegisters();
+    const result = this.session.run(theirs.cmd);
+    const record = this.recorder.record(theirs.cmd, result);
+    const memory = addresses.map((a, i): [string, Around<string>] => [
+      a,
+      { before: memoryBefore[i]!, after: this.pages.read(a) },
+    ]);
+    return {
+      ...record,
+      ...(theirs.debug_keys === undefined ? {} : { debug_keys: this.keys(Object.keys(theirs.debug_keys)) }),
+      ...(theirs.fault_regs === undefined
+        ? {}
+        : { fault_regs: { before: registersBefore, after: this.faultRegisters() } }),
+      ...(addresses.length === 0 ? {} : { machine_memory: Object.fromEntries(memory) }),
+    };
+  }
+
+  /** What each debug key prints. */
+  private keys(keys: readonly string[]): Record<string, readonly string[]> {
+    const printed: Record<string, readonly string[]> = {};
+    for (const key of keys) {
+      runAlone(this.machine.hypercalls.debugKeys(key));
+      printed[key] = this.recorder.record('<keys>', NOTHING).xen_log;
+    }
+    return printed;
+  }
+
+  /** Two 64-bit words that the recorder wrote into the AMD IOMMU's event log, as hardware would have. */
+  private inject(event: string): void {
+    const unit = this.machine.units.find((u): u is AmdIommuUnit => u instanceof AmdIommuUnit);
+    const m = /^([0-9a-f]{8})([0-9a-f]{8}) ([0-9a-f]{8})([0-9a-f]{8})$/.exec(event);
+    if (unit === undefined || m === null) return;
+    const [w1, w0, high, low] = m.slice(1).map((w) => Number.parseInt(w, 16) | 0) as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    logEvent(unit, w0, w1, low, high);
+    runAlone(this.machine.serviceInterrupts());
+  }
+
+  private faultRegisters(): FaultRegisters {
+    const unit = this.machine.units[0];
+    if (unit instanceof VtdUnit) return vtdFaultRegisters(unit);
+    return unit === undefined ? {} : amdEventRegisters(unit);
+  }
+}
+
+const FSTS = 0x34;
+const FECTL = 0x38;
+const hex32 = (n: number): string => `0x${(n >>> 0).toString(16).padStart(8, '0')}`;
+
+function vtdFaultRegisters(unit: VtdUnit): FaultRegisters {
+  // CAP: FRO in bits 33:24, NFR in bits 47:40.
+  const capHigh = unit.read32(0xc);
+  const at = ((unit.read32(8) >>> 24) + (capHigh & 3) * 256) * 16;
+  const records = ((capHigh >>> 8) & 0xff) + 1;
+  const words: string[] = [];
+  for (let i = 0; i < records * 2; i++)
+    words.push(hex64(unit.read32(at + i * 8), unit.read32(at + i * 8 + 4)));
+  return { FSTS: hex32(unit.read32(FSTS)), FECTL: hex32(unit.read32(FECTL)), NFR: records, FRCD: words };
+}
+
+function amdEventRegisters(unit: AmdIommuUnit): FaultRegisters {
+  const value = (offset: number): string => {
+    const n = unit.read32(offset + 4) * 2 ** 32 + unit.read32(offset);
+    return `0x${n.toString(16)}`;
+  };
+  return {
+    evt_base: value(AMD_REG.EVENT_LOG_BASE),
+    control: value(AMD_REG.CONTROL),
+    evt_head: value(AMD_REG.EVENT_LOG_HEAD),
+    evt_tail: value(AMD_REG.EVENT_LOG_TAIL),
+    status: value(AMD_REG.STATUS),
+  };
+}
