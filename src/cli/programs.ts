@@ -82,7 +82,7 @@ export class DmaProgram implements Program {
         : owner === OWNER_NONE
           ? 'no RAM'
           : `memory of ${this.nameOf(owner)}`;
-    return `lands in ${whose}, machine frame 0x${mfn.toString(16)}`;
+    return `lands in ${whose}, frame 0x${mfn.toString(16)}`;
   }
 
   private nameOf(domid: number): string {

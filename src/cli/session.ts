@@ -1,6 +1,8 @@
 /** A booted host with somebody at its prompt. */
+
 import { InputError } from '../base/assert.js';
 import type { Sbdf } from '../base/sbdf.js';
+import { qemuXen } from '../devicemodel/qemu.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { type BootOptions, Machine } from '../machine.js';
 import type { PciHost } from '../pci/bus.js';
@@ -84,6 +86,7 @@ export class Session {
       events: hw.events,
       faults: hw.faults,
       profile: profileFor(options.release ?? '4.18'),
+      qemu: qemuXen,
       functions: host.functions,
       dom0: { ...host.dom0, kernelCmdline, files: { ...host.dom0.files, ...options.files } },
     });

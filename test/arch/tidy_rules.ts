@@ -57,6 +57,14 @@ function anyType(node: ts.Node): string | undefined {
 /** What reads the input of users: it may throw InputError, and pass on what it caught. */
 const READERS = /^src\/(?:inputs\/|cli\/|iommu\/format\/|machine\w*\.ts)/;
 
+const SHELL_ERRORS = new Set([
+  'ShellSyntaxError',
+  'RegexError',
+  'ShellExit',
+  'ShellLimit',
+  'this.unexpected',
+]);
+
 /** Xen returns errno, hardware records faults; only bugs, dead hosts and bad input are thrown, and exit() of xl. */
 function throwing(node: ts.Node, source: ts.SourceFile): string | undefined {
   if (!ts.isThrowStatement(node) || /^src\/(base|sim)\//.test(source.fileName)) return undefined;
@@ -64,6 +72,9 @@ function throwing(node: ts.Node, source: ts.SourceFile): string | undefined {
   const made = ts.isNewExpression(expression) ? expression.expression.getText(source) : undefined;
   if (READERS.test(source.fileName) && (made === undefined || made === 'InputError')) return undefined;
   if (source.fileName.startsWith('src/toolstack/xl/') && made === 'XlExit') return undefined;
+  // The shell reads what people type, too; its errors end in a line on its stderr.
+  if (source.fileName.startsWith('src/toolstack/shell/') && (made === undefined || SHELL_ERRORS.has(made)))
+    return undefined;
   return 'throw outside base and sim (readers of inputs may throw InputError)';
 }
 

@@ -2,7 +2,7 @@
 import { E, type Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import type { EventStream } from '../../sim/events.js';
-import type { KernelPci } from './pci_dev.js';
+import type { BoundDriver, KernelPci } from './pci_dev.js';
 
 /** One row of an id table; what is missing matches everything. */
 export interface PciId {
@@ -22,7 +22,7 @@ export const matchesId = (id: PciId, dev: KernelPci): boolean =>
   (id.subsystemDevice === undefined || id.subsystemDevice === dev.subsystemDevice) &&
   (id.classCode === undefined || ((id.classCode ^ dev.classCode) & (id.classMask ?? 0xff_ffff)) === 0);
 
-export abstract class KernelDriver {
+export abstract class KernelDriver implements BoundDriver {
   /** Ids added through `new_id`. */
   readonly dynamicIds: PciId[] = [];
   /** Bound devices, in the order in which they were bound. */
@@ -33,7 +33,6 @@ export abstract class KernelDriver {
   protected abstract matchesTable(dev: KernelPci): boolean;
   abstract probe(dev: KernelPci): Co<Rc>;
   abstract remove(dev: KernelPci): Co<void>;
-  /** Turns virtual functions on; -ENOENT for drivers that cannot. */
   readonly supportsSriov: boolean = false;
 
   /** @linux pci_bus_match: an override names the only driver that may have the device. */
@@ -87,7 +86,7 @@ export class DriverCore {
 
   /** @linux device_release_driver */
   *detach(dev: KernelPci): Co<void> {
-    const driver = dev.driver;
+    const driver = this.drivers.get(dev.driver?.name ?? '');
     if (driver === undefined) return;
     yield* driver.remove(dev);
     dev.driver = undefined;

@@ -1,6 +1,5 @@
 /** Devices and buses as Linux keeps them. @linux include/linux/pci.h */
 import { bdfOf, devfnOf, formatSbdf, type Sbdf, segOf } from '../../base/sbdf.js';
-import type { KernelDriver } from './driver.js';
 
 /** Flags of a resource as /sys/…/resource shows them. @linux include/linux/ioport.h */
 export const IORESOURCE = { IO: 0x100, MEM: 0x200, PREFETCH: 0x2000, READONLY: 0x4000 } as const;
@@ -37,6 +36,13 @@ export interface SavedState {
 
 export type ResetMethod = 'flr' | 'af_flr' | 'pm' | 'bus';
 
+/** What a device knows of its driver. */
+export interface BoundDriver {
+  readonly name: string;
+  /** It can turn virtual functions on. */
+  readonly supportsSriov: boolean;
+}
+
 export class KernelPci {
   readonly name: string;
   vendor = 0;
@@ -58,7 +64,7 @@ export class KernelPci {
   expressType = -1;
   resources: Resource[] = [];
   subordinate: KernelBus | undefined = undefined;
-  driver: KernelDriver | undefined = undefined;
+  driver: BoundDriver | undefined = undefined;
   driverOverride: string | undefined = undefined;
   resetMethods: ResetMethod[] = [];
   enableCount = 0;

@@ -2,12 +2,12 @@
 import type { Co } from '../../sim/co.js';
 import type { ParameterOp, Part, Word } from './ast.js';
 import { expandGlob, isPattern, matchGlob, type PatternChar, plain } from './glob.js';
-import type { Shell } from './shell.js';
+import { type ShellHost, ShellLimit } from './program.js';
 
 const FIELDS_MAX = 200_000;
 
 export class Expander {
-  constructor(private readonly shell: Shell) {}
+  constructor(private readonly shell: ShellHost) {}
 
   /** All words of a command, as fields. */
   *fields(words: readonly Word[]): Co<string[]> {
@@ -18,7 +18,7 @@ export class Expander {
         if (names.length > 0) out.push(...names);
         else out.push(chars.map((c) => c.c).join(''));
       }
-      if (out.length > FIELDS_MAX) throw new RangeError('argument list too long');
+      if (out.length > FIELDS_MAX) throw new ShellLimit('argument list too long');
     }
     return out;
   }

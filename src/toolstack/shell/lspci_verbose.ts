@@ -1,7 +1,7 @@
 /** The indented lines of `lspci -v`. @pciutils lspci.c show_verbose, ls-caps.c */
 import { hex } from '../../base/sbdf.js';
 import { CAP, EXP_TYPE, EXT_CAP, PCI } from '../../pci/registers.js';
-import { type LspciDevice, subsystemLine } from './lspci.js';
+import { type LspciDevice, subsystemLine } from './lspci_device.js';
 
 const CAPS_MAX = 48;
 const EXT_CAPS_MAX = 480;

@@ -1,13 +1,31 @@
 /** What a command of the shell is to the shell. */
 import type { Co } from '../../sim/co.js';
 import type { Stdio } from '../dom0.js';
-import type { Shell } from './shell.js';
+import type { Dom0Host } from '../host.js';
+import type { List } from './ast.js';
+
+/** The shell that a command runs in. */
+export interface ShellHost {
+  readonly dom0: Dom0Host;
+  readonly variables: Map<string, string>;
+  /** Variables and `$?`. */
+  variable(name: string): string | undefined;
+  /** What a list prints. */
+  capture(body: List): Co<string>;
+  /** Runs another command. */
+  call(argv: readonly string[], stdin: string, io: Stdio): Co<number>;
+}
+
+/** A bound that nobody reaches by typing: too much output, too many turns. */
+export class ShellLimit extends Error {
+  override readonly name = 'ShellLimit';
+}
 
 export interface Call extends Stdio {
   /** Name first. */
   readonly argv: readonly string[];
   readonly stdin: string;
-  readonly shell: Shell;
+  readonly shell: ShellHost;
 }
 
 /** A command that may lose the CPU: it calls Xen, waits or runs others. The result is its exit status. */

@@ -8,7 +8,7 @@ import type { Command, For, If, List, Pipeline, Redirect, Simple, While } from '
 import { Expander } from './expand.js';
 import { ShellSyntaxError } from './lexer.js';
 import { parseShell } from './parse.js';
-import type { Program } from './program.js';
+import { type Program, type ShellHost, ShellLimit } from './program.js';
 import { RegexError } from './regex.js';
 import { TOOLS } from './tools.js';
 
@@ -32,7 +32,7 @@ class Collector {
   add(fd: 1 | 2, text: string): void {
     if (text === '') return;
     this.bytes += text.length;
-    if (this.bytes > LIMITS.inputBytesMax) throw new RangeError('too much output');
+    if (this.bytes > LIMITS.inputBytesMax) throw new ShellLimit('too much output');
     const last = this.pieces[this.pieces.length - 1];
     if (last?.fd === fd) last.text += text;
     else this.pieces.push({ fd, text });
@@ -58,7 +58,7 @@ class ShellExit extends Error {
 const TURNS_MAX = 200_000;
 const DEPTH_MAX = 64;
 
-export class Shell {
+export class Shell implements ShellHost {
   readonly variables = new Map<string, string>([
     ['HOME', '/root'],
     ['PATH', '/usr/sbin:/usr/bin:/sbin:/bin'],
@@ -101,7 +101,7 @@ export class Shell {
       this.exited = e.status;
       return e.status;
     }
-    if (e instanceof ShellSyntaxError || e instanceof RangeError) {
+    if (e instanceof ShellSyntaxError || e instanceof ShellLimit) {
       into.add(2, `bash: ${e.message}\n`);
       return e instanceof ShellSyntaxError ? 2 : 1;
     }
@@ -175,8 +175,8 @@ export class Shell {
   }
 
   private *command(c: Command): Co<void> {
-    if (++this.turns > TURNS_MAX) throw new RangeError('too many commands');
-    if (++this.depth > DEPTH_MAX) throw new RangeError('nested too deeply');
+    if (++this.turns > TURNS_MAX) throw new ShellLimit('too many commands');
+    if (++this.depth > DEPTH_MAX) throw new ShellLimit('nested too deeply');
     const before = this.files;
     try {
       if (yield* this.redirect(c.redirects)) yield* this.dispatch(c);
@@ -238,7 +238,7 @@ export class Shell {
 
   private *whileLoop(c: While): Co<void> {
     for (let last = 0; ; last = this.status) {
-      if (++this.turns > TURNS_MAX) throw new RangeError('too many commands');
+      if (++this.turns > TURNS_MAX) throw new ShellLimit('too many commands');
       yield* this.list(c.test);
       if ((this.status === 0) === c.until) {
         this.status = last;
