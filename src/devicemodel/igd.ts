@@ -4,7 +4,7 @@
  */
 import { type Sbdf, sbdf } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
-import type { Dom0 } from '../toolstack/dom0.js';
+import type { QemuHost } from './environment.js';
 
 /** The only place where QEMU looks for it. */
 export const IGD_SBDF: Sbdf = sbdf(0, 0, 2, 0);
@@ -20,7 +20,7 @@ const VGA_PORTS: readonly (readonly [number, number])[] = [
 const VGA_FRAMES = { first: 0xa0, count: 0x20 } as const;
 
 /** Maps or unmaps the legacy VGA ranges, up to the first that fails: 0 or a negative errno. */
-export function* mapVga(dom0: Dom0, domid: number, add: boolean): Co<number> {
+export function* mapVga(dom0: QemuHost, domid: number, add: boolean): Co<number> {
   for (const [port, nrPorts] of VGA_PORTS) {
     const rc = yield* dom0.hv.domctl({
       cmd: 'ioport_mapping',
@@ -37,7 +37,7 @@ export function* mapVga(dom0: Dom0, domid: number, add: boolean): Co<number> {
 }
 
 function* mapFrames(
-  dom0: Dom0,
+  dom0: QemuHost,
   domid: number,
   firstGfn: number,
   firstMfn: number,
@@ -52,7 +52,7 @@ export class Opregion {
   private host = 0;
   private guest = 0;
   constructor(
-    private readonly dom0: Dom0,
+    private readonly dom0: QemuHost,
     private readonly domid: number,
   ) {}
 

@@ -2,10 +2,9 @@
 import { isErr } from '../base/errno.js';
 import { funcOf, parseSbdf, slotOf } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
-import type { DeviceModel, Dom0, Process } from '../toolstack/dom0.js';
 import { Board } from './board.js';
+import type { QemuHost, QemuProcess } from './environment.js';
 import { IGD_SBDF } from './igd.js';
-import { freePts } from './pts.js';
 import { XenPt } from './xen_pt.js';
 
 type Args = Readonly<Record<string, unknown>>;
@@ -20,7 +19,7 @@ const done = (value: unknown = {}): Answer => ({ return: value });
 const INTEL = 0x8086;
 const VNC_PORT = 5900;
 
-export class QemuXen implements DeviceModel {
+class QemuXen {
   readonly pid: number;
   readonly argv: readonly string[];
   private readonly board: Board;
@@ -29,9 +28,9 @@ export class QemuXen implements DeviceModel {
   private serialTty: string | undefined = undefined;
 
   constructor(
-    private readonly dom0: Dom0,
+    private readonly dom0: QemuHost,
     readonly domid: number,
-    process: Process,
+    process: QemuProcess,
     private readonly logPath: string,
   ) {
     this.pid = process.pid;
@@ -47,7 +46,7 @@ export class QemuXen implements DeviceModel {
     if (dom0.faults.on && dom0.faults.take('qmp')) return false;
     const serial = this.argv.indexOf('-serial');
     if (serial >= 0 && this.argv[serial + 1] === 'pty') {
-      this.serialTty = freePts(dom0);
+      this.serialTty = dom0.openPty();
       dom0.fs.append(this.logPath, `char device redirected to ${this.serialTty} (label serial0)\n`);
     }
     const pages = Math.floor(videoKb / 4);
@@ -245,3 +244,7 @@ export class QemuXen implements DeviceModel {
     this.dom0.fs.append(this.logPath, `${name}: terminating on signal 1 from pid ${this.pid + 1} (xl)\n`);
   }
 }
+
+/** The program behind libxl's command line: a process that has not read its arguments yet. */
+export const qemuXen = (dom0: QemuHost, domid: number, process: QemuProcess, logPath: string): QemuXen =>
+  new QemuXen(dom0, domid, process, logPath);

@@ -6,7 +6,7 @@
 import { isErr } from '../base/errno.js';
 import { devfn as makeDevfn } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
-import type { Dom0 } from '../toolstack/dom0.js';
+import type { QemuHost } from './environment.js';
 import { mapVga, OPREGION, Opregion } from './igd.js';
 
 const PAGE = 4096;
@@ -57,7 +57,7 @@ export class XenPt {
   private readonly caps: readonly { readonly at: number; readonly id: number }[];
 
   constructor(
-    private readonly dom0: Dom0,
+    private readonly dom0: QemuHost,
     private readonly domid: number,
     readonly qdevId: string,
     /** `0000:01:00.0` */
@@ -298,7 +298,7 @@ const capBytes = (id: number): number =>
   id === CAP.pm ? 8 : id === CAP.pcie ? 0x3c : id === CAP.msi ? 0x18 : 0x0c;
 
 /** Seven BARs (the ROM last) out of sysfs. */
-function readBars(dom0: Dom0, hostaddr: string): Bar[] {
+function readBars(dom0: QemuHost, hostaddr: string): Bar[] {
   const text = dom0.fs.readFile(`/sys/bus/pci/devices/${hostaddr}/resource`);
   const lines = typeof text === 'string' ? text.split('\n') : [];
   const bars: Bar[] = [];

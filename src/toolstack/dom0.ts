@@ -81,6 +81,8 @@ export interface DeviceModel {
   readonly domid: number;
   readonly pid: number;
   readonly argv: readonly string[];
+  /** Reads its arguments, and makes the video memory part of the guest. False: it never reports that it runs. */
+  start(videoKb: number, maxKb: number): Co<boolean>;
   /**
    * One QMP command as JSON text; the answer is the line the monitor sends back, `{"return": …}` or `{"error": …}`,
    * or undefined when it does not answer (dead or wedged).
@@ -97,6 +99,14 @@ export interface DeviceModel {
   /** The process ends; it drops what it holds of the guest. */
   stop(): Co<void>;
 }
+
+/** What is executed when libxl spawns a device model; it writes its log to `logPath`. */
+export type DeviceModelProgram = (
+  dom0: Dom0,
+  domid: number,
+  process: Process,
+  logPath: string,
+) => DeviceModel;
 
 /** `uname -a` of dom0. */
 export interface Uname {
@@ -131,10 +141,13 @@ export interface Dom0 {
   readonly processes: Processes;
   readonly profile: ToolstackProfile;
   readonly uname: Uname;
+  readonly qemu: DeviceModelProgram;
   /** By domain id; libxl fills it when it starts one. Empty at boot. */
   readonly deviceModels: Map<number, DeviceModel>;
   /** By domain id. Empty at boot. */
   readonly watchers: Map<number, DomainWatcher>;
+  /** The pseudo terminal that the next open of /dev/ptmx gives: its path. */
+  openPty(): string;
   /**
    * Lets whoever watches xenstore react until nobody has anything left to do: dom0's kernel (pciback's back end, which
    * resets devices and calls Xen) and the guests' front ends. Call it where libxl waits for a back end to reach a

@@ -5,7 +5,15 @@ import type { Clock } from '../sim/clock.js';
 import type { Co } from '../sim/co.js';
 import type { EventStream } from '../sim/events.js';
 import type { Faults } from '../sim/faults.js';
-import type { DeviceModel, Dom0, DomainWatcher, Process, Processes, Uname } from './dom0.js';
+import type {
+  DeviceModel,
+  DeviceModelProgram,
+  Dom0,
+  DomainWatcher,
+  Process,
+  Processes,
+  Uname,
+} from './dom0.js';
 import type { ConfigPort } from './kernel/config.js';
 import { rootBusesOf } from './kernel/enumerate.js';
 import { Dom0Kernel } from './kernel/kernel.js';
@@ -34,6 +42,7 @@ export interface Dom0Setup {
   readonly events: EventStream;
   readonly faults: Faults;
   readonly profile: ToolstackProfile;
+  readonly qemu: DeviceModelProgram;
   readonly functions: readonly Dom0Function[];
   readonly dom0: {
     readonly hostname: string;
@@ -89,6 +98,7 @@ export class Dom0Host implements Dom0 {
   readonly fs: Dom0Files;
   readonly processes = new ProcessTable();
   readonly uname: Uname;
+  readonly qemu: DeviceModelProgram;
   readonly deviceModels = new Map<number, DeviceModel>();
   readonly watchers = new Map<number, DomainWatcher>();
   /** Names of functions as the description gives them. */
@@ -104,6 +114,7 @@ export class Dom0Host implements Dom0 {
     this.events = events;
     this.faults = faults;
     this.profile = setup.profile;
+    this.qemu = setup.qemu;
     this.xs = new XenstoreDaemon(events, faults);
     this.kernel = new Dom0Kernel(hv, config, clock, events);
     this.uname = {
@@ -162,5 +173,19 @@ export class Dom0Host implements Dom0 {
       yield* this.xs.settle();
       if (this.guests === undefined || !(yield* this.guests.poll())) return;
     }
+  }
+
+  /** The lowest terminal that no domain has: each one is somebody's console or serial port. */
+  openPty(): string {
+    const { xs } = this;
+    const used = new Set<string>();
+    for (const id of xs.ls('/local/domain') ?? []) {
+      const dom = `/local/domain/${id}`;
+      used.add(xs.read(`${dom}/console/tty`) ?? '');
+      for (const port of xs.ls(`${dom}/serial`) ?? []) used.add(xs.read(`${dom}/serial/${port}/tty`) ?? '');
+    }
+    let n = 0;
+    while (used.has(`/dev/pts/${n}`)) n++;
+    return `/dev/pts/${n}`;
   }
 }

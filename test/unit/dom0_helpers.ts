@@ -1,5 +1,7 @@
 /** dom0 on the recorded board, with a Xen that only writes down what it is asked. */
+
 import { readFileSync } from 'node:fs';
+import { qemuXen } from '../../src/devicemodel/qemu.js';
 import type { Hypercalls } from '../../src/hypervisor/public/hypercalls.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
 import type { FunctionDescription } from '../../src/inputs/host_description.js';
@@ -83,6 +85,7 @@ export function board(o: BoardOptions = {}): Board {
     events,
     faults: new Faults(),
     profile: TOOLSTACK_PROFILES['4.17'],
+    qemu: qemuXen,
     functions,
     dom0: {
       hostname: 'dom0',

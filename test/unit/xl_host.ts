@@ -1,13 +1,18 @@
 /** The recorded board under the real Xen of this repository, with dom0 and `xl` on it. */
+
 import { readFileSync } from 'node:fs';
+import { parseSbdf } from '../../src/base/sbdf.js';
+import { qemuXen } from '../../src/devicemodel/qemu.js';
 import { pciSetup } from '../../src/guest/hvmloader.js';
 import { Pcifront } from '../../src/guest/pcifront.js';
 import type { DomainInfo, DomctlOp } from '../../src/hypervisor/public/domctl.js';
 import type { Hypercalls, PhysInfo, XenVersion } from '../../src/hypervisor/public/hypercalls.js';
 import type { MemoryOp } from '../../src/hypervisor/public/memory.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
+import type { HostDescription } from '../../src/inputs/host_description.js';
 import { Machine } from '../../src/machine.js';
 import { type Co, runAlone } from '../../src/sim/co.js';
+import type { StampedEvent } from '../../src/sim/events.js';
 import { Dom0Host, type GuestKernels } from '../../src/toolstack/host.js';
 import type { ConfigPort } from '../../src/toolstack/kernel/config.js';
 import type { Release } from '../../src/toolstack/libxl/lines.js';
@@ -15,6 +20,7 @@ import { TOOLSTACK_PROFILES } from '../../src/toolstack/libxl/profile.js';
 import type { Call, Program } from '../../src/toolstack/shell/program.js';
 import { Shell } from '../../src/toolstack/shell/shell.js';
 import { addSystemPrograms } from '../../src/toolstack/shell/system.js';
+import { runXlDaemons } from '../../src/toolstack/xl/daemon.js';
 import { xl } from '../../src/toolstack/xl/xl.js';
 import { q35 } from '../helpers/q35.js';
 
@@ -82,8 +88,15 @@ export interface XlHost {
   xl(...argv: string[]): Ran;
   /** One line at dom0's prompt. */
   sh(line: string): Ran;
+  /** `xl create` of this text, its name `/cfg`. */
+  create(text: string, ...options: string[]): Ran;
   /** Hypercalls since the last look, as `cmd` or `cmd:detail`. */
   calls(): string[];
+  /**
+   * Everything since the last look, in order: hypercalls with `hv ` in front, writes to attributes (`sysfs `), changes of
+   * xenstore (`xs `), commands to QEMU (`qmp `).
+   */
+  steps(): string[];
 }
 
 export interface XlHostOptions {
@@ -92,18 +105,38 @@ export interface XlHostOptions {
   readonly cmdline?: string;
   readonly kernelCmdline?: string;
   readonly files?: Readonly<Record<string, string>>;
+  /** A change to the board before it boots. */
+  readonly adapt?: (host: HostDescription) => HostDescription;
 }
+
+/** The board with bytes of one function's configuration space changed. */
+export const patched =
+  (bdf: string, bytes: Readonly<Record<number, number>>) =>
+  (host: HostDescription): HostDescription => ({
+    ...host,
+    functions: host.functions.map((f) => {
+      if (f.sbdf !== parseSbdf(bdf)) return f;
+      const config = Uint8Array.from(f.config);
+      for (const [at, byte] of Object.entries(bytes)) config[Number(at)] = byte;
+      return { ...f, config };
+    }),
+  });
 
 const CMDLINE = 'iommu=1,verbose loglvl=all guest_loglvl=all dom0_mem=1G dom0_max_vcpus=1';
 
 export function xlHost(o: XlHostOptions = {}): XlHost {
   const release = o.release ?? '4.18';
-  const host = q35(o.board ?? 'vtd', {
+  const board = q35(o.board ?? 'vtd', {
     files: { '/h1/vmlinuz': 'kernel', '/h1/initrdU.gz': 'initrd', ...o.files },
     ...(o.kernelCmdline === undefined ? {} : { kernelCmdline: o.kernelCmdline }),
   });
+  const host = o.adapt === undefined ? board : o.adapt(board);
   const machine = Machine.boot(host, { release, cmdline: o.cmdline ?? CMDLINE });
   const seen: string[] = [];
+  machine.hw.events.attach((e) => {
+    const line = told(e);
+    if (line !== undefined) seen.push(line);
+  });
   const dom0 = new Dom0Host({
     hv: new Traced(machine.hypercalls, seen),
     config: new Port(machine),
@@ -111,6 +144,7 @@ export function xlHost(o: XlHostOptions = {}): XlHost {
     events: machine.hw.events,
     faults: machine.hw.faults,
     profile: TOOLSTACK_PROFILES[release],
+    qemu: qemuXen,
     functions: host.functions,
     dom0: host.dom0,
   });
@@ -121,31 +155,52 @@ export function xlHost(o: XlHostOptions = {}): XlHost {
   addSystemPrograms(shell);
   shell.programs.set('xl', new XlProgram());
   seen.length = 0;
+  const run = (...argv: string[]): Ran => {
+    let out = '';
+    let err = '';
+    const io = {
+      dom0,
+      out(t: string) {
+        out += t;
+      },
+      err(t: string) {
+        err += t;
+      },
+    };
+    const exit = runAlone(xl(io, ['xl', ...argv]));
+    runAlone(dom0.settle());
+    runAlone(runXlDaemons(dom0));
+    return { exit, out, err };
+  };
   return {
     machine,
     dom0,
     guests,
     sh(line) {
       const r = runAlone(shell.run(line));
+      runAlone(runXlDaemons(dom0));
       return { exit: r.exit, out: r.stdout, err: r.stderr };
     },
-    xl(...argv) {
-      let out = '';
-      let err = '';
-      const io = {
-        dom0,
-        out(t: string) {
-          out += t;
-        },
-        err(t: string) {
-          err += t;
-        },
-      };
-      const exit = runAlone(xl(io, ['xl', ...argv]));
-      return { exit, out, err };
+    create(text, ...options) {
+      dom0.fs.install('/cfg', text);
+      return run('create', '/cfg', ...options);
     },
-    calls: () => seen.splice(0),
+    xl: run,
+    calls: () =>
+      seen
+        .splice(0)
+        .filter((s) => s.startsWith('hv '))
+        .map((s) => s.slice('hv '.length)),
+    steps: () => seen.splice(0),
   };
+}
+
+/** A step of the toolstack; undefined for what other parts do. */
+function told(e: StampedEvent): string | undefined {
+  if (e.kind === 'sysfs' && e.op === 'write') return `sysfs ${e.path} ${e.value ?? ''}`.trim();
+  if (e.kind === 'qmp' && e.dir === 'send') return `qmp ${e.json}`;
+  if (e.kind !== 'xenstore' || (e.op !== 'write' && e.op !== 'mkdir' && e.op !== 'rm')) return undefined;
+  return e.op === 'write' ? `xs ${e.path}=${e.value ?? ''}` : `xs ${e.op} ${e.path}`;
 }
 
 /** Writes down what is asked of Xen, in order. */
@@ -156,12 +211,12 @@ class Traced implements Hypercalls {
   ) {}
   *domctl(op: DomctlOp): Co<number> {
     const rc = yield* this.hv.domctl(op);
-    this.seen.push(`${op.cmd}${detail(op)}${rc < 0 ? `=${rc}` : ''}`);
+    this.seen.push(`hv ${op.cmd}${detail(op)}${rc < 0 ? `=${rc}` : ''}`);
     return rc;
   }
   *physdevOp(op: PhysdevOp): Co<number> {
     const rc = yield* this.hv.physdevOp(op);
-    this.seen.push(`${op.cmd}${rc < 0 ? `=${rc}` : ''}`);
+    this.seen.push(`hv ${op.cmd}${rc < 0 ? `=${rc}` : ''}`);
     return rc;
   }
   *memoryOp(op: MemoryOp): Co<number> {

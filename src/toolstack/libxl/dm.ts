@@ -1,5 +1,4 @@
 /** Starting and stopping the device model. @xen tools/libs/light/libxl_dm.c */
-import { QemuXen } from '../../devicemodel/qemu.js';
 import type { Co } from '../../sim/co.js';
 import { pause } from '../../sim/co.js';
 import { settled } from './defaults.js';
@@ -44,7 +43,7 @@ function* spawn(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   logArguments(lx, domid, args);
   const process = dom0.processes.spawn(args);
   xs.write(`${dom}/image/device-model-pid`, String(process.pid));
-  const qemu = new QemuXen(dom0, domid, process, `${lx.paths.logDir}/qemu-dm-${d.cInfo.name}.log`);
+  const qemu = dom0.qemu(dom0, domid, process, `${lx.paths.logDir}/qemu-dm-${d.cInfo.name}.log`);
   dom0.deviceModels.set(domid, qemu);
   if (!(yield* qemu.start(settled(d.bInfo.videoMemkb), settled(d.bInfo.maxMemkb)))) {
     yield* pause(dom0.clock, START_TIMEOUT_NS);

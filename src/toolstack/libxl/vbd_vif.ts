@@ -4,7 +4,6 @@
  */
 
 import { isErr } from '../../base/errno.js';
-import { freePts } from '../../devicemodel/pts.js';
 import { deviceGenericAdd } from './device.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
@@ -200,7 +199,7 @@ export function addConsole(lx: Libxl, domid: number, pfn: number): void {
       ['ring-ref', String(pfn)],
     ],
   );
-  lx.dom0.xs.write(`${lx.domainPath(domid)}/console/tty`, freePts(lx.dom0));
+  lx.dom0.xs.write(`${lx.domainPath(domid)}/console/tty`, lx.dom0.openPty());
 }
 
 export function addKeyboard(lx: Libxl, domid: number, devid: number): void {
