@@ -50,6 +50,7 @@ describe('hiding a device', () => {
     expect(s.run('iommu show 01:00.0').stdout).toContain('owner d0');
     expect(s.run('xenstore-ls -f /libxl/pci').stdout).toBe('/libxl/pci/0000-01-00-0 = ""\n');
     expect(s.run(`cat ${PCIBACK}/slots`).stdout).toBe('');
+    expect(s.run(`ls ${PCIBACK} | grep -c 0000:`).stdout).toBe('0\n');
   });
 
   test('INV-T1 the list is what pciback has, less what a guest has', () => {
