@@ -32,6 +32,11 @@ describe('the rules notice', () => {
       text: "throw new Error('');",
       why: 'throw outside',
     },
+    {
+      what: 'another error than the one caught',
+      text: "try { f(); } catch (e) { throw new Error('', { cause: e }); }",
+      why: 'throw outside',
+    },
     { what: 'a private field', text: 'class A { #a = 1; }', why: 'a #private field' },
     { what: 'a module variable', text: 'let a = 1;', why: 'a variable of the module' },
     { what: 'a static field', text: 'class A { static a = 1; }', why: 'a static field' },
@@ -57,6 +62,7 @@ describe('the rules notice', () => {
     const cli = "import fs from 'node:fs';\nlet a = Date.now();\nthrow new InputError('', '', '', '');";
     expect(untidy(parse('src/cli/x.ts', cli))).toEqual([]);
     expect(untidy(parse('src/sim/x.ts', "throw new XenBug('');"))).toEqual([]);
+    expect(untidy(parse('src/pci/x.ts', 'try { f(); } catch (e) { throw e; }'))).toEqual([]);
   });
 });
 

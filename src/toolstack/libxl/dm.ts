@@ -2,7 +2,8 @@
 import type { Co } from '../../sim/co.js';
 import { pause } from '../../sim/co.js';
 import { settled } from './defaults.js';
-import { deviceModelArgs, vncOf } from './dm_args.js';
+import { deviceModelArgs } from './dm_args.js';
+import { vncOf } from './dm_display.js';
 import type { Libxl } from './libxl.js';
 import { DM } from './lines_dm.js';
 import { sysfsDevClass } from './pci_sysfs.js';

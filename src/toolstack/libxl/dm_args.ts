@@ -1,24 +1,15 @@
 /** The command line of qemu-xen. @xen tools/libs/light/libxl_dm.c libxl__build_device_model_args_new */
 import { settled } from './defaults.js';
 import { traditionalArgs } from './dm_args_old.js';
+import { kbToMb, sdlOn, vncOf } from './dm_display.js';
 import type { Libxl } from './libxl.js';
 import { DM } from './lines_dm.js';
 import { isIgdVgaPassthru } from './pci_sysfs.js';
-import {
-  type BuildInfo,
-  type DeviceDisk,
-  type DomainConfig,
-  ERROR,
-  type GfxPassthruKind,
-  type VncInfo,
-} from './types.js';
+import { type BuildInfo, type DeviceDisk, type DomainConfig, ERROR, type GfxPassthruKind } from './types.js';
 import { diskDevNumber, macText } from './vbd_vif.js';
 
 /** Below 4 GiB, where memory ends at the latest. */
 const MMIO_START = 0xf000_0000;
-
-/** Kilobytes to megabytes, upwards. */
-export const kbToMb = (kb: number): number => Math.floor((kb + 1023) / 1024);
 
 /** The arguments, or ERROR_*, the reason logged. */
 export function deviceModelArgs(lx: Libxl, domid: number, d: DomainConfig): string[] | number {
@@ -64,16 +55,6 @@ function newArgs(lx: Libxl, domid: number, d: DomainConfig): string[] | number {
   if (b.hvm.vendorDevice === 'xenserver') args.push('-device', 'xen-pvdevice,device-id=0xc000');
   return args;
 }
-
-/** The VNC server of a guest, when there is to be one. */
-export function vncOf(d: DomainConfig): VncInfo | undefined {
-  const vnc = d.bInfo.type === 'hvm' ? d.bInfo.hvm.vnc : d.vfbs[0]?.vnc;
-  const on = vnc !== undefined && (vnc.enable ?? d.bInfo.type !== 'hvm');
-  return on ? vnc : undefined;
-}
-
-export const sdlOn = (d: DomainConfig): boolean | undefined =>
-  (d.bInfo.type === 'hvm' ? d.bInfo.hvm.sdl : d.vfbs[0]?.sdl)?.enable;
 
 function displayArgs(lx: Libxl, domid: number, d: DomainConfig): string[] | number {
   const vnc = vncOf(d);

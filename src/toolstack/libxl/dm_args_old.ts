@@ -1,6 +1,6 @@
 /** The command line of qemu-xen-traditional (4.17 to 4.20). @xen libxl_dm.c libxl__build_device_model_args_old */
 import { settled } from './defaults.js';
-import { kbToMb, sdlOn, vncOf } from './dm_args.js';
+import { kbToMb, sdlOn, vncOf } from './dm_display.js';
 import type { Libxl } from './libxl.js';
 import { DM } from './lines_dm.js';
 import { type DomainConfig, ERROR } from './types.js';

@@ -7,20 +7,12 @@ import { EINVAL, ESRCH, XluConfig } from '../xlu/cfg.js';
 import { atoi } from '../xlu/cnum.js';
 import { xluPciParseSpecString, xluRdmParse } from '../xlu/pci.js';
 import { type Xl, XlExit } from './context.js';
+import type { Parse } from './parse_context.js';
 import { parseCpuRange } from './parse_cpus.js';
 import { parseDisks, parseNics, parseVfbs } from './parse_devices.js';
 import { parseDeviceModel, parseGraphics } from './parse_dm.js';
 import { parseHvm, parsePvOrPvh } from './parse_hvm.js';
 import { parseRanges } from './parse_ranges.js';
-
-/** One configuration being read. */
-export interface Parse {
-  readonly xl: Xl;
-  readonly cfg: XluConfig;
-  readonly d: DomainConfig;
-  /** Prints to stderr and exits. */
-  fail(text: string, code?: number): never;
-}
 
 const INT_MAX = 0x7fff_ffff;
 
@@ -357,20 +349,4 @@ function parseAltp2m(p: Parse): void {
     }
   }
   p.d.bInfo.vmtraceBufKb = p.cfg.long('vmtrace_buf_kb', true) ?? 0;
-}
-
-/** The amount of memory in kilobytes, or -1. @xen parse_mem_size_kb */
-export function parseMemSizeKb(text: string): number {
-  const digits = /^\s*[-+]?\d+/.exec(text)?.[0] ?? '';
-  const unit = text.slice(digits.length).toLowerCase();
-  if (unit.length > 1) return -1;
-  const factor = new Map([
-    ['t', 2 ** 30],
-    ['g', 2 ** 20],
-    ['', 1024],
-    ['m', 1024],
-    ['k', 1],
-    ['b', 1 / 1024],
-  ]).get(unit);
-  return factor === undefined ? -1 : Math.floor(atoi(digits) * factor);
 }

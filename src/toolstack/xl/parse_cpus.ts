@@ -1,6 +1,6 @@
 /** cpus= and cpus_soft=: sets of physical CPUs. @xen tools/xl/xl_parse.c update_cpumap_range */
 import { strtol } from '../xlu/cnum.js';
-import type { Parse } from './parse.js';
+import type { Parse } from './parse_context.js';
 
 /** `4`, `2-5`; undefined when it is neither. @xen parse_range */
 function parseRange(text: string): { from: number; to: number } | undefined {

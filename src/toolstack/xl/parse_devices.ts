@@ -6,7 +6,7 @@ import { atoi, strtok, strtol } from '../xlu/cnum.js';
 import { xluDiskParse } from '../xlu/disk.js';
 import { xluVifParseRate } from '../xlu/vif.js';
 import { XlExit } from './context.js';
-import type { Parse } from './parse.js';
+import type { Parse } from './parse_context.js';
 
 export function parseDisks(p: Parse): void {
   for (const spec of p.cfg.strings('disk') ?? []) {

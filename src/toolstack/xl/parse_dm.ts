@@ -2,7 +2,7 @@
 import { makeVfb, makeVkb } from '../libxl/schema.js';
 import type { HvmInfo, SdlInfo, VgaKind, VncInfo } from '../libxl/types.js';
 import { EINVAL } from '../xlu/cfg.js';
-import type { Parse } from './parse.js';
+import type { Parse } from './parse_context.js';
 
 export function parseDeviceModel(p: Parse): void {
   const { cfg, d, xl } = p;

@@ -1,7 +1,7 @@
 /** The keys of HVM's own build, and the little that PV and PVH have. @xen tools/xl/xl_parse.c parse_config_data */
 import type { BiosType, HvmInfo } from '../libxl/types.js';
 import { EINVAL } from '../xlu/cfg.js';
-import type { Parse } from './parse.js';
+import type { Parse } from './parse_context.js';
 
 const BIOSES: readonly BiosType[] = ['unknown', 'rombios', 'seabios', 'ovmf'];
 const biosType = (text: string): BiosType | undefined => BIOSES.find((b) => b === text.toLowerCase());

@@ -1,6 +1,6 @@
 /** ioports=, irqs=, iomem=: what a guest may touch beside its devices. @xen tools/xl/xl_parse.c parse_config_data */
 import { scanHex, strtol } from '../xlu/cnum.js';
-import type { Parse } from './parse.js';
+import type { Parse } from './parse_context.js';
 
 const UINT32_MAX = 0xffff_ffff;
 
