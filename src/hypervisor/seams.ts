@@ -100,5 +100,8 @@ export const correct: Seams = Object.freeze<Seams>({
 });
 
 /** `correct` with single decisions replaced; later overrides win. Spread, since objects made by assigning are slow. */
-export const withSeams = (...overrides: readonly Partial<Seams>[]): Seams =>
-  Object.freeze(overrides.reduce<Seams>((seams, some) => ({ ...seams, ...some }), correct));
+export function withSeams(...overrides: readonly Partial<Seams>[]): Seams {
+  let seams: Seams = correct;
+  for (const some of overrides) seams = { ...seams, ...some };
+  return Object.freeze(seams);
+}

@@ -20,7 +20,14 @@ class Recorder implements XsWatcher {
 function client(xs: XenstoreDaemon, line: string): { exit: number; out: string; err: string } {
   let out = '';
   let err = '';
-  const io = { out: (t: string) => void (out += t), err: (t: string) => void (err += t) };
+  const io = {
+    out(t: string) {
+      out += t;
+    },
+    err(t: string) {
+      err += t;
+    },
+  };
   return { exit: xenstoreCommand(xs, line.split(' '), io), out, err };
 }
 

@@ -4,7 +4,6 @@ import { strerror } from '../../base/errno.js';
 import { makeDomainConfig, makePci } from '../libxl/schema.js';
 import type { ActionOnShutdown, DomainConfig, Passthrough } from '../libxl/types.js';
 import { EINVAL, ESRCH, XluConfig } from '../xlu/cfg.js';
-import { atoi } from '../xlu/cnum.js';
 import { xluPciParseSpecString, xluRdmParse } from '../xlu/pci.js';
 import { type Xl, XlExit } from './context.js';
 import type { Parse } from './parse_context.js';
