@@ -46,16 +46,21 @@ export function* iommuDoDomctl(xen: Xen, op: PciDomctl, d: Domain | undefined): 
 
 /** Order of the largest page that fits the addresses and what is left to do. @xen mapping_order */
 export function mappingOrder(pageSizes: number, dfn: number, mfn: number, nr: number): number {
-  assert(pageSizes % 2 ** (PAGE_SHIFT + 1) === 2 ** PAGE_SHIFT, '4 KiB is the smallest page');
+  assert((pageSizes & 0x1fff) === 0x1000, '4 KiB is the smallest page');
   let order = 0;
-  for (const larger of SUPERPAGE_ORDERS) {
+  for (let i = 0; i < SUPERPAGE_ORDERS.length; i++) {
+    const larger = SUPERPAGE_ORDERS[i]!;
     if ((pageSizes & (1 << (PAGE_SHIFT + larger))) === 0) continue;
-    const span = 2 ** larger;
-    if (nr < span || dfn % span !== 0 || mfn % span !== 0) break;
+    // The low bits of a frame number are those of its low 32 bits.
+    const below = (1 << larger) - 1;
+    if (nr <= below || ((dfn | mfn) & below) !== 0) break;
     order = larger;
   }
   return order;
 }
+
+/** No event is listened to, no step is made to fail, and no other CPU can come between. */
+const isUnobserved = (xen: Xen): boolean => !xen.events.on && !xen.faults.on && !xen.cpus.exploring;
 
 const hex = (n: number): string => n.toString(16);
 const hex5 = (n: number): string => hex(n).padStart(5, '0');
@@ -76,12 +81,22 @@ export function* iommuMap(
   if (!d.iommuEnabled) return 0;
   assert((flags & IOMMUF.orderMask) === 0, 'the order is not for callers to say');
   const ops = platformOps(xen);
+  const inRuns = pageCount > 1 && isUnobserved(xen);
   let rc: Rc = 0;
   let done = 0;
-  for (let i = 0, order = 0; i < pageCount; i += 2 ** order) {
+  for (let i = 0, pages = 0; i < pageCount; i += pages) {
     const dfn = dfn0 + i;
     const mfn = mfn0 + i;
-    order = mappingOrder(ops.pageSizes, dfn, mfn, pageCount - i);
+    const order = mappingOrder(ops.pageSizes, dfn, mfn, pageCount - i);
+    pages = 1 << order;
+    if (inRuns && ops.mapRun !== undefined) {
+      const most = Math.floor((pageCount - i) / pages);
+      const mapped = ops.mapRun(d, dfn, mfn, most, flags | order, acc);
+      if (mapped > 0) {
+        pages *= mapped;
+        continue;
+      }
+    }
     if ((flags & IOMMUF.preempt) !== 0 && ++done % PREEMPT_EVERY === 0) yield* preemptPoint(xen.cpus);
     rc = yield* ops.mapPage(d, dfn, mfn, flags | order, acc);
     if (rc === 0) continue;
@@ -131,9 +146,10 @@ export function* iommuUnmap(
   const ops = platformOps(xen);
   let rc: Rc = 0;
   let done = 0;
-  for (let i = 0, order = 0; i < pageCount; i += 2 ** order) {
+  for (let i = 0, pages = 0; i < pageCount; i += pages) {
     const dfn = dfn0 + i;
-    order = mappingOrder(ops.pageSizes, dfn, 0, pageCount - i);
+    const order = mappingOrder(ops.pageSizes, dfn, 0, pageCount - i);
+    pages = 1 << order;
     if ((flags & IOMMUF.preempt) !== 0 && ++done % PREEMPT_EVERY === 0) yield* preemptPoint(xen.cpus);
     const err = yield* ops.unmapPage(d, dfn, order, acc);
     if (err === 0) continue;

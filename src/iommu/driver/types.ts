@@ -205,6 +205,11 @@ export interface IommuOps {
   clearRootPgtable(d: IommuDomain): Co<void>;
   /** `flags`: IOMMUF readable/writable and the order in the low six bits. */
   mapPage(d: IommuDomain, dfn: number, mfn: number, flags: number, acc: FlushAcc): Co<Rc>;
+  /**
+   * Maps up to `most` pages that lie side by side, as so many calls of mapPage would: for callers that nobody watches
+   * in between. The result says how many; 0 where mapPage must do it. Undefined where the vendor has no short way.
+   */
+  mapRun?(d: IommuDomain, dfn: number, mfn: number, most: number, flags: number, acc: FlushAcc): number;
   unmapPage(d: IommuDomain, dfn: number, order: number, acc: FlushAcc): Co<Rc>;
   /** Undefined where the vendor has no hook (AMD). */
   readonly lookupPage: ((d: IommuDomain, dfn: number, out: LookupResult) => Co<Rc>) | undefined;

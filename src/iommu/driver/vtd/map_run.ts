@@ -1,0 +1,79 @@
+/**
+ * Mapping a run of pages at once: what intelIommuMapPage() does page by page, for a caller that nobody watches between
+ * two pages. Dom0's identity map is some thousand pages at each boot.
+ */
+
+import { FLUSHF, type FlushAcc, IOMMUF, type IommuDomain } from '../types.js';
+import { indexAt, MARK_MASK, MARK_SHIFT, reduceLower, trailingZeros } from './contig.js';
+import { canCoalesce, entryBits, LEVEL_STRIDE } from './pagetable.js';
+import { addrToDmaPage, notMapped, PTE_NUM, pteHi, pteLo, tableBase } from './pte.js';
+import type { Vtd } from './state.js';
+
+/**
+ * Maps up to `most` pages of 2^order frames that lie in one table. `flags` as IOMMUF.
+ * @returns how many; 0 where the pages must be mapped one by one: entries in use, a run that joins another one, a
+ * table that becomes one larger page, or no memory
+ */
+export function mapRun(
+  vtd: Vtd,
+  d: IommuDomain,
+  dfn: number,
+  mfn: number,
+  most: number,
+  flags: number,
+  acc: FlushAcc,
+): number {
+  const order = flags & IOMMUF.orderMask;
+  const level = order / LEVEL_STRIDE + 1;
+  const idx = indexAt(dfn, level);
+  const end = Math.min(idx + most, PTE_NUM);
+  if (end - idx < 2 || notMapped(vtd, d) || d.isDying) return 0;
+  const lock = d.iommu.mappingLock;
+  lock.checkBeforeWait();
+  lock.acquire();
+  const table = addrToDmaPage(vtd, d, dfn, level, acc, true);
+  const mapped = table > 0 && fillRun(vtd, table, idx, end, mfn, flags, level);
+  lock.release();
+  if (!mapped) return 0;
+  acc.flags |= FLUSHF.added;
+  return end - idx;
+}
+
+/** Entries `idx` to before `end` of a table, with the marks that mapping one after the other would leave. */
+function fillRun(
+  vtd: Vtd,
+  table: number,
+  idx: number,
+  end: number,
+  mfn: number,
+  flags: number,
+  level: number,
+): boolean {
+  const base = tableBase(vtd, table);
+  const t = vtd.s.ram.words;
+  const step = 2 ** (flags & IOMMUF.orderMask);
+  const low = entryBits(vtd, flags);
+  // Frames that do not stand where their own number says can never become one larger page, and bear no marks.
+  const marked = canCoalesce(vtd, level) && indexAt(mfn, level) === idx;
+  if (marked && (end - idx === PTE_NUM || joins(t, base, idx, mfn, step, low))) return false;
+  for (let i = idx; i < end; i++) {
+    if (t[base + i * 2] !== 0 || (t[base + i * 2 + 1]! & ~MARK_MASK) !== 0) return false;
+  }
+  if (end < PTE_NUM && marked && t[base + end * 2] !== 0) return false;
+  for (let i = idx, frame = mfn; i < end; i++, frame += step) {
+    const at = base + i * 2;
+    t[at] = pteLo(frame, low);
+    t[at + 1] = pteHi(frame) | (marked ? runMark(i, end) << MARK_SHIFT : 0);
+  }
+  reduceLower(t, base, idx);
+  if (vtd.opts.nonCoherent) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
+  return true;
+}
+
+/** Does the entry before continue what now starts? */
+const joins = (t: Int32Array, base: number, idx: number, mfn: number, step: number, low: number): boolean =>
+  idx > 0 && mfn >= step && t[base + idx * 2 - 2] === pteLo(mfn - step, low);
+
+/** Order of the largest aligned run that starts at entry `i` and ends before `end`. */
+const runMark = (i: number, end: number): number =>
+  i === 0 ? 31 - Math.clz32(end) : Math.min(trailingZeros(i), 31 - Math.clz32(end - i));
