@@ -359,6 +359,25 @@ describe('removing a device', () => {
     expect(b.dom0.fs.exists(`${DEVICES}/0000:03:00.1`)).toBe(false);
   });
 
+  test('a virtual function that is gone with its physical one never gets ready (recording 03, record 57)', () => {
+    const b = board({ drivers: { '03:00.0': 'nvme' } });
+    b.write(`${DEVICES}/0000:03:00.0/sriov_numvfs`, '1');
+    b.write(`${DRIVERS}/nvme/unbind`, '0000:03:00.1');
+    seize(b, '0000:03:00.1');
+    b.write(`${DRIVERS}/nvme/unbind`, '0000:03:00.0');
+    seize(b, '0000:03:00.0');
+    b.log();
+    // The recorded function had power management besides, and a line about that.
+    expect(b.write(`${DEVICES}/0000:03:00.1/reset`, '1')).toBe(-25);
+    expect(b.log()).toEqual([
+      'pciback 0000:03:00.1: timed out waiting for pending transaction; performing function level reset anyway',
+      ...[1023, 2047, 4095, 8191, 16383, 32767].map(
+        (ms) => `pciback 0000:03:00.1: not ready ${ms}ms after FLR; waiting`,
+      ),
+      'pciback 0000:03:00.1: not ready 65535ms after FLR; giving up',
+    ]);
+  });
+
   test('a driver without SR-IOV refuses sriov_numvfs', () => {
     const b = board();
     seize(b, '0000:03:00.0');

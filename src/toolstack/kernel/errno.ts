@@ -5,5 +5,4 @@ export const ENOTDIR = -20;
 export const ELOOP = -40;
 export const ENAMETOOLONG = -36;
 export const EFBIG = -27;
-export const ENOEXEC = -8;
 export const EROFS = -30;

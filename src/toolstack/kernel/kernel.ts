@@ -10,7 +10,7 @@ import { DriverCore, type PciId } from './driver.js';
 import { DRIVER_SPECS, type DriverSpec, MsiNumbers, NativeDriver, UnitNames } from './drivers.js';
 import { Enumerator } from './enumerate.js';
 import { KernelLog } from './log.js';
-import { KernelPci } from './pci_dev.js';
+import { IOV_RESOURCE, KernelPci } from './pci_dev.js';
 import { DevicePower } from './power.js';
 import { DeviceReset } from './reset.js';
 import { setupDevice } from './setup.js';
@@ -38,7 +38,7 @@ export class Dom0Kernel {
   ) {
     this.log = new KernelLog(clock, events);
     this.power = new DevicePower(config, clock, this.log);
-    this.reset = new DeviceReset(config, clock, this.power);
+    this.reset = new DeviceReset(config, clock, this.power, this.log);
     this.pci = new Enumerator(config, hv, this.log, this.reset);
     this.core = new DriverCore(events, this.pci.devices);
   }
@@ -179,6 +179,7 @@ export class Dom0Kernel {
       vf.pin = 0;
       vf.isVirtfn = true;
       vf.physfn = pf;
+      giveShare(pf, vf, i);
       pf.virtfns.push(vf);
       yield* this.pci.add(vf);
       if (this.autoprobe) yield* this.core.attachDevice(vf);
@@ -190,6 +191,18 @@ export class Dom0Kernel {
     const ctl = this.config.read(pf.sbdf, pf.cap.sriov + 8, 2);
     yield* this.config.write(pf.sbdf, pf.cap.sriov + 8, 2, ctl & ~9);
     yield* this.config.write(pf.sbdf, pf.cap.sriov + 0x10, 2, 0);
+  }
+}
+
+/** A virtual function decodes its part of the window of the physical one. @linux drivers/pci/iov.c pci_iov_add_virtfn */
+function giveShare(pf: KernelPci, vf: KernelPci, index: number): void {
+  for (let i = 0; i < 6; i++) {
+    const all = pf.resources[IOV_RESOURCE + i]!;
+    const own = pf.resources[i]!;
+    if (all.flags === 0 || own.flags === 0) continue;
+    const bytes = own.end - own.start + 1;
+    const start = all.start + bytes * index;
+    vf.resources[i] = { start, end: start + bytes - 1, flags: all.flags };
   }
 }
 

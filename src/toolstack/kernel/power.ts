@@ -62,10 +62,9 @@ export class DevicePower {
   private *enableResources(dev: KernelPci): Co<void> {
     const before = this.config.read(dev.sbdf, PCI.COMMAND, 2);
     let command = before;
-    const count = dev.isVirtfn ? 0 : ROM_RESOURCE;
     for (let i = 0; i < dev.resources.length; i++) {
       const r = dev.resources[i]!;
-      if (r.flags === 0 || (i >= count && dev.headerType === 0)) continue;
+      if (r.flags === 0 || (i >= ROM_RESOURCE && dev.headerType === 0)) continue;
       if ((r.flags & IORESOURCE.IO) !== 0) command |= COMMAND.IO;
       if ((r.flags & IORESOURCE.MEM) !== 0) command |= COMMAND.MEMORY;
     }
@@ -84,9 +83,13 @@ export class DevicePower {
     else this.gsis.add(gsi);
   }
 
-  private *toD0(dev: KernelPci): Co<void> {
+  *toD0(dev: KernelPci): Co<void> {
     if (dev.cap.pm === 0) return;
     const csr = this.config.read(dev.sbdf, dev.cap.pm + 4, 2);
+    if (csr === 0xffff) {
+      this.log.error(`${dev.logName}: Unable to change power state from D3cold to D0, device inaccessible`);
+      return;
+    }
     if ((csr & 3) === 0) return;
     yield* this.config.write(dev.sbdf, dev.cap.pm + 4, 2, csr & ~3);
     yield* pause(this.clock, 10_000_000);

@@ -5,6 +5,7 @@ import type { Clock } from '../../sim/clock.js';
 import { type Co, pause } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
 import { ENOTTY } from './errno.js';
+import type { KernelLog } from './log.js';
 import type { KernelPci, ResetMethod } from './pci_dev.js';
 import type { DevicePower } from './power.js';
 
@@ -12,13 +13,17 @@ const METHODS: readonly ResetMethod[] = ['flr', 'af_flr', 'pm', 'bus'];
 const DEVCTL_FLR = 0x8000;
 const DEVCAP_FLR = 0x1000_0000;
 const AF_TP_FLR = 3;
+const DEVSTA_PENDING = 0x20;
 const MS = 1_000_000;
+/** As long as a device may take. @linux PCIE_RESET_READY_POLL_MS */
+const READY_MS = 60_000;
 
 export class DeviceReset {
   constructor(
     private readonly config: ConfigPort,
     private readonly clock: Clock,
     private readonly power: DevicePower,
+    private readonly log: KernelLog,
   ) {}
 
   /**
@@ -51,8 +56,8 @@ export class DeviceReset {
   *functionLocked(dev: KernelPci): Co<Rc> {
     for (const method of dev.resetMethods) {
       if (!this.supports(dev, method)) continue;
-      yield* this.by(dev, method);
-      return 0;
+      const rc = yield* this.by(dev, method);
+      if (rc !== ENOTTY) return rc;
     }
     return ENOTTY;
   }
@@ -60,6 +65,7 @@ export class DeviceReset {
   /** What a write to `reset` does: state saved before, restored after. @linux pci_reset_function */
   *function(dev: KernelPci): Co<Rc> {
     if (dev.resetMethods.length === 0) return ENOTTY;
+    yield* this.power.toD0(dev);
     const state = this.power.save(dev);
     yield* this.config.write(dev.sbdf, PCI.COMMAND, 2, COMMAND.INTX_DISABLE);
     const rc = yield* this.functionLocked(dev);
@@ -67,29 +73,52 @@ export class DeviceReset {
     return rc;
   }
 
-  private *by(dev: KernelPci, method: ResetMethod): Co<void> {
+  private *by(dev: KernelPci, method: ResetMethod): Co<Rc> {
     const { cap, sbdf } = dev;
     if (method === 'flr') {
+      if ((this.config.read(sbdf, cap.express + 10, 2) & DEVSTA_PENDING) !== 0)
+        this.log.error(
+          `${dev.logName}: timed out waiting for pending transaction; performing function level reset anyway`,
+        );
       const ctl = this.config.read(sbdf, cap.express + 8, 2);
       yield* this.config.write(sbdf, cap.express + 8, 2, ctl | DEVCTL_FLR);
       yield* pause(this.clock, 100 * MS);
-    } else if (method === 'af_flr') {
+      return yield* this.wait(dev, 'FLR');
+    }
+    if (method === 'af_flr') {
       yield* this.config.write(sbdf, cap.af + 4, 1, 1);
       yield* pause(this.clock, 100 * MS);
-    } else if (method === 'pm') {
+      return yield* this.wait(dev, 'AF_FLR');
+    }
+    if (method === 'pm') {
       const csr = this.config.read(sbdf, cap.pm + 4, 2) & ~3;
       yield* this.config.write(sbdf, cap.pm + 4, 2, csr | 3);
       yield* pause(this.clock, 10 * MS);
       yield* this.config.write(sbdf, cap.pm + 4, 2, csr);
       yield* pause(this.clock, 10 * MS);
-    } else {
-      const bridge = dev.bus.self!.sbdf;
-      const ctl = this.config.read(bridge, PCI.BRIDGE_CONTROL, 2);
-      yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl | BRIDGE_CTL_BUS_RESET);
-      yield* pause(this.clock, 2 * MS);
-      yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl);
-      yield* pause(this.clock, 1000 * MS);
+      return yield* this.wait(dev, 'PM D3hot->D0');
     }
+    const bridge = dev.bus.self!.sbdf;
+    const ctl = this.config.read(bridge, PCI.BRIDGE_CONTROL, 2);
+    yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl | BRIDGE_CTL_BUS_RESET);
+    yield* pause(this.clock, 2 * MS);
+    yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl);
+    yield* pause(this.clock, 1000 * MS);
+    return yield* this.wait(dev, 'bus reset');
+  }
+
+  /** Until the device answers again, with doubling patience. @linux pci_dev_wait */
+  private *wait(dev: KernelPci, what: string): Co<Rc> {
+    for (let ms = 1; this.config.read(dev.sbdf, PCI.COMMAND, 4) === 0xffff_ffff; ms *= 2) {
+      const late = `${dev.logName}: not ready ${ms - 1}ms after ${what}`;
+      if (ms > READY_MS) {
+        this.log.warn(`${late}; giving up`);
+        return ENOTTY;
+      }
+      if (ms > 1000) this.log.info(`${late}; waiting`);
+      yield* pause(this.clock, ms * MS);
+    }
+    return 0;
   }
 }
 
