@@ -32,7 +32,8 @@ export type FrameType = (typeof FRAME_TYPE)[keyof typeof FRAME_TYPE];
 
 /** Frames of one piece of the table: one superpage. */
 const PIECE = 512;
-const pack = (owner: number, type: number): number => owner | (type << 16);
+/** Owner and type in one number, which is 0 for an address that is no RAM. */
+const pack = (owner: number, type: number): number => (owner ^ OWNER_NONE) | (type << 16);
 
 export interface RamRange {
   readonly start: number;
@@ -41,24 +42,25 @@ export interface RamRange {
 }
 
 export class Frames {
-  /** Packed owner and type of a uniform piece, or -(index + 1) into `mixed`. */
+  /** Packed owner and type of a uniform piece, or -(index + 1) of its frames in `mixed`. */
   private readonly pieces: Int32Array;
-  private readonly mixed: Int32Array[] = [];
+  private mixed = new Int32Array(8 * PIECE);
+  private mixedUsed = 0;
   /** References beyond the owner's own one. @xen page_info.count_info */
   private readonly extraRefs = new Map<number, number>();
 
   constructor(readonly frames: number) {
-    this.pieces = new Int32Array(Math.ceil(frames / PIECE)).fill(pack(OWNER_NONE, FRAME_TYPE.none));
+    this.pieces = new Int32Array(Math.ceil(frames / PIECE));
   }
 
   private packed(mfn: number): number {
-    if (!(mfn >= 0 && mfn < this.frames)) return pack(OWNER_NONE, FRAME_TYPE.none);
+    if (!(mfn >= 0 && mfn < this.frames)) return 0;
     const p = this.pieces[Math.floor(mfn / PIECE)]!;
-    return p >= 0 ? p : this.mixed[-p - 1]![mfn % PIECE]!;
+    return p >= 0 ? p : this.mixed[(-p - 1) * PIECE + (mfn & (PIECE - 1))]!;
   }
   /** Domain id that owns `mfn`; OWNER_FREE or OWNER_NONE otherwise. @xen page_get_owner */
   owner(mfn: number): number {
-    return this.packed(mfn) & 0xffff;
+    return (this.packed(mfn) & 0xffff) ^ OWNER_NONE;
   }
   type(mfn: number): FrameType {
     return (this.packed(mfn) >> 16) as FrameType;
@@ -75,26 +77,41 @@ export class Frames {
     assert(mfn >= 0 && mfn + count <= this.frames, 'frames lie inside the machine');
     const value = pack(owner, type);
     if (count === 1) {
-      this.split(Math.floor(mfn / PIECE))[mfn % PIECE] = value;
+      const at = this.split(Math.floor(mfn / PIECE));
+      this.mixed[at + (mfn & (PIECE - 1))] = value;
       return;
     }
-    let at = mfn;
     const end = mfn + count;
-    while (at < end) {
-      const piece = Math.floor(at / PIECE);
-      const inPiece = Math.min(end, (piece + 1) * PIECE) - at;
-      if (inPiece === PIECE) this.pieces[piece] = value;
-      else this.split(piece).fill(value, at % PIECE, (at % PIECE) + inPiece);
-      at += inPiece;
+    const first = Math.ceil(mfn / PIECE);
+    const behind = Math.floor(end / PIECE);
+    if (first > behind) {
+      this.setSome(behind, mfn, end, value);
+      return;
     }
+    if (mfn < first * PIECE) this.setSome(first - 1, mfn, first * PIECE, value);
+    this.pieces.fill(value, first, behind);
+    if (end > behind * PIECE) this.setSome(behind, behind * PIECE, end, value);
   }
 
-  private split(piece: number): Int32Array {
+  /** Some frames of one piece. */
+  private setSome(piece: number, from: number, end: number, value: number): void {
+    const at = this.split(piece) - piece * PIECE;
+    this.mixed.fill(value, at + from, at + end);
+  }
+
+  /** Start of a piece in `mixed`, where its frames are told apart from now on. */
+  private split(piece: number): number {
     const p = this.pieces[piece]!;
-    if (p < 0) return this.mixed[-p - 1]!;
-    this.mixed.push(new Int32Array(PIECE).fill(p));
-    this.pieces[piece] = -this.mixed.length;
-    return this.mixed[this.mixed.length - 1]!;
+    if (p < 0) return (-p - 1) * PIECE;
+    const at = this.mixedUsed++ * PIECE;
+    if (at === this.mixed.length) {
+      const grown = new Int32Array(this.mixed.length * 2);
+      grown.set(this.mixed);
+      this.mixed = grown;
+    }
+    this.mixed.fill(p, at, at + PIECE);
+    this.pieces[piece] = -this.mixedUsed;
+    return at;
   }
 
   /** Takes a reference for somebody other than the owner; false when `mfn` is not `domid`'s. @xen get_page */
@@ -115,7 +132,7 @@ export class Frames {
 /** A buddy allocator that prefers high addresses, as Xen's heap does. @xen common/page_alloc.c */
 export class Heap {
   /** Free blocks by order; the last one is handed out first. */
-  private readonly free: number[][] = Array.from({ length: ORDER_MAX + 1 }, () => []);
+  private readonly free: number[][] = [];
   freeFrames = 0;
   totalFrames = 0;
 
@@ -123,7 +140,9 @@ export class Heap {
     private readonly frames: Frames,
     private readonly faults: Faults,
     private readonly events: EventStream,
-  ) {}
+  ) {
+    for (let order = 0; order <= ORDER_MAX; order++) this.free.push([]);
+  }
 
   /** Hands RAM over to the heap. @xen init_heap_pages */
   addRange(range: RamRange): void {
@@ -133,11 +152,12 @@ export class Heap {
     let at = range.start;
     let left = range.count;
     while (left > 0) {
-      let order = 0;
-      while (order < ORDER_MAX && at % 2 ** (order + 1) === 0 && 2 ** (order + 1) <= left) order++;
+      // As large as the address is aligned, and as what is left allows.
+      const lowest = (at | (1 << ORDER_MAX)) & -(at | (1 << ORDER_MAX));
+      const order = 31 - Math.max(Math.clz32(lowest), Math.clz32(Math.min(left, 1 << ORDER_MAX)));
       this.free[order]!.push(at);
-      at += 2 ** order;
-      left -= 2 ** order;
+      at += 1 << order;
+      left -= 1 << order;
     }
   }
 

@@ -64,31 +64,31 @@ function hwdomIommuMap(xen: Xen, d: Domain, pfn: number, maxPfn: number, maxRam:
 
 /** Runs of equal rights. Asks once per stretch in which nothing can change, instead of once per frame. */
 function runsByFrame(xen: Xen, d: Domain): Run[] {
+  const { e820 } = xen.services;
   const maxPfn = GB4_FRAMES - 1;
-  const maxRam = Math.ceil(
-    Math.max(0, ...xen.services.e820.filter((e) => e.type === 'usable').map((e) => e.end)) / 4096,
-  );
+  let ramEnd = 0;
+  for (const e of e820) if (e.type === 'usable') ramEnd = Math.max(ramEnd, e.end);
+  const maxRam = Math.ceil(ramEnd / 4096);
   const top = Math.max(maxRam, GB4_FRAMES);
-  const at = new Set([
-    ...e820Boundaries(xen.services.e820, top),
-    MSI_FIRST,
-    MSI_LAST + 1,
-    GB4_FRAMES,
-    maxRam,
-  ]);
+  const at = e820Boundaries(e820);
+  at.push(0, top, MSI_FIRST, MSI_LAST + 1, GB4_FRAMES, maxRam);
   for (const set of [xen.xenRanges, xen.mmioRo, d.iomemCaps]) {
-    for (const r of set.list()) at.add(r.s).add(r.e + 1);
+    for (const r of set.list()) at.push(r.s, r.e + 1);
   }
-  const cuts = [...at].filter((f) => f <= top).sort((a, b) => a - b);
+  const cuts = Float64Array.from(at).sort();
   const runs: Run[] = [];
-  for (let i = 0; i + 1 < cuts.length; i++) {
+  let last: Run | undefined;
+  for (let i = 0; i + 1 < cuts.length && cuts[i]! < top; i++) {
     const s = cuts[i]!;
-    const e = cuts[i + 1]! - 1;
+    const e = Math.min(cuts[i + 1]!, top) - 1;
+    if (e < s) continue;
     const perms = hwdomIommuMap(xen, d, s, maxPfn, maxRam);
-    const last = runs.at(-1);
     if (perms === 0) continue;
     if (last !== undefined && last.perms === perms && last.e + 1 === s) last.e = e;
-    else runs.push({ s, e, perms });
+    else {
+      last = { s, e, perms };
+      runs.push(last);
+    }
   }
   return runs;
 }

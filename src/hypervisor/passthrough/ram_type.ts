@@ -47,16 +47,13 @@ export function e820AllMapped(
   return false;
 }
 
-/** Frames where the type may change, with 0 and `top`, ascending. */
-export function e820Boundaries(e820: readonly E820Entry[], top: number): number[] {
-  const at = new Set<number>([0, top]);
+/** Frames where the type may change, in no order and more than once. */
+export function e820Boundaries(e820: readonly E820Entry[]): number[] {
+  const at: number[] = [];
   for (const { start, end } of e820) {
-    for (const byte of [start, end]) {
-      at.add(Math.floor(byte / 4096));
-      at.add(Math.ceil(byte / 4096));
-    }
+    at.push(Math.floor(start / 4096), Math.ceil(start / 4096), Math.floor(end / 4096), Math.ceil(end / 4096));
   }
-  return [...at].filter((f) => f <= top).sort((a, b) => a - b);
+  return at;
 }
 
 /** Reserves [start, end) where the map says nothing. @xen e820_add_range */
