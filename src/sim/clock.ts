@@ -27,6 +27,11 @@ export class Clock {
     if (at >= 0) this.alarms.splice(at, 1);
   }
 
+  /** When the next alarm is due; undefined while there is none. */
+  nextAlarmNs(): number | undefined {
+    return this.alarms[0]?.atNs;
+  }
+
   advance(ns: number): void {
     const end = this.nowNs + ns;
     while (this.alarms.length > 0 && this.alarms[0]!.atNs <= end) {

@@ -249,9 +249,9 @@ const clauses: readonly Clause[] = [
     },
   ]),
   {
-    says: 'the first table beyond physical memory faults with reason 7',
+    says: 'the first table beyond physical memory faults with reason 3: the context entry is what is wrong',
     given: (rig) => rig.context(RID, { root: 0x7_0000_00 }),
-    gives: -7,
+    gives: -3,
   },
   // 9.8: leaf entries.
   {

@@ -77,7 +77,7 @@ class Reference {
     for (let level = levels; level >= 1; level--) {
       const shift = BigInt(12 + 9 * (level - 1));
       const e = this.qword(table + ((iova >> shift) & 511n) * 8n);
-      if (e === undefined) return -7;
+      if (e === undefined) return level === levels ? -3 : -7;
       if ((e & (write ? 2n : 1n)) === 0n) return write ? -5 : -6;
       const addr = this.field(e, 51, 12) << 12n;
       const leaf = level === 1 || (level <= 3 && this.field(e, 7, 7) === 1n);

@@ -34,7 +34,15 @@ export const SLPTE = {
 export const SLPTE_WORDS = 2;
 
 /** Invalidation descriptor types (6.5.2): bits 3:0 of the first word. */
-export const QI = { CONTEXT: 1, IOTLB: 2, DEV_IOTLB: 3, IEC: 4, WAIT: 5 } as const;
+export const QI = {
+  CONTEXT: 1,
+  IOTLB: 2,
+  DEV_IOTLB: 3,
+  IEC: 4,
+  WAIT: 5,
+  PASID_IOTLB: 6,
+  PASID_CACHE: 7,
+} as const;
 /** Granularities of context and IOTLB invalidation (6.5.2.1, 6.5.2.3). */
 export const GRAN = { GLOBAL: 1, DOMAIN: 2, DEVICE_OR_PAGE: 3 } as const;
 /** Context-cache invalidate descriptor. */
@@ -214,6 +222,8 @@ export const CAP = {
 
 /** Extended capability register (11.4.3). */
 export const ECAP = {
+  FLTS: bits(1, 15), // first-level translation, in scalable mode
+  SLTS: bits(1, 14), // second-level translation, in scalable mode
   SMTS: bits(1, 11),
   PASID: bits(1, 8),
   MHMV: bits(0, 23, 20),
@@ -242,6 +252,36 @@ export const FR = {
   CONTEXT_RESERVED: 0xb,
   PTE_RESERVED: 0xc,
   TT_BLOCKED: 0xd,
+  INTERRUPT_ADDR: 0xe,
+} as const;
+
+/** Fault reasons of DMA requests in scalable mode (7.2.3). */
+export const FR_SM = {
+  ROOT_ACCESS: 0x38,
+  ROOT_NOT_PRESENT: 0x39,
+  ROOT_RESERVED: 0x3a,
+  CONTEXT_ACCESS: 0x40,
+  CONTEXT_NOT_PRESENT: 0x41,
+  CONTEXT_RESERVED: 0x42,
+  RID_PASID: 0x48,
+  DIRECTORY_ACCESS: 0x50,
+  DIRECTORY_NOT_PRESENT: 0x51,
+  DIRECTORY_RESERVED: 0x52,
+  PASID_ACCESS: 0x58,
+  PASID_NOT_PRESENT: 0x59,
+  PASID_RESERVED: 0x5a,
+  PASID_INVALID: 0x5b,
+  FL_ACCESS: 0x70,
+  FL_NOT_PRESENT: 0x71,
+  FL_RESERVED: 0x72,
+  SL_ACCESS: 0x78,
+  SL_RESERVED: 0x7a,
+  FL_NOT_CANONICAL: 0x80,
+  FL_USER: 0x81,
+  BEYOND_WIDTH: 0x84,
+  WRITE: 0x85,
+  READ: 0x86,
+  INTERRUPT_ADDR: 0x87,
 } as const;
 
 /** Fault reasons of interrupt requests (7.2.3, table 23). */

@@ -2,6 +2,7 @@
  * Invalidation of the context cache, the IOTLB and the interrupt entry cache (VT-d 6.2, 6.5). Each forgets exactly what
  * it is asked to forget, as hardware is allowed to: what software did not invalidate stays and is used.
  */
+import { deviates } from './quirks.js';
 import {
   CC_AT,
   CC_DID_AT,
@@ -44,7 +45,8 @@ export function contextDevice(s: VtdState, did: number, sid: number, fm: number)
     const rid = (sid & ~ignored) | fn;
     const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
     const at = CC_AT + e * CC_WORDS;
-    if (s.cache[at] === (rid | CC_VALID) && s.cache[CC_DID_AT + e] === did) s.cache[at] = 0;
+    if (s.cache[at] !== (rid | CC_VALID)) continue;
+    if (s.cache[CC_DID_AT + e] === did || deviates(s, 'context-device-ignores-domain')) s.cache[at] = 0;
   }
 }
 

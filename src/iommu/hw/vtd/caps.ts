@@ -3,6 +3,8 @@ import { type Field, type Layout, set } from '../../../base/layout.js';
 import { CAP, ECAP } from '../../format/vtd.js';
 import type { Word64 } from '../../format/vtd_caps.js';
 
+import type { VtdQuirk } from './quirks.js';
+
 export type { Word64 } from '../../format/vtd_caps.js';
 
 /** Shape of one unit. */
@@ -20,6 +22,8 @@ export interface VtdOptions {
   readonly latencyNs?: number;
   /** Further faults of a requester with a pending record are dropped without overflow (7.2.1 allows it; QEMU does). */
   readonly collapseFaults?: boolean;
+  /** Deviations from the specification that are asked for; none in a machine. */
+  readonly quirks?: ReadonlySet<VtdQuirk>;
 }
 
 /** A register word pair from named fields; what is not named is zero. */

@@ -11,6 +11,7 @@ import {
   iotlbPages,
 } from './caches.js';
 import { raise, STATUS_BIT, setStatus } from './faults.js';
+import { deviates } from './quirks.js';
 import type { VtdState } from './state.js';
 
 const IQH = VTD_REG.IQH >>> 2;
@@ -18,7 +19,7 @@ const IQT = VTD_REG.IQT >>> 2;
 const IQA = VTD_REG.IQA >>> 2;
 const FSTS = VTD_REG.FSTS >>> 2;
 const ICS = VTD_REG.ICS >>> 2;
-const { CONTEXT, IOTLB, DEV_IOTLB, IEC, WAIT } = QI;
+const { CONTEXT, IOTLB, DEV_IOTLB, IEC, WAIT, PASID_IOTLB, PASID_CACHE } = QI;
 const { GLOBAL, DOMAIN, DEVICE_OR_PAGE } = GRAN;
 const { IQE, ITE } = STATUS_BIT;
 
@@ -42,6 +43,17 @@ export function queueMoved(s: VtdState): void {
   s.queueBytes = 4096 << (s.regs[IQA]! & 7);
 }
 
+/** What a read of half of IQA returns: where the queue lies, and with a quirk where it lay when it was switched on. */
+export function shownQueue(s: VtdState, offset: number): number {
+  const word = s.regs[offset >>> 2]!;
+  if (!deviates(s, 'iqa-latched')) return word;
+  const high = (offset & 4) !== 0;
+  return high ? Math.floor(s.queueFrame / 0x10_0000) : ((s.queueFrame % 0x10_0000) << 12) | (word & 7);
+}
+
+/** True when everything queued was executed and the last of it was a wait. */
+export const atRestAfterWait = (s: VtdState): boolean => s.regs[IQH] === s.regs[IQT] && s.lastType === WAIT;
+
 function startTimer(s: VtdState): void {
   if (s.regs[IQH] === s.fetchedTo || (s.regs[FSTS]! & IQE) !== 0) return;
   s.draining = true;
@@ -63,6 +75,7 @@ function step(s: VtdState): boolean {
   if (frame >= ram.frames) return refuse(s);
   const at = (ram.peek(frame) << 10) + ((head & 4095) >>> 2);
   const words = ram.words;
+  s.lastType = words[at]! & 0xf;
   if (s.events.on) emitDescriptor(s, at);
   if (!execute(s, words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!)) return refuse(s);
   regs[IQH] = (head + 16) & (s.queueBytes - 1);
@@ -96,27 +109,53 @@ function execute(s: VtdState, w0: number, w1: number, w2: number, w3: number): b
       if (((w0 & (0xffe0_0ff0 | 0)) | (w1 & 0x000f_0000) | (w2 & 0xffe)) !== 0) return false;
       return deviceTlbDescriptor(s, w1, w2, w3);
     case IEC:
-      if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w2 | w3) !== 0) return false;
+      if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w2 | w3) !== 0 && !lax(s)) return false;
       if ((w0 & 0x10) === 0) iecGlobal(s);
       else iecIndex(s, w1 & 0xffff, w0 >>> 27);
       return true;
     case WAIT:
       if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return false;
+      if ((w0 & 0x30) === 0 && deviates(s, 'wait-needs-action')) return false;
       wait(s, w0, w1, w2, w3);
       return true;
+    case PASID_IOTLB:
+    case PASID_CACHE:
+      return scalableDescriptor(s, w0, w2, w3);
     default:
       return false;
   }
 }
 
+/** QEMU takes descriptors of scalable mode and of device TLBs from anyone. */
+const lax = (s: VtdState): boolean => deviates(s, 'lax-descriptors');
+
+/**
+ * PASID-selective invalidation (6.5.2.2, 6.5.2.4). Translations are kept by domain here, whatever their PASID: what is
+ * asked for is forgotten with the rest of its domain.
+ */
+function scalableDescriptor(s: VtdState, w0: number, w2: number, w3: number): boolean {
+  if (!s.scalableMode) return lax(s);
+  const cacheOnly = (w0 & 0xf) === PASID_CACHE;
+  const granularity = (w0 >>> 4) & 3;
+  if (cacheOnly ? granularity === 2 || (w2 | w3) !== 0 : granularity < 2) return false;
+  if (cacheOnly) contextGlobal(s);
+  else iotlbDomain(s, w0 >>> 16);
+  return true;
+}
+
 function contextDescriptor(s: VtdState, w0: number, w1: number): boolean {
   const did = w0 >>> 16;
   const granularity = (w0 >>> 4) & 3;
+  return contextInvalidate(s, granularity, did, w1 & 0xffff, (w1 >>> 16) & 3) !== 0;
+}
+
+/** Invalidates the context cache and says at which granularity; 0: the request was wrong and nothing was done. */
+export function contextInvalidate(s: VtdState, asked: number, did: number, sid: number, fm: number): number {
+  const granularity = asked === DOMAIN && deviates(s, 'context-domain-is-global') ? GLOBAL : asked;
   if (granularity === GLOBAL) contextGlobal(s);
   else if (granularity === DOMAIN) contextDomain(s, did);
-  else if (granularity === DEVICE_OR_PAGE) contextDevice(s, did, w1 & 0xffff, (w1 >>> 16) & 3);
-  else return false;
-  return true;
+  else if (granularity === DEVICE_OR_PAGE) contextDevice(s, did, sid, fm);
+  return granularity;
 }
 
 function iotlbDescriptor(s: VtdState, w0: number, w2: number, w3: number): boolean {
@@ -137,7 +176,7 @@ export function iotlb(s: VtdState, granularity: number, did: number, dfn: number
 
 /** With S set, the lowest clear bit of the address says how many pages are meant (6.5.2.5). */
 function deviceTlbDescriptor(s: VtdState, w1: number, w2: number, w3: number): boolean {
-  if (!s.deviceTlbs) return false;
+  if (!s.deviceTlbs) return lax(s);
   let dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
   let frames = 1;
   if ((w2 & 1) !== 0) {

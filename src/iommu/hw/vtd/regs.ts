@@ -22,7 +22,7 @@ export const VTD = {
   ECAP_HI: { offset: 0x14, reset: 0 },
   GCMD: { offset: 0x18, reset: 0, wo: 0xff80_0000 | 0 },
   GSTS: { offset: 0x1c, reset: 0 },
-  RTADDR_LO: { offset: 0x20, reset: 0, rw: FRAME_LO },
+  RTADDR_LO: { offset: 0x20, reset: 0, rw: FRAME_LO }, // and TTM in scalable mode
   RTADDR_HI: { offset: 0x24, reset: 0, rw: ALL },
   CCMD_LO: { offset: 0x28, reset: 0, rw: 0x0000_ffff, wo: 0xffff_0000 | 0 },
   CCMD_HI: { offset: 0x2c, reset: 0, rw: 0xe000_0000 | 0, wo: 0x3 },

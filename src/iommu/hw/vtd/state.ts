@@ -55,6 +55,8 @@ export class WalkResult {
   perm = 0;
   /** 0: 4 KiB, 1: 2 MiB, 2: 1 GiB. */
   size = 0;
+  /** The IOTLB itself refused: an entry was there and lacked the permission. */
+  refusedByCache = false;
 }
 
 /** What an interrupt of the unit itself is about: a fault, or a wait descriptor with IF. */
@@ -82,6 +84,10 @@ export class VtdState {
   readonly queued: boolean;
   readonly eim: boolean;
   readonly pageSelective: boolean;
+  readonly scalableMode: boolean;
+  readonly firstLevel: boolean;
+  readonly firstLevel1G: boolean;
+  readonly secondLevelScalable: boolean;
   /** Largest address mask of a page-selective invalidation. */
   readonly mamv: number;
   /** Reserved bits: for level l, words 2l and 2l+1 of a pointing entry, and 12 further of a leaf. */
@@ -131,6 +137,10 @@ export class VtdState {
   queueFrame = 0;
   queueBytes = 4096;
   fetchedTo = 0;
+  /** Type of the descriptor fetched last. */
+  lastType = 0;
+  /** Root table latched for scalable mode (RTADDR.TTM). */
+  scalable = false;
 
   readonly ctx = new ContextResult();
   readonly walk = new WalkResult();
@@ -166,6 +176,10 @@ export class VtdState {
     this.queued = get(caps, 2, ECAP.QI) === 1;
     this.eim = get(caps, 2, ECAP.EIM) === 1;
     this.pageSelective = get(caps, 0, CAP.PSI) === 1;
+    this.scalableMode = get(caps, 2, ECAP.SMTS) === 1;
+    this.firstLevel = get(caps, 2, ECAP.FLTS) === 1;
+    this.secondLevelScalable = get(caps, 2, ECAP.SLTS) === 1;
+    this.firstLevel1G = get(caps, 0, CAP.FL1GP) === 1;
     this.mamv = get(caps, 0, CAP.MAMV);
     // Firmware may claim anything; no host has less than 32 or more than 52 bits.
     this.beyondHaw = ~(2 ** (Math.min(Math.max(opts.haw, 32), 52) - 32) - 1);

@@ -5,6 +5,8 @@
  */
 import { FR } from '../../format/vtd.js';
 import { recordFault } from './faults.js';
+import { deviates } from './quirks.js';
+import { readScalable, scalableReason, walkFirstLevel } from './scalable.js';
 import type { VtdState } from './state.js';
 
 // Bits of root and context entries.
@@ -27,6 +29,7 @@ const LEVELS = 0x7;
 const KIND = 0x18;
 const KIND_PASS = 0x8;
 const KIND_FAULT = 0x10;
+const KIND_FIRST = 0x18;
 const INFO_FPD = 0x20;
 const INFO_ATS = 0x10_0000;
 
@@ -130,6 +133,7 @@ function missed(s: VtdState, rid: number, dfn: number, write: boolean, c: number
   if ((elo & (need | s.oddLeafLo)) !== need || (ehi & oddHi) !== 0)
     return translateSlowly(s, rid, dfn, write);
   const frame = ((ehi & 0x7ff) << 20) | (elo >>> 12);
+  if (frame >>> 8 === INTERRUPT_RANGE) return translateSlowly(s, rid, dfn, write);
   const at = m[c + 1]!;
   const set = (lo ^ (lo >>> 8) ^ at) & 0xff;
   const victim = m[VICTIM_AT + set]!;
@@ -142,13 +146,18 @@ function missed(s: VtdState, rid: number, dfn: number, write: boolean, c: number
   m[way + 12] = perm & elo;
   return frame;
 }
+/** Bits 31:20 of every address of the interrupt range. */
+const INTERRUPT_RANGE = 0xfee;
 /** Bits of a pointing entry that the fast walk does not take: page size and snoop. */
 const NOT_PLAIN = 0x880;
 
 /** Everything else: other page sizes, faults, contexts that are not cached, addresses above 2^44. */
 function translateSlowly(s: VtdState, rid: number, dfn: number, write: boolean): number {
+  s.walk.refusedByCache = false;
   const found = resolve(s, rid, dfn, write, true);
-  if (found < 0) recordFault(s, rid, dfn, write, -found, (s.ctx.info & INFO_FPD) !== 0);
+  if (found >= 0) return found;
+  if (s.walk.refusedByCache && deviates(s, 'hit-without-permission-is-silent')) return found;
+  recordFault(s, rid, dfn, write, -found, (s.ctx.info & INFO_FPD) !== 0);
   return found;
 }
 
@@ -167,20 +176,46 @@ function resolve(s: VtdState, rid: number, dfn: number, write: boolean, fill: bo
   const hi = lo === dfn ? 0 : (dfn / TWO32) | 0;
   const bits = (info >>> 6) & 0x3f;
   const inside = bits < 32 ? hi === 0 && lo >>> bits === 0 : hi >>> (bits - 32) === 0;
-  if (!inside) return -FR.BEYOND_MGAW;
-  if ((info & KIND) === KIND_PASS) return dfn;
+  const kind = info & KIND;
+  if (!inside && !(kind === KIND_PASS && deviates(s, 'pass-through-any-address')))
+    return -scalableReason(s, FR.BEYOND_MGAW, kind === KIND_FIRST);
+  if (kind === KIND_PASS) return dfn;
   const need = write ? W : R;
   const w = s.walk;
-  if (!lookup(s, ctx.stamp, lo, hi)) {
-    walkTables(s, ctx.root, info & LEVELS, lo, hi, need);
-    if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) insert(s, ctx.stamp, lo, hi);
+  if (!lookup(s, ctx.stamp, lo, hi)) fetch(s, lo, hi, need, fill);
+  else if ((w.perm & need) === 0 && w.reason === 0) {
+    w.refusedByCache = kind !== KIND_FIRST;
+    // A first-level page that was only read was cached as such: its D bit is not set yet.
+    if (kind === KIND_FIRST) {
+      const stale = findWay(s, ctx.stamp, lo, hi, w.size);
+      if (fill && stale >= 0) s.cache[stale + 4] = 0;
+      fetch(s, lo, hi, need, fill);
+    }
   }
-  if (w.reason !== 0) return -w.reason;
-  if ((w.perm & need) === 0) return write ? -FR.WRITE : -FR.READ;
+  if (w.reason !== 0) return -scalableReason(s, w.reason, kind === KIND_FIRST);
+  if ((w.perm & need) === 0) return -scalableReason(s, write ? FR.WRITE : FR.READ, kind === KIND_FIRST);
   const offset = w.size === 0 ? 0 : lo & (w.size === 1 ? 0x1ff : 0x3_ffff);
   if (w.frameHi === 0 && w.frameLo >= 0) return w.frameLo | offset;
   return w.frameHi * TWO32 + ((w.frameLo | offset) >>> 0);
 }
+
+/** Walks the tables of the context in `s.ctx`, and caches what is found when `fill` says so. */
+function fetch(s: VtdState, lo: number, hi: number, need: number, fill: boolean): void {
+  const { root, info, stamp } = s.ctx;
+  const w = s.walk;
+  if ((info & KIND) === KIND_FIRST) walkFirstLevel(s, root, info & LEVELS, lo, hi, need === W, fill);
+  else walkTables(s, root, info & LEVELS, lo, hi, need);
+  if (w.reason === 0 && touchesInterruptRange(w.frameLo, w.frameHi, w.size)) {
+    w.reason = FR.INTERRUPT_ADDR;
+    w.perm = 0;
+    return;
+  }
+  if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) insert(s, stamp, lo, hi);
+}
+
+/** A page that overlaps 0xFEE00000 to 0xFEEFFFFF: no table may lead a request there (3.14). */
+const touchesInterruptRange = (frameLo: number, frameHi: number, size: number): boolean =>
+  frameHi === 0 && frameLo <= 0xfeeff && frameLo >= 0 && frameLo + 512 ** size > 0xfee00;
 
 /** Leaves the context of `rid` in `s.ctx`, from the cache or from memory. */
 function contextOf(s: VtdState, rid: number, fill: boolean): void {
@@ -213,6 +248,12 @@ function readContext(s: VtdState, rid: number, fill: boolean): void {
   ctx.info = 0;
   ctx.did = 0;
   ctx.reason = FR.ROOT_ACCESS;
+  if (s.scalable) {
+    readScalable(s, rid);
+    if (ctx.reason === 0 && (ctx.info & KIND) !== KIND_PASS)
+      ctx.stamp = fill ? s.stampOf(ctx.did) : s.findStamp(ctx.did);
+    return;
+  }
   if (s.rootFrame >= s.tableLimit) return;
   const words = s.ram.words;
   const r = s.ram.peek(s.rootFrame) * 1024 + (rid >>> 8) * 4;
@@ -314,7 +355,8 @@ function walkTables(s: VtdState, root: number, levels: number, lo: number, hi: n
   w.frameHi = 0;
   for (let level = levels; ; level--) {
     if (table >= limit) {
-      w.reason = FR.TABLE_ACCESS;
+      // The first table is named by the context entry, which then is what is wrong (7.1.3).
+      w.reason = level === levels ? FR.CONTEXT_INVALID : FR.TABLE_ACCESS;
       return;
     }
     let index = level === 5 ? hi >>> 4 : lo >>> (9 * (level - 1));

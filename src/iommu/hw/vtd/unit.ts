@@ -5,10 +5,11 @@
 import type { MmioDevice } from '../../../sim/mmio.js';
 import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
 import { translated, translationRequest } from './ats.js';
-import { contextDevice, contextDomain, contextGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
+import { contextGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
 import { completionCleared, deliverPending, statusCleared } from './faults.js';
 import { type Interrupt, remapInterrupt } from './intremap.js';
-import { drainQueue, iotlb, queueMoved } from './queue.js';
+import { atRestAfterWait, contextInvalidate, drainQueue, iotlb, queueMoved, shownQueue } from './queue.js';
+import { deviates } from './quirks.js';
 import { FRCD_BLOCK, RESET, type Reg, regAt, VTD } from './regs.js';
 import {
   CC_AT,
@@ -45,6 +46,9 @@ export interface CachedContext {
 
 const IQT = VTD_REG.IQT;
 const IQT_BITS = VTD.IQT_LO.rw;
+/** RTADDR.TTM: 1 is scalable mode. */
+const TTM = 0xc00;
+const TTM_SCALABLE = 0x400;
 const ICC = 0x8000_0000 | 0;
 const IVT = 0x8000_0000 | 0;
 
@@ -75,6 +79,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.queueFrame = 0;
     this.queueBytes = 4096;
     this.fetchedTo = 0;
+    this.lastType = 0;
+    this.scalable = false;
     this.cache.fill(0, 0, NO_STAMP);
     this.ccUsed = false;
     this.tlbSizes = 0;
@@ -101,7 +107,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
   }
 
   read32(offset: number): number {
-    const value = (this.regs[offset >>> 2] ?? 0) >>> ((offset & 3) * 8);
+    const word = (offset & ~7) === VTD_REG.IQA ? shownQueue(this, offset) : (this.regs[offset >>> 2] ?? 0);
+    const value = word >>> ((offset & 3) * 8);
     if (this.events.on) this.regEvent(false, offset, 4, value, 0);
     return value >>> 0;
   }
@@ -130,11 +137,22 @@ export class VtdUnit extends VtdState implements MmioDevice {
     }
     const reg = regAt(offset, this.fro, this.records, this.iro);
     if (reg === undefined) return; // reserved: writes are ignored
-    const { rw = 0, rw1c = 0 } = reg;
+    const { rw1c = 0 } = reg;
+    const rw = this.writable(reg);
     const at = offset >>> 2;
     const old = this.regs[at]!;
     this.regs[at] = (old & ~rw & ~(value & rw1c)) | (value & rw);
     this.onWrite(offset, value, reg);
+  }
+
+  /** Some bits are there on some units only. */
+  private writable(reg: Reg): number {
+    const rw = reg.rw ?? 0;
+    if (reg === VTD.RTADDR_LO) {
+      return this.scalableMode || deviates(this, 'rtaddr-keeps-mode') ? rw | TTM : rw;
+    }
+    if (!deviates(this, 'narrow-event-registers')) return rw;
+    return reg === VTD.FEUADDR || reg === VTD.IEUADDR ? 0 : reg === VTD.FEDATA ? 0xffff : rw;
   }
 
   /** What a write sets going. */
@@ -152,11 +170,11 @@ export class VtdUnit extends VtdState implements MmioDevice {
         return;
       case VTD_REG.IQA:
       case VTD_REG.IQA + 4:
-        queueMoved(this);
+        if (!deviates(this, 'iqa-latched')) queueMoved(this);
         return;
       case VTD_REG.FSTS:
         statusCleared(this);
-        drainQueue(this);
+        if (!deviates(this, 'iqe-needs-doorbell')) drainQueue(this);
         return;
       case VTD_REG.FECTL:
         deliverPending(this, 'fault', VTD_REG.FECTL);
@@ -203,6 +221,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     let status = this.regs[gsts]!;
     if ((value & GCMD.SRTP) !== 0) {
       this.rootFrame = this.frameIn(VTD_REG.RTADDR);
+      this.scalable = this.scalableMode && (this.regs[VTD_REG.RTADDR >>> 2]! & TTM) === TTM_SCALABLE;
       status |= GCMD.SRTP;
       this.hw('rootTable', this.rootFrame);
     }
@@ -214,15 +233,11 @@ export class VtdUnit extends VtdState implements MmioDevice {
       status |= GCMD.SIRTP;
       this.hw('intremapTable', this.irFrame, this.irEntries);
     }
+    this.flushOnEnable(value);
     this.te = (value & GCMD.TE) !== 0;
     this.ire = this.intRemap && (value & GCMD.IRE) !== 0;
-    this.compatPass = this.intRemap && (value & GCMD.CFI) !== 0;
-    const qie = this.queued && (value & GCMD.QIE) !== 0;
-    if (qie !== this.qie) {
-      this.qie = qie;
-      this.regs[VTD_REG.IQH >>> 2] = 0;
-      this.fetchedTo = 0;
-    }
+    this.compatPass = this.intRemap && (value & GCMD.CFI) !== 0 && !deviates(this, 'no-compatibility-format');
+    const started = this.switchQueue((value & GCMD.QIE) !== 0);
     if (!this.te && !this.ire) this.faultAt = 0;
     status &= GCMD.SRTP | GCMD.SIRTP;
     if (this.te) status |= GCMD.TE;
@@ -230,7 +245,27 @@ export class VtdUnit extends VtdState implements MmioDevice {
     if (this.ire) status |= GCMD.IRE;
     if (this.compatPass) status |= GCMD.CFI;
     this.regs[gsts] = status;
-    drainQueue(this);
+    if (started || !deviates(this, 'iqe-needs-doorbell')) drainQueue(this);
+  }
+
+  /** True when the queue was off and is on now. */
+  private switchQueue(on: boolean): boolean {
+    const qie = this.queued && on;
+    if (qie === this.qie) return false;
+    if (!qie && deviates(this, 'qie-off-needs-wait') && !atRestAfterWait(this)) return false;
+    this.qie = qie;
+    this.regs[VTD_REG.IQH >>> 2] = 0;
+    this.fetchedTo = 0;
+    if (qie) queueMoved(this);
+    return qie;
+  }
+
+  /** Software has to invalidate after it gave a root table (6.6); a unit may do so by itself. */
+  private flushOnEnable(value: number): void {
+    const switched = ((value & GCMD.TE) !== 0) !== this.te;
+    if ((!switched && (value & GCMD.SRTP) === 0) || !deviates(this, 'flush-on-enable')) return;
+    contextGlobal(this);
+    iotlb(this, GRAN.GLOBAL, 0, 0, 0);
   }
 
   private hw(what: string, ...args: number[]): void {
@@ -247,10 +282,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
     const at = (VTD_REG.CCMD >>> 2) + 1;
     const asked = (this.regs[at]! >>> 29) & 3;
     const did = this.regs[at - 1]! & 0xffff;
-    if (asked === GRAN.GLOBAL) contextGlobal(this);
-    else if (asked === GRAN.DOMAIN) contextDomain(this, did);
-    else if (asked === GRAN.DEVICE_OR_PAGE) contextDevice(this, did, this.ccmdSid, this.ccmdFm);
-    this.regs[at] = (this.regs[at]! & 0x6000_0000) | (asked << 27);
+    const done = contextInvalidate(this, asked, did, this.ccmdSid, this.ccmdFm);
+    this.regs[at] = (this.regs[at]! & 0x6000_0000) | (done << 27);
   }
 
   /** IOTLB with IVT set. IAIG says what was done, 0 for a request that was wrong. */
@@ -301,7 +334,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
       found.push({
         rid: tag & 0xffff,
         did: this.cache[CC_DID_AT + e]!,
-        root: kind === 0 ? this.cache[at + 2]! : 0,
+        root: kind === 0 || kind === 0x18 ? this.cache[at + 2]! : 0,
         passThrough: kind === 0x8,
         faulting: kind === 0x10,
       });
