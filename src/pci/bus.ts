@@ -14,6 +14,8 @@ export class PciHost {
   /** By present address. Stale after a bridge's bus numbers changed. */
   private readonly routes = new Map<Sbdf, PciFunction>();
   private stale = true;
+  /** Numbers of the buses with functions, `seg << 8 | bus`, ascending; undefined until somebody asks. */
+  private buses: readonly number[] | undefined = undefined;
 
   constructor(
     inits: Iterable<PciFunctionInit>,
@@ -28,6 +30,18 @@ export class PciHost {
     if (!this.stale) return;
     routeAll(this.roots, this.routes);
     this.stale = false;
+    this.buses = undefined;
+  }
+
+  /** Buses of a segment on which some function answers, ascending: on all others reads return ones. */
+  busesInUse(seg: number): readonly number[] {
+    if (this.stale) this.refresh();
+    if (this.buses === undefined) {
+      const found = new Set<number>();
+      for (const at of this.routes.keys()) found.add(at >>> 8);
+      this.buses = [...found].sort((a, b) => a - b);
+    }
+    return this.buses.filter((b) => b >>> 8 === seg).map((b) => b & 0xff);
   }
 
   /** A configuration read of 1, 2 or 4 bytes, unsigned; all ones where nobody answers. */
@@ -118,6 +132,7 @@ export class PciHost {
     } else bus.functions.splice(at < 0 ? bus.functions.length : at, 0, fn);
     if (fn.isBridge) this.stale = true;
     else addRoute(fn, this.routes);
+    this.buses = undefined;
     return fn;
   }
 
@@ -140,6 +155,7 @@ export class PciHost {
     const list = fn.pf === undefined ? fn.bus.functions : fn.pf.vfs;
     const at = list.indexOf(fn);
     if (at >= 0) list.splice(at, 1);
+    this.buses = undefined;
     if (gone.length === 1) this.routes.delete(sbdf);
     else this.stale = true;
     return fn;

@@ -3,7 +3,7 @@ import { bits, type Field, get } from '../base/layout.js';
 import type { Sbdf } from '../base/sbdf.js';
 import type { MmioDevice } from '../sim/mmio.js';
 import { type Bar, barAddress } from './bars.js';
-import { findCapability } from './capabilities.js';
+import { layoutOf } from './config_layout.js';
 import { ConfigSpace, type ResetKind } from './config_space.js';
 import * as R from './registers.js';
 
@@ -84,22 +84,19 @@ export class PciFunction {
     readonly bus: PciBus,
     readonly pf?: PciFunction,
     readonly vfIndex = 0,
+    /** Where its configuration space lies, filled as dumped; undefined: in an array of its own. */
+    words?: Int32Array,
   ) {
-    this.config = new ConfigSpace(init.config, init.barBytes);
+    const layout = layoutOf(init.config, init.barBytes);
+    this.config = new ConfigSpace(init.config, init.barBytes, layout, words);
     this.devfn = init.sbdf & 0xff;
-    const caps = this.config.capabilities;
-    const wordOf = (id: number, extended = false): number => {
-      const at = findCapability(caps, id, extended) >>> 2;
-      // A capability whose control word lies outside is cut off: it cannot be used.
-      return at + 1 < this.config.words.length ? at : 0;
-    };
-    this.pm = wordOf(R.CAP.PM);
-    this.exp = wordOf(R.CAP.EXP);
-    this.msi = wordOf(R.CAP.MSI);
-    this.msix = wordOf(R.CAP.MSIX);
-    this.af = wordOf(R.CAP.AF);
-    this.acs = wordOf(R.EXT_CAP.ACS, true);
-    this.sriov = wordOf(R.EXT_CAP.SRIOV, true);
+    this.pm = layout.pm;
+    this.exp = layout.exp;
+    this.msi = layout.msi;
+    this.msix = layout.msix;
+    this.af = layout.af;
+    this.acs = layout.acs;
+    this.sriov = layout.sriov;
     this.isBridge = this.config.header === 1 || this.config.header === 2;
     this.forward = forwardOf(this);
     this.secondary = this.isBridge ? new PciBus(bus.seg, this, 0) : undefined;

@@ -3,13 +3,31 @@
  * wrote into the bridges, so the table is made anew whenever such a register changes.
  */
 import { busOf, type Sbdf, segOf } from '../base/sbdf.js';
+import { layoutOf } from './config_layout.js';
 import { PciBus, PciFunction, type PciFunctionInit } from './function.js';
 
-/** Sorts by address; of several descriptions of one address the first one counts. */
-function byAddress(inits: Iterable<PciFunctionInit>): PciFunctionInit[] {
+/** Sorted by address; of several descriptions of one address the first one counts. */
+function byAddress(inits: readonly PciFunctionInit[]): readonly PciFunctionInit[] {
+  let ascending = true;
+  for (let i = 1; i < inits.length; i++) if (inits[i - 1]!.sbdf >= inits[i]!.sbdf) ascending = false;
+  if (ascending) return inits;
   const unique = new Map<Sbdf, PciFunctionInit>();
   for (const init of inits) if (!unique.has(init.sbdf)) unique.set(init.sbdf, init);
   return [...unique.values()].sort((a, b) => a.sbdf - b.sbdf);
+}
+
+/** One array for the configuration spaces of all functions, as dumped. */
+function allWords(inits: readonly PciFunctionInit[]): Int32Array {
+  let length = 0;
+  for (const init of inits) length += layoutOf(init.config, init.barBytes).initial.length;
+  const all = new Int32Array(length);
+  let at = 0;
+  for (const init of inits) {
+    const { initial } = layoutOf(init.config, init.barBytes);
+    all.set(initial, at);
+    at += initial.length;
+  }
+  return all;
 }
 
 /**
@@ -19,7 +37,10 @@ function byAddress(inits: Iterable<PciFunctionInit>): PciFunctionInit[] {
 export function wire(inits: Iterable<PciFunctionInit>): PciBus[] {
   const roots: PciBus[] = [];
   const buses = new Map<number, PciBus>();
-  for (const init of byAddress(inits)) {
+  const sorted = byAddress([...inits]);
+  const words = allWords(sorted);
+  let at = 0;
+  for (const init of sorted) {
     const key = init.sbdf >>> 8;
     let bus = buses.get(key);
     if (bus === undefined) {
@@ -27,7 +48,9 @@ export function wire(inits: Iterable<PciFunctionInit>): PciBus[] {
       buses.set(key, bus);
       roots.push(bus);
     }
-    const fn = new PciFunction(init, bus);
+    const from = at;
+    at += layoutOf(init.config, init.barBytes).initial.length;
+    const fn = new PciFunction(init, bus, undefined, 0, words.subarray(from, at));
     bus.functions.push(fn);
     const below = (segOf(init.sbdf) << 8) | fn.secondaryBus;
     if (fn.secondary !== undefined && below > key && !buses.has(below)) buses.set(below, fn.secondary);

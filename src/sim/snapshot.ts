@@ -5,7 +5,8 @@
  *
  * Seen: own enumerable fields (private ones of TypeScript too), arrays, maps, sets and typed arrays. Not seen: state in
  * closures, `#private` fields and symbol keys, so the simulator keeps none there. What is frozen does not change, but
- * what it refers to may. An instance of a class has its fields for life; plain objects may gain and lose keys.
+ * what it refers to may; instances of a class with `static readonly unchanging = true` are left out, with all they lead
+ * to. An instance of a class has its fields for life; plain objects may gain and lose keys.
  */
 import { assert, XenBug } from '../base/assert.js';
 import {
@@ -178,6 +179,8 @@ class Walk {
 }
 
 function classify(object: object): Kind {
+  const prototype = Object.getPrototypeOf(object) as { constructor?: { unchanging?: unknown } } | null;
+  if (prototype?.constructor?.unchanging === true) return 'opaque';
   if (Array.isArray(object)) return 'array';
   if (object instanceof Map) return 'map';
   if (object instanceof Set) return 'set';

@@ -10,7 +10,6 @@ import { allocPdev, pciDeviceDetect } from './pdev.js';
 import { segmentsAscending } from './segment.js';
 import { vpciAssignDevice } from './vpci.js';
 
-const BUSES = 256;
 const SLOTS = 32;
 const FUNCS = 8;
 const MULTIFUNCTION = 0x80;
@@ -19,7 +18,8 @@ const MULTIFUNCTION = 0x80;
 export function* scanPciDevices(xen: Xen): Co<Rc> {
   using _pcidevs = yield* hold(xen.pcidevsLock);
   for (const pseg of segmentsAscending(xen)) {
-    for (let bus = 0; bus < BUSES; bus++) {
+    // Xen asks each of 256 buses; those on which nobody answers are left out.
+    for (const bus of xen.pci.busesInUse(pseg.nr)) {
       const rc = scanBus(xen, pseg, bus);
       if (rc !== 0) return rc;
     }
