@@ -141,6 +141,8 @@ function* buildHvm(lx: Libxl, domid: number, d: DomainConfig): Co<Built | number
 
 /** Low memory without the VGA hole, high memory, then the special pages. @xen meminit_hvm */
 function* hvmMemory(lx: Libxl, domid: number, b: BuildInfo, layout: Layout): Co<number> {
+  // More video memory than memory: in C the difference wraps to what no host has.
+  if (layout.lowmemEnd < 0) return ERROR.FAIL;
   const targetPages = Math.floor((settled(b.targetMemkb) - settled(b.videoMemkb)) / 4);
   const low = Math.floor(layout.lowmemEnd / PAGE);
   const high = Math.floor(layout.highmemEnd / PAGE);
