@@ -22,6 +22,7 @@ export const E = {
   NOSYS: -38,
   NOTEMPTY: -39,
   NODATA: -61,
+  OVERFLOW: -75,
   ILSEQ: -84,
   RESTART: -85,
   OPNOTSUPP: -95,

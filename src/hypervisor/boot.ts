@@ -12,6 +12,7 @@ import { RANK } from '../sim/lock_ranks.js';
 import { SpinLock } from '../sim/locks.js';
 import { type CmdlineResult, parseCmdline } from './cmdline.js';
 import { Console } from './console.js';
+import { dom0Pages, dom0Vcpus } from './dom0_options.js';
 import { Domain } from './domain.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import { Services } from './passthrough/services.js';
@@ -42,7 +43,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Xen's state before anything runs. */
 export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options: CmdlineResult } {
-  const console = new Console(hw.events, hw.clock);
+  const console = new Console(hw.events, hw.clock, o.seams.consoleThreshold());
   const options = parseCmdline(o.cmdline, console);
   const pciLock = o.seams.hasPciLock();
   const system = (domid: number): Domain =>
@@ -78,6 +79,7 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
     segs: new Map(),
     pdevs: new Map(),
     xenRanges: new RangeSet(),
+    dontFlushIotlb: new Set<number>(),
     mmioRo: platformMmioRo(),
     nrIrqsGsi: NR_IRQS_GSI,
     iommuEnabled: false,
@@ -117,15 +119,17 @@ const capabilities = (hw: Hardware): string =>
 
 /** Runs the boot to the point where dom0's kernel starts. */
 export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<void> {
-  printBanner(xen, options);
+  printBanner(xen);
   initHeap(xen);
   initIommuTables(xen, o);
   yield* iommuSetup(xen);
+  const ringKb = xen.console.allocateRing(options.conringSize, xen.cpu.count);
+  xen.console.printk(XENLOG.WARNING, `Allocated console ring of ${ringKb} KiB.`);
   yield* createDom0(xen, o, options);
   xen.booted = true;
 }
 
-function printBanner(xen: Xen, options: CmdlineResult): void {
+function printBanner(xen: Xen): void {
   const v = xen.version;
   const print = (text: string): void => xen.console.printk(XENLOG.WARNING, text);
   const debug = 'debug=n';
@@ -134,7 +138,6 @@ function printBanner(xen: Xen, options: CmdlineResult): void {
   );
   if (v.buildId !== '') print(`build-id: ${v.buildId}`);
   print(`Command line: ${xen.cmdline}`);
-  for (const complaint of options.complaints) print(complaint);
   print('Xen-e820 RAM map:');
   for (const e of xen.e820) print(` [${hex16(e.start)}, ${hex16(e.end - 1)}] (${e.type})`);
   const bytes = usable(xen.e820).reduce((sum, e) => sum + e.end - e.start, 0);
@@ -186,20 +189,21 @@ function* createDom0(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<vo
   xen.hwdom = d;
   xen.domains.set(0, d);
   d.pauseCount = 0;
-  d.maxVcpus = options.dom0MaxVcpus ?? o.dom0Vcpus;
+  d.maxVcpus = dom0Vcpus(options.dom0Vcpus, o.dom0Vcpus);
   d.maxPages = 0xffff_ffff;
   const rc = yield* iommuDomainInit(xen, d, false);
   if (rc !== 0) panic(`Error creating domain 0`);
   xen.console.printk(XENLOG.WARNING, '*** Building a PV Dom0 ***');
-  allocDom0Memory(xen, d, options.dom0MemBytes ?? o.dom0MemBytes);
+  const pages = dom0Pages(options.dom0Mem, xen.heap.freeFrames, Math.floor(o.dom0MemBytes / 4096));
+  allocDom0Memory(xen, d, pages);
   dom0SetupPermissions(xen, d);
   xen.console.printk(XENLOG.WARNING, `Dom0 has maximum ${d.maxVcpus} VCPUs`);
   yield* iommuHwdomInit(xen, d);
 }
 
 /** Large blocks first, as the domain builder takes them. */
-function allocDom0Memory(xen: Xen, d: Domain, bytes: number): void {
-  let left = Math.floor(bytes / 4096);
+function allocDom0Memory(xen: Xen, d: Domain, pages: number): void {
+  let left = pages;
   let order = 18;
   while (left > 0) {
     while (order > 0 && 2 ** order > left) order--;

@@ -1,5 +1,6 @@
 /** Xen's console: log levels, the rate limit of guest messages, and the ring that `xl dmesg` reads. @xen drivers/char/console.c */
-import type { LogLevel } from '../iommu/driver/types.js';
+import { E, type Rc } from '../base/errno.js';
+import { type LogLevel, XENLOG } from '../iommu/driver/types.js';
 import type { Clock } from '../sim/clock.js';
 import type { EventStream } from '../sim/events.js';
 
@@ -9,47 +10,78 @@ interface Thresholds {
   upper: number;
 }
 
-const LEVELS: Readonly<Record<string, number>> = { none: 0, error: 1, warning: 2, info: 3, debug: 4, all: 4 };
+/** What `loglvl=` knows; a word begins with one of these. @xen __parse_loglvl */
+const LEVELS: readonly (readonly [string, number])[] = [
+  ['none', 0],
+  ['error', 1],
+  ['warning', 2],
+  ['info', 3],
+  ['debug', 4],
+  ['all', 4],
+];
+const OTHER_LEVEL = 2;
+
+function parseLevel(text: string): { level: number; rest: string } {
+  const known = LEVELS.find(([word]) => text.startsWith(word));
+  return known === undefined
+    ? { level: OTHER_LEVEL, rest: text }
+    : { level: known[1], rest: text.slice(known[0].length) };
+}
+
 /** @xen printk_ratelimit_ms, printk_ratelimit_burst */
 const RATELIMIT_MS = 5000;
 const RATELIMIT_BURST = 10;
+/** The ring that is there from the start. @xen _CONRING_SIZE */
+const RING_BYTES = 16 * 1024;
+/** Larger ones are cut to this. */
+const RING_BYTES_LIMIT = 64 * 1024 * 1024;
 
 export class Console {
   private readonly ring: string[] = [];
   private ringBytes = 0;
-  private readonly host: Thresholds = { lower: 2, upper: 2 };
+  private ringBytesMax = RING_BYTES;
+  private readonly host: Thresholds;
   private readonly guest: Thresholds = { lower: 0, upper: 2 };
   private tokens = RATELIMIT_BURST * RATELIMIT_MS;
   private lastMs = 0;
   private missed = 0;
 
+  /** `threshold`: host messages of this level and above are not printed unless `loglvl=` says so. */
   constructor(
     private readonly events: EventStream,
     private readonly clock: Clock,
-    /** Bytes the ring keeps; the oldest lines fall out. @xen conring_size */
-    private readonly ringBytesMax = 64 * 1024,
-  ) {}
+    threshold = 3,
+  ) {
+    this.host = { lower: threshold, upper: threshold };
+  }
 
-  /** `loglvl=` and `guest_loglvl=`: `<min>[/<rate-limited max>]`. False when malformed. @xen parse_log_level */
-  setLevels(which: 'host' | 'guest', spec: string): boolean {
-    const [low = '', high] = spec.split('/', 2);
-    const lower = LEVELS[low];
-    const upper = high === undefined ? lower : LEVELS[high];
-    if (lower === undefined || upper === undefined) return false;
+  /**
+   * `loglvl=` and `guest_loglvl=`: `<always>[/<rate-limited>]`. -EINVAL when something is left over, and what could be
+   * read counts. @xen _parse_loglvl
+   */
+  setLevels(which: 'host' | 'guest', spec: string): Rc {
+    const low = parseLevel(spec);
+    const high = low.rest.startsWith('/') ? parseLevel(low.rest.slice(1)) : low;
     const t = which === 'host' ? this.host : this.guest;
-    t.lower = lower;
-    t.upper = Math.max(lower, upper);
-    return true;
+    t.lower = low.level;
+    t.upper = Math.max(low.level, high.level);
+    return high.rest === '' ? 0 : E.INVAL;
+  }
+
+  /**
+   * The ring for good, in whole powers of two and never smaller: what was asked for, else by CPUs and log level.
+   * @returns its KiB. @xen console_init_postirq, console_init_ring
+   */
+  allocateRing(askedBytes: number, cpus: number): number {
+    const asked = askedBytes > 0 ? askedBytes : cpus * 2 ** (9 + this.host.lower);
+    const bytes = 2 ** Math.ceil(Math.log2(Math.max(asked, RING_BYTES)));
+    this.ringBytesMax = Math.min(bytes, RING_BYTES_LIMIT);
+    return this.ringBytesMax / 1024;
   }
 
   /** One line; guest levels (XENLOG.G_*) obey `guest_loglvl` and the rate limit. @xen vprintk_common */
   printk(level: LogLevel, text: string): void {
-    const guest = level >= 4;
-    const t = guest ? this.guest : this.host;
-    const severity = guest ? level - 4 : level;
-    if (severity >= t.upper) return;
-    if (severity >= t.lower && !this.rateLimitAllows()) return;
-    this.putLine(text, level);
+    if (this.prints(level)) this.putLine(text, level);
   }
 
   /** Output of a key handler or a banner: printed whatever the levels are. */
@@ -57,10 +89,12 @@ export class Console {
     this.putLine(text, 0);
   }
 
-  /** What a guest writes to its debug port, prefixed `(dN)`. @xen hvm_print_line */
-  guestLine(domid: number, text: string): void {
-    this.append(`(d${domid}) ${text}`);
-    if (this.events.on) this.events.emit({ kind: 'console', source: 'guest', level: 0, text, domid });
+  /** Whether a message of this level is printed now; asking may use up a token. @xen printk_prefix_check */
+  private prints(level: LogLevel): boolean {
+    const guest = level >= XENLOG.G_ERR;
+    const t = guest ? this.guest : this.host;
+    const severity = guest ? level - XENLOG.G_ERR : level;
+    return severity < t.lower || (severity < t.upper && this.rateLimitAllows());
   }
 
   private putLine(text: string, level: number): void {
@@ -71,7 +105,14 @@ export class Console {
   private append(line: string): void {
     this.ring.push(line);
     this.ringBytes += line.length + 1;
-    while (this.ringBytes > this.ringBytesMax) this.ringBytes -= this.ring.shift()!.length + 1;
+    // The ring counts bytes: its oldest line loses its beginning first.
+    while (this.ringBytes > this.ringBytesMax) {
+      const first = this.ring[0]!;
+      const excess = this.ringBytes - this.ringBytesMax;
+      this.ringBytes -= Math.min(excess, first.length + 1);
+      if (excess > first.length) this.ring.shift();
+      else this.ring[0] = first.slice(excess);
+    }
   }
 
   /** @xen __printk_ratelimit */

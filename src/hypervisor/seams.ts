@@ -4,7 +4,8 @@
  * never tests a version.
  */
 import { E, type Rc } from '../base/errno.js';
-import type { CrashSite, DriverSeams } from '../iommu/driver/types.js';
+import type { CrashSite, DriverSeams, IommuOptions } from '../iommu/driver/types.js';
+import { P2M, type P2mType } from './mm/p2m.js';
 
 /** A range of guest ports forwarded to machine ports. */
 export interface IoportMap {
@@ -42,6 +43,30 @@ export interface Seams extends DriverSeams {
   ioportMapDomainText(domid: number): string;
   /** 0 when a port mapping may be added or removed beside those in `maps`. */
   ioportMapConflict(maps: readonly IoportMap[], gport: number, mport: number, np: number, add: boolean): Rc;
+  /** Host messages of this level and above need `loglvl=`. */
+  consoleThreshold(): number;
+  /** A query for a domain's info answers for that id alone; older Xen goes on to the next one alive. */
+  domainInfoIsExact(): boolean;
+  /** A device that leaves a domain goes to quarantine. XSA-302, XSA-306: not always. */
+  quarantinesLeaving(flag: boolean, mode: IommuOptions['quarantine']): boolean;
+  /** A device that would not leave keeps a dying domain from being taken apart. */
+  releaseErrorStops(rc: Rc): boolean;
+  /** What a guest's memory operations must not touch in its physical map. XSA-378: everything was theirs. */
+  guestMayChange(type: P2mType): boolean;
+  /** A reserved range is entered in the books before it is mapped. XSA-460: after. */
+  identityEnteredFirst(): boolean;
+  /** Holders of a reserved range are counted. */
+  identityHolders(count: number): number;
+  /** A page is flushed at once when it is freed, even amid a batch. XSA-346. */
+  freeingFlushesAtOnce(): boolean;
+  /** A batch that failed ends the suppression of flushes as one that succeeded. XSA-80. */
+  failedBatchEnds(): boolean;
+  /** The result of taking a page out of the physical map, as the code that frees it takes it. XSA-222. */
+  removalResult(rc: Rc): Rc;
+  /** `pci-phantom=` gives way to functions that are there. */
+  phantomsGiveWay(): boolean;
+  /** Frames of a range given by `rmrr=` or `ivmd=`. */
+  extraRangeFrames(frames: number): number;
   /** Log-dirty mode is refused to a domain with devices. */
   logDirtyRefusesDevices(): boolean;
   /** Where "domain_crash called from" points to. */
@@ -78,9 +103,21 @@ export const correct: Seams = Object.freeze<Seams>({
   hwdomMapFromRanges: () => true,
   deviceGroupUnderDomctlLock: () => false,
   unmapNeedsTargetRight: () => false,
+  consoleThreshold: () => 3,
+  domainInfoIsExact: () => true,
   memoryMapDomainText: (domid) => `d${domid}`,
   ioportMapDomainText: (domid) => `d${domid}`,
   ioportMapConflict: exactIoportMap,
+  quarantinesLeaving: (flag, mode) => flag || mode !== 'none',
+  releaseErrorStops: (rc) => rc !== 0,
+  guestMayChange: (type) => type !== P2M.mmioDirect,
+  identityEnteredFirst: () => true,
+  identityHolders: (count) => count,
+  freeingFlushesAtOnce: () => true,
+  failedBatchEnds: () => true,
+  removalResult: (rc) => rc,
+  phantomsGiveWay: () => true,
+  extraRangeFrames: (frames) => frames,
   logDirtyRefusesDevices: () => true,
   crashLines: Object.freeze({
     'pci.c assign_device': 1669,
