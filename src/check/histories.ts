@@ -44,6 +44,8 @@ export interface HistoryOptions {
   readonly draw?: fc.Arbitrary<Command>;
   /** Ends the search, without a failure. Milliseconds. */
   readonly limitMs?: number;
+  /** false: the failure is left as it was found. */
+  readonly shrink?: boolean;
 }
 
 export interface HistoryResult {
@@ -52,6 +54,8 @@ export interface HistoryResult {
   readonly commandsRun: number;
   /** How often what was reached: `assign -16`, `roll-back`, `dma by phantom`. */
   readonly counts: ReadonlyMap<string, number>;
+  /** The history of the failure. */
+  readonly failing?: History;
   /** The shrunk failure: script, violation and token. */
   readonly failure?: {
     readonly report: string;
@@ -119,10 +123,12 @@ export function checkHistories(o: HistoryOptions): HistoryResult {
   const run = fc.check(property, {
     numRuns: o.runs,
     seed: o.seed,
+    endOnFailure: o.shrink === false,
     ...(o.limitMs === undefined ? {} : { interruptAfterTimeLimit: o.limitMs }),
   });
   if (!run.failed) return { ok: true, histories, commandsRun, counts };
-  const [machine, commands] = run.counterexample!;
+  if (run.counterexample === null) return { ok: true, histories, commandsRun, counts };
+  const [machine, commands] = run.counterexample;
   const h = { machine, commands };
   const violation = replay(h, o);
   const token = formatToken({ ...h, release: o.release ?? '4.18', fixed: o.fixed ?? true, bug: o.bug });
@@ -137,6 +143,7 @@ export function checkHistories(o: HistoryOptions): HistoryResult {
     histories,
     commandsRun,
     counts,
+    failing: h,
     failure: { report, token, violation },
   };
 }

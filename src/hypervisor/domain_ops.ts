@@ -122,7 +122,7 @@ const PAGES_BATCH = 512;
 function* domainRelinquishResources(xen: Xen, d: Domain): Co<Rc> {
   if (d.relinquishStep === STEP.devices) {
     const rc = yield* pciReleaseDevices(xen, d);
-    if (rc !== 0) return rc;
+    if (rc !== 0 && xen.seams.releaseErrorStops(rc)) return rc;
     d.relinquishStep = STEP.iommuPagetables;
   }
   if (d.relinquishStep === STEP.iommuPagetables) {

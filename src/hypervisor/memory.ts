@@ -1,9 +1,12 @@
 /** XENMEM_*: giving memory to domains and taking it back. @xen common/memory.c */
 import { E, type Rc } from '../base/errno.js';
+import { FLUSHF } from '../iommu/driver/types.js';
 import type { Co } from '../sim/co.js';
 import { FRAME_TYPE } from '../sim/frames.js';
 import type { Domain, Extent } from './domain.js';
-import { guestPhysmapAddPage, guestPhysmapRemovePage } from './mm/physmap.js';
+import { P2M } from './mm/p2m.js';
+import { guestMayChange, guestPhysmapAddPage, guestPhysmapRemovePage } from './mm/physmap.js';
+import { iommuIotlbFlush } from './passthrough/iommu.js';
 import type { MemoryOp } from './public/memory.js';
 import type { Xen } from './xen.js';
 
@@ -24,6 +27,8 @@ export function* memoryOp(xen: Xen, op: MemoryOp): Co<number> {
       const mfn = mfnAt(d, op.gfn);
       return mfn < 0 ? E.INVAL : yield* guestPhysmapRemovePage(xen, d, op.gfn, mfn, 0);
     }
+    case 'add_to_physmap_range':
+      return d.p2m === undefined ? E.ACCES : yield* addToPhysmapRange(xen, d, op.idx, op.gpfn, op.size);
     case 'add_to_physmap':
     case 'set_memory_map':
       return 0;
@@ -75,12 +80,57 @@ function* decreaseReservation(xen: Xen, d: Domain, gfns: readonly number[], orde
   for (const gfn of gfns) {
     const mfn = mfnAt(d, gfn);
     if (mfn < 0) break;
-    const rc = yield* guestPhysmapRemovePage(xen, d, gfn, mfn, order);
-    if (rc !== 0) break;
-    releaseFrom(xen, d, mfn, order);
+    if ((yield* guestRemovePage(xen, d, gfn, mfn, order)) !== 0) break;
     done += 1;
   }
   return done;
+}
+
+/** Out of the physical map, flushed at once whatever the batch says, and freed. @xen guest_remove_page */
+function* guestRemovePage(xen: Xen, d: Domain, gfn: number, mfn: number, order: number): Co<Rc> {
+  if (d.p2m !== undefined && !guestMayChange(xen, d, gfn)) return E.PERM;
+  const cpu = xen.cpus.current.id;
+  const deferred = xen.seams.freeingFlushesAtOnce() && xen.dontFlushIotlb.delete(cpu);
+  const rc = xen.seams.removalResult(yield* guestPhysmapRemovePage(xen, d, gfn, mfn, order));
+  if (deferred) xen.dontFlushIotlb.add(cpu);
+  if (rc === 0) releaseFrom(xen, d, mfn, order);
+  return rc;
+}
+
+/** Frames moved at once. @xen xenmem_add_to_physmap, its array of pages */
+const BATCH_MAX = 16;
+
+/**
+ * Moves the pages at `idx` to `gpfn`; one flush of each range follows in the end.
+ * @returns 0 or the first error; what came before it stands. @xen xenmem_add_to_physmap, XENMAPSPACE_gmfn_range
+ */
+function* addToPhysmapRange(xen: Xen, d: Domain, idx: number, gpfn: number, size: number): Co<Rc> {
+  if (size > BATCH_MAX) return E.INVAL;
+  const cpu = xen.cpus.current.id;
+  if (d.iommuEnabled) xen.dontFlushIotlb.add(cpu);
+  let done = 0;
+  let rc: Rc = 0;
+  while (done < size && rc === 0) {
+    rc = yield* addToPhysmapOne(xen, d, idx + done, gpfn + done);
+    if (rc === 0) done += 1;
+  }
+  if (rc === 0 || xen.seams.failedBatchEnds()) xen.dontFlushIotlb.delete(cpu);
+  const from = yield* iommuIotlbFlush(xen, d, idx, done, FLUSHF.modified);
+  const to = yield* iommuIotlbFlush(xen, d, gpfn, done, FLUSHF.added | FLUSHF.modified);
+  return rc !== 0 ? rc : from !== 0 ? from : to;
+}
+
+/** @xen xenmem_add_to_physmap_one, XENMAPSPACE_gmfn */
+function* addToPhysmapOne(xen: Xen, d: Domain, gfn: number, gpfn: number): Co<Rc> {
+  const page = d.p2m!.lookup(gfn);
+  if (page.mfn < 0 || page.type === P2M.mmioDirect) return E.INVAL;
+  const old = d.p2m!.lookup(gpfn);
+  if (!guestMayChange(xen, d, gpfn)) return E.PERM;
+  if (gfn === gpfn) return 0;
+  let rc: Rc = 0;
+  if (old.mfn >= 0) rc = yield* guestRemovePage(xen, d, gpfn, old.mfn, 0);
+  if (rc === 0) rc = yield* guestPhysmapRemovePage(xen, d, gfn, page.mfn, 0);
+  return rc !== 0 ? rc : yield* guestPhysmapAddPage(xen, d, gpfn, page.mfn, 0);
 }
 
 /** Takes 2^order frames out of the domain's extents and frees them. */

@@ -100,6 +100,8 @@ export interface Xen extends Hardware {
   readonly xenRanges: RangeSet;
   /** Device memory that dom0 may only read: I/O APICs, HPET, memory-mapped config space. @xen mmio_ro_ranges */
   readonly mmioRo: RangeSet;
+  /** CPUs in the middle of a batch, which flushes once in its end. @xen iommu_dont_flush_iotlb */
+  readonly dontFlushIotlb: Set<number>;
   /** Interrupt lines of the I/O APICs. @xen nr_irqs_gsi */
   readonly nrIrqsGsi: number;
 

@@ -301,6 +301,7 @@ export function makeXen(o: TestXenOptions = {}): TestXen {
     segs: new Map(),
     pdevs: new Map(),
     xenRanges: new RangeSet(),
+    dontFlushIotlb: new Set<number>(),
     mmioRo: new RangeSet(),
     nrIrqsGsi: 24,
     iommuEnabled: false,

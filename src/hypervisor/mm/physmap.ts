@@ -48,6 +48,7 @@ export function* p2mSetEntry(
   if (oldFlags === flags && (flags === 0 || old.mfn === mfn)) return 0;
   const pages = 2 ** order;
   if (d.iommu.hapPtShare) {
+    if (xen.dontFlushIotlb.has(xen.cpus.current.id)) return 0;
     const flushFlags = (flags !== 0 ? FLUSHF.added : 0) | (oldFlags !== 0 ? FLUSHF.modified : 0);
     return yield* iommuIotlbFlush(xen, d, gfn, pages, flushFlags);
   }
@@ -58,7 +59,13 @@ export function* p2mSetEntry(
 
 /** A page of RAM at `gfn`. PV guests map it one to one into the IOMMU. @xen guest_physmap_add_page */
 export function* guestPhysmapAddPage(xen: Xen, d: Domain, gfn: number, mfn: number, order: number): Co<Rc> {
-  if (d.p2m !== undefined) return yield* p2mSetEntry(xen, d, gfn, mfn, order, P2M.ramRw);
+  if (d.p2m !== undefined) {
+    if (!guestMayChange(xen, d, gfn)) {
+      xen.services.domainCrash(d);
+      return E.PERM;
+    }
+    return yield* p2mSetEntry(xen, d, gfn, mfn, order, P2M.ramRw);
+  }
   d.pvGfns.set(gfn, mfn);
   if (!d.iommu.needSync) return 0;
   return yield* iommuLegacyMap(xen, d, mfn, mfn, 2 ** order, IOMMUF.readable | IOMMUF.writable);
@@ -74,11 +81,18 @@ export function* guestPhysmapRemovePage(
 ): Co<Rc> {
   if (d.p2m !== undefined) {
     if (d.p2m.lookup(gfn).mfn !== mfn) return E.INVAL;
+    if (!guestMayChange(xen, d, gfn)) return E.ILSEQ;
     return yield* p2mSetEntry(xen, d, gfn, -1, order, P2M.invalid);
   }
   d.pvGfns.delete(gfn);
   if (!d.iommu.needSync) return 0;
   return yield* iommuLegacyUnmap(xen, d, mfn, 2 ** order);
+}
+
+/** Nothing is there, or nothing that only Xen and the toolstack may take away. @xen p2m_is_special */
+export function guestMayChange(xen: Xen, d: Domain, gfn: number): boolean {
+  const old = d.p2m!.lookup(gfn);
+  return old.mfn < 0 || xen.seams.guestMayChange(old.type);
 }
 
 /** Device memory for an HVM guest, page by page. @xen map_mmio_regions */

@@ -42,22 +42,27 @@ export function* iommuIdentityMapping(
     if (end >= map.base && map.end >= base) return E.ADDRINUSE;
   }
   if (access === 'x') return E.NOENT;
-  if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
 
   // Entered ahead of the mapping, so that the range is found when it has to be cleaned up.
   const map: IdentityMap = { base, end, access, count: 1 };
-  maps.push(map);
+  if (xen.seams.identityEnteredFirst()) {
+    if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
+    maps.push(map);
+  }
   for (let pfn = base; pfn <= end; pfn++) {
     const err = yield* setIdentityP2mEntry(xen, d, pfn, access, flag);
     if (err === 0) continue;
-    if (pfn === base) maps.splice(maps.indexOf(map), 1);
+    if (pfn === base && maps.includes(map)) maps.splice(maps.indexOf(map), 1);
     return err;
   }
+  if (xen.seams.identityEnteredFirst()) return 0;
+  if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
+  maps.push(map);
   return 0;
 }
 
 function* dropHolder(xen: Xen, d: Domain, map: IdentityMap): Co<Rc> {
-  map.count -= 1;
+  map.count = xen.seams.identityHolders(map.count) - 1;
   if (map.count > 0) return 0;
   let ret: Rc = 0;
   for (let pfn = map.base; pfn <= map.end; pfn++) {

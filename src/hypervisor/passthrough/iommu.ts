@@ -126,7 +126,8 @@ export function* iommuLegacyMap(
   assert((flags & IOMMUF.preempt) === 0, 'there is no continuation here');
   const acc: FlushAcc = { flags: 0 };
   const rc = yield* iommuMap(xen, d, dfn, mfn, pageCount, flags, acc);
-  return rc !== 0 ? rc : yield* iommuIotlbFlush(xen, d, dfn, pageCount, acc.flags);
+  if (rc !== 0 || xen.dontFlushIotlb.has(xen.cpus.current.id)) return rc;
+  return yield* iommuIotlbFlush(xen, d, dfn, pageCount, acc.flags);
 }
 
 /**
@@ -169,7 +170,8 @@ export function* iommuUnmap(
 export function* iommuLegacyUnmap(xen: Xen, d: IommuDomain, dfn: number, pageCount: number): Co<Rc> {
   const acc: FlushAcc = { flags: 0 };
   const rc = yield* iommuUnmap(xen, d, dfn, pageCount, 0, acc);
-  return rc !== 0 ? rc : yield* iommuIotlbFlush(xen, d, dfn, pageCount, acc.flags);
+  if (rc !== 0 || xen.dontFlushIotlb.has(xen.cpus.current.id)) return rc;
+  return yield* iommuIotlbFlush(xen, d, dfn, pageCount, acc.flags);
 }
 
 /** @returns 0 with `out` filled in, -EOPNOTSUPP, or the vendor's error. @xen iommu_lookup_page */

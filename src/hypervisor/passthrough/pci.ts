@@ -168,7 +168,7 @@ export function* deassignDevice(
   if (pdev === undefined) return E.NODEV;
 
   let target = xen.hwdom;
-  if ((pdev.quarantine || xen.opts.quarantine !== 'none') && pdev.domain !== xen.domIo) {
+  if (xen.seams.quarantinesLeaving(pdev.quarantine, xen.opts.quarantine) && pdev.domain !== xen.domIo) {
     const rc = yield* iommuQuarantineDevInit(xen, pdev);
     if (rc !== 0) return rc;
     target = xen.domIo;

@@ -68,7 +68,7 @@ export class Services implements XenServices {
     this.opts = xen.opts;
     this.cpu = xen.cpu;
     this.e820 = [...xen.e820];
-    this.extraRanges = xen.extraRanges;
+    this.extraRanges = xen.extraRanges.map((r) => ({ ...r, frames: xen.seams.extraRangeFrames(r.frames) }));
     this.seams = xen.seams;
     this.domIo = xen.domIo;
     this.domXen = xen.domXen;

@@ -27,6 +27,14 @@ export type MemoryOp =
       readonly idx: number;
       readonly gfn: number;
     }
+  | {
+      /** XENMAPSPACE_gmfn_range: the pages at `idx` move to `gpfn`. */
+      readonly cmd: 'add_to_physmap_range';
+      readonly domid: number;
+      readonly idx: number;
+      readonly gpfn: number;
+      readonly size: number;
+    }
   | { readonly cmd: 'remove_from_physmap'; readonly domid: number; readonly gfn: number }
   | {
       readonly cmd: 'set_memory_map';

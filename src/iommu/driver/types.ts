@@ -319,6 +319,34 @@ export interface VtdSeams {
   vtdReportsUnknownMsiSource(): boolean;
   /** V5: quarantining again a device with reserved ranges but no scratch page clears frame 0. Every release does. */
   vtdClearsUnsetLeaf(): boolean;
+  /** A device goes to its new owner by one change of its entry. XSA-400: it was unmapped, then mapped. */
+  vtdReassignsDirectly(): boolean;
+  /** Reserved ranges are mapped after the context entry and unmapped before it. XSA-400, XSA-386. */
+  vtdRmrrFollowsContext(): boolean;
+  /** The result of unmapping a reserved range ends a reassignment. XSA-386: success did. */
+  vtdRmrrUnmapEnds(rc: Rc): boolean;
+  /** The levels that a unit lacks are skipped for tables shared with the p2m too. XSA-390. */
+  vtdSkipsLevelsOfShared(): boolean;
+  /** The root that a caller gave for the entry. XSA-450: forgotten. */
+  vtdGivenRoot(pgdMfn: number): number;
+  /** Reserved ranges are in the table of a quarantined device. XSA-400. */
+  vtdQuarantineMapsReserved(): boolean;
+  /** Each quarantined device has a scratch page of its own. */
+  vtdOwnScratchPage(): boolean;
+  /** FLUSHF of an entry that was present and is gone. XSA-78: as if it had been absent. */
+  vtdUnmapFlush(): number;
+  /** Order of a flush of everything, -1 for the whole domain. */
+  vtdFlushAllOrder(): number;
+  /** A failed alias mapping is undone. */
+  vtdUndoesAliasFailure(): boolean;
+  /** A range that two devices share may be given away with one of them. */
+  vtdMaySplitRmrr(relaxed: boolean): boolean;
+  /** Behind a PCIe-to-PCI bridge, function 0 of device 0 of the secondary bus is mapped too. */
+  vtdMapsSecondaryBus(): boolean;
+  /** What the CPU wrote to tables is written back for units that do not snoop. XSA-321. */
+  vtdWritesBack(): boolean;
+  /** The id of a domain that failed to get the entry is given back. */
+  vtdFreesDidOnError(): boolean;
   /** First interrupt entry of a group of MSIs, given the last entry of the free run. Every release takes the last. */
   vtdMsiGroupFirst(last: number, vectors: number): number;
 }
@@ -355,6 +383,30 @@ export interface AmdSeams {
   amdTearsDownAtFirstFunction(): boolean;
   /** V5: entering a quarantine that has a table but no page of its own clears machine frame 0. Every release does. */
   amdClearsFrameZero(): boolean;
+  /** An entry that translates is replaced at once. XSA-347: field by field. */
+  amdReplacesDteAtOnce(): boolean;
+  /** A device goes to its new owner by one change of its entry. XSA-400: it was disabled, then set up. */
+  amdReassignsDirectly(): boolean;
+  /** Ranges of one device stay apart. XSA-378: one range from the first to the last. */
+  amdKeepsRangesApart(): boolean;
+  /** Unity maps leave the domain with the device. XSA-378. */
+  amdReleasesUnityMaps(): boolean;
+  /** Domain id whose pages are flushed after an entry was replaced. XSA-442: none. */
+  amdPrevDomid(domid: number): number;
+  /** Levels of a quarantine table, given those of its entry. XSA-445: 4. */
+  amdQuarantineLevels(levels: number): number;
+  /** Reserved ranges are in the table of a quarantined device. XSA-400. */
+  amdQuarantineMapsReserved(): boolean;
+  /** An entry was present, by its two words. */
+  amdWasPresent(lo: number, hi: number): boolean;
+  /** FLUSHF of a page put in the place of another. XSA-275: none. */
+  amdReplaceFlush(): number;
+  /** A superpage is split aside, then replaced. */
+  amdFillsBeforeLinking(): boolean;
+  /** Rights of the pieces of a superpage; IR and IW of the upper word. */
+  amdSplitRights(rights: number): number;
+  /** A completion wait goes on until the unit has answered. XSA-373: for a while. */
+  amdWaitsForEver(): boolean;
 }
 
 /** Functions that call domain_crash(); the source line of each belongs to the release. Keys are file and function. */

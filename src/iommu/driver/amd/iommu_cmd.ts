@@ -84,6 +84,7 @@ function* flushCommandBuffer(amd: AmdVi, unit: AmdUnit, timeoutBaseMs: number): 
       amd.waitThreshold |= amd.waitThreshold << 1;
       amd.s.printk(XENLOG.WARNING, `AMD IOMMU ${nameOf(unit)}: ${what}completion wait taking too long`);
       deadline = 0;
+      if (!amd.seams.amdWaitsForEver()) return;
     }
     yield* relax(amd, unit, start);
   }

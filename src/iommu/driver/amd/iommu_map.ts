@@ -146,7 +146,9 @@ function installTable(
   if (super_) {
     const lo = amd.s.ram.words[base + idx * 2]!;
     const hi = amd.s.ram.words[base + idx * 2 + 1]!;
-    setIommuPtesPresent(amd, fresh, frameOf(lo, hi), level - 1, hi & (IR | IW));
+    if (!amd.seams.amdFillsBeforeLinking()) setIommuPdePresent(amd, table, idx, fresh, level - 1, IR | IW);
+    const rights = amd.seams.amdSplitRights(hi & (IR | IW));
+    setIommuPtesPresent(amd, fresh, frameOf(lo, hi), level - 1, rights);
   }
   setIommuPdePresent(amd, table, idx, fresh, level - 1, IR | IW);
   ptUpdateContigMarkers(amd.s.ram.words, base, idx, level, PTE_KIND.table);
@@ -265,7 +267,7 @@ export function* amdIommuMapPage(
   }
   acc.flags |= FLUSHF.added;
   if ((oldLo & PR) !== 0) {
-    acc.flags |= FLUSHF.modified;
+    acc.flags |= amd.seams.amdReplaceFlush();
     freeReplaced(amd, d, order, oldLo, oldHi);
   }
   return 0;
@@ -306,7 +308,7 @@ export function* amdIommuUnmapPage(
     amd.s.domainCrash(d, 'amd/iommu_map.c amd_iommu_unmap_page');
     return E.FAULT;
   }
-  if ((oldLo & PR) !== 0) {
+  if (amd.seams.amdWasPresent(oldLo, oldHi)) {
     acc.flags |= FLUSHF.modified;
     freeReplaced(amd, d, order, oldLo, oldHi);
   }

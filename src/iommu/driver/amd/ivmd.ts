@@ -7,6 +7,7 @@ import { formatSbdf, sbdfOf } from '../../../base/sbdf.js';
 import { IVMD_FLAG, IVMD_TYPE } from '../../format/ivrs.js';
 import type { E820Entry } from '../types.js';
 import { findIommuFromBdfCap } from './ivhd.js';
+import type { UnityMap } from './ivrs_mappings.js';
 import { amdIommuGetPagingMode, findIommuForDevice } from './requestor.js';
 import { type AmdUnit, type AmdVi, amdDebug, amdError, amdWarn, getIvrsMappings, hash } from './state.js';
 import { BLOCK, u8, u16, u64 } from './table_bytes.js';
@@ -77,6 +78,10 @@ function reserveUnityMapForDevice(amd: AmdVi, seg: number, bdf: number, r: Range
       if (global) map.global = true;
       return 0;
     }
+    if (!amd.seams.amdKeepsRangesApart()) {
+      widen(map, r);
+      return 0;
+    }
     if (map.addr + map.length > r.base && r.base + length > map.addr) {
       const ours = `[${lx(r.base)},${lx(r.base + length)})`;
       amdError(amd, `IVMD: overlap ${ours} vs [${lx(map.addr)},${lx(map.addr + map.length)})`);
@@ -86,6 +91,15 @@ function reserveUnityMapForDevice(amd: AmdVi, seg: number, bdf: number, r: Range
   ivrs.addUnityMap(bdf, { addr: r.base, length, read: r.read, write: r.write, global });
   amd.minPagingMode = Math.max(amd.minPagingMode, mode);
   return 0;
+}
+
+/** One range with the rights of both, and with what lies between. */
+function widen(map: UnityMap, r: Range): void {
+  const end = Math.max(map.addr + map.length, r.limit + PAGE);
+  map.addr = Math.min(map.addr, r.base);
+  map.length = end - map.addr;
+  map.read ||= r.read;
+  map.write ||= r.write;
 }
 
 /** For the device and for the id its entry has. */

@@ -12,10 +12,10 @@ export interface IntremapTable {
 
 /** A range that a device must reach at its own address. Bytes, page aligned. @xen struct ivrs_unity_map */
 export interface UnityMap {
-  readonly addr: number;
-  readonly length: number;
-  readonly read: boolean;
-  readonly write: boolean;
+  addr: number;
+  length: number;
+  read: boolean;
+  write: boolean;
   /** From an IVMD for all devices. */
   global: boolean;
 }

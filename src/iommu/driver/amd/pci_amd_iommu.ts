@@ -127,9 +127,13 @@ function* setDte(
       setDeviceSettings(amd, at, ivrs, reqId);
       if (useAts(amd, pdev, unit, ivrs, reqId)) set(t, at, DTE.I, 1);
     } else {
-      flushDomid = get(t, at, DTE.DOMAIN_ID);
+      flushDomid = amd.seams.amdPrevDomid(get(t, at, DTE.DOMAIN_ID));
       // An alias is shared: moving it would take the unity map from the others behind it.
       const aliased = reqId !== ((pdev.bus << 8) | devfn);
+      if (!amd.seams.amdReplacesDteAtOnce()) {
+        set(t, at, DTE.DOMAIN_ID, domid);
+        dteWritten(amd, unit, reqId, before);
+      }
       const rc =
         aliased && (srFlags & SET_ROOT_WITH_UNITY_MAP) !== 0
           ? E.OPNOTSUPP
@@ -218,6 +222,7 @@ export function* reassignDevice(
     return E.NODEV;
   }
   if (!quarantineSkip(amd, target, pdev)) {
+    if (!amd.seams.amdReassignsDirectly()) yield* amdIommuDisableDomainDevice(amd, source, unit, devfn, pdev);
     const rc = yield* amdIommuSetupDomainDevice(amd, target, unit, devfn, pdev);
     if (rc !== 0) return rc;
   } else yield* amdIommuDisableDomainDevice(amd, source, unit, devfn, pdev);
@@ -225,7 +230,8 @@ export function* reassignDevice(
   if (devfn === pdev.devfn && pdev.domain !== target) yield* moveToList(pdev, source, target);
 
   // The hardware domain keeps its unity maps: firmware may still use them.
-  if (source !== amd.s.hwdom && (source !== target || amd.seams.amdUnmapsUnityWithinDomain())) {
+  const leaves = source !== target || amd.seams.amdUnmapsUnityWithinDomain();
+  if (source !== amd.s.hwdom && leaves && amd.seams.amdReleasesUnityMaps()) {
     const ivrs = getIvrsMappings(amd, pdev.seg)!;
     const maps = ivrs.unityMaps(getDmaRequestorId(ivrs, (pdev.bus << 8) | devfn));
     const rc = yield* amdIommuReserveDomainUnityUnmap(amd, source, maps);

@@ -48,7 +48,8 @@ export function* amdIommuQuarantineInit(amd: AmdVi, pdev: Pdev, scratchPage: boo
   const { domIo } = amd.s;
   const hd = domIo.iommu;
   const ivrs = getIvrsMappings(amd, pdev.seg)!;
-  const maps = ivrs.unityMaps(getDmaRequestorId(ivrs, pdev.sbdf & 0xffff));
+  const reserved = amd.seams.amdQuarantineMapsReserved();
+  const maps = reserved ? ivrs.unityMaps(getDmaRequestorId(ivrs, pdev.sbdf & 0xffff)) : [];
   assert(amd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   assert(hd.rootMfn === 0 && hd.pgtables.length === 0, 'd[IO] has no table of its own');
   if (!scratchPage && maps.length === 0) return 0;
@@ -70,7 +71,7 @@ export function* amdIommuQuarantineInit(amd: AmdVi, pdev: Pdev, scratchPage: boo
   if (rc !== 0) amdWarn(amd, `${formatSbdf(pdev.sbdf)}: quarantine unity mapping failed`);
   else if (scratchPage) {
     const pages = [0, 0, 0, 0, 0, 0];
-    rc = fillQpt(amd, pdev.arch.rootMfn, hd.pagingMode - 1, pages);
+    rc = fillQpt(amd, pdev.arch.rootMfn, amd.seams.amdQuarantineLevels(hd.pagingMode) - 1, pages);
     pdev.arch.leafMfn = pages[0]!;
   }
   pdev.arch.pgtables.push(...hd.pgtables.splice(0));

@@ -1,5 +1,5 @@
 /** The correct answers to what releases and historical bugs get differently, and what single releases replace. */
-import type { AmdSeams } from '../types.js';
+import { type AmdSeams, FLUSHF } from '../types.js';
 
 /** HVM domains get 48-bit tables in every release. @xen DEFAULT_DOMAIN_ADDRESS_WIDTH */
 const HVM_FRAMES = 2 ** 36;
@@ -17,6 +17,18 @@ export const amdSeams: AmdSeams = Object.freeze<AmdSeams>({
   amdUnmapsUnityWithinDomain: () => false,
   amdTearsDownAtFirstFunction: () => false,
   amdClearsFrameZero: () => false,
+  amdReplacesDteAtOnce: () => true,
+  amdReassignsDirectly: () => true,
+  amdKeepsRangesApart: () => true,
+  amdReleasesUnityMaps: () => true,
+  amdPrevDomid: (domid) => domid,
+  amdQuarantineLevels: (levels) => levels,
+  amdQuarantineMapsReserved: () => true,
+  amdWasPresent: (lo) => (lo & 1) !== 0,
+  amdReplaceFlush: () => FLUSHF.modified,
+  amdFillsBeforeLinking: () => true,
+  amdSplitRights: (rights) => rights,
+  amdWaitsForEver: () => true,
 });
 
 /** How 4.17 and 4.18, up to 4.18.3, work where the newest works otherwise. */

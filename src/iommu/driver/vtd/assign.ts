@@ -33,9 +33,22 @@ export function* reassignDeviceOwnership(
   pdev: Pdev,
 ): Co<Rc> {
   let ret = 0;
+  const rmrrFirst = vtd.seams.vtdRmrrFollowsContext();
+  if (rmrrFirst && source !== vtd.s.hwdom) {
+    for (const rmrr of vtd.rmrrs) {
+      if (!rmrrCovers(rmrr, pdev.seg, bdfAt(pdev, devfn))) continue;
+      ret = yield* rmrrMapping(vtd, source, 'x', rmrr, 0);
+      if (vtd.seams.vtdRmrrUnmapEnds(ret)) return ret;
+    }
+    ret = 0;
+  }
   if (!quarantineSkip(vtd, target, pdev.arch.rootMfn)) {
     if (vtd.opts.intremap === 'off' && target !== vtd.s.hwdom && !isSystemDomain(vtd, target)) {
       vtd.untrustedMsi = true;
+    }
+    if (!vtd.seams.vtdReassignsDirectly()) {
+      ret = unmapErrno(yield* domainContextUnmap(vtd, source, devfn, pdev));
+      if (ret !== 0) return ret;
     }
     ret = yield* domainContextMapping(vtd, target, devfn, pdev);
     if (ret === 0 && pdev.devfn === devfn && !quarantineSkip(vtd, source, pdev.arch.rootMfn)) {
@@ -49,12 +62,12 @@ export function* reassignDeviceOwnership(
 
   if (devfn === pdev.devfn && pdev.domain !== target) yield* moveToList(source, target, pdev);
   // Firmware may go on using the ranges while dom0 has the device, so they stay.
-  if (source === vtd.s.hwdom) return 0;
+  if (source === vtd.s.hwdom || rmrrFirst) return 0;
   for (let i = 0; i < vtd.rmrrs.length; i++) {
     const rmrr = vtd.rmrrs[i]!;
     if (!rmrrCovers(rmrr, pdev.seg, bdfAt(pdev, devfn))) continue;
     ret = yield* rmrrMapping(vtd, source, 'x', rmrr, 0);
-    if (ret !== 0 && ret !== E.NOENT) return ret;
+    if (vtd.seams.vtdRmrrUnmapEnds(ret)) return ret;
   }
   return 0;
 }
@@ -89,7 +102,7 @@ function checkSharedRmrr(vtd: Vtd, d: IommuDomain, rmrr: RmrrUnit, bdf: number, 
     `${VTDPREFIX} It's ${relaxed ? 'risky' : 'disallowed'} to assign ${who} with shared RMRR at ` +
       `${rmrr.base.toString(16)} for ${vtd.s.pd(d)}.`,
   );
-  return relaxed ? 0 : E.PERM;
+  return vtd.seams.vtdMaySplitRmrr(relaxed) ? 0 : E.PERM;
 }
 
 /** `flag`: XEN_DOMCTL_DEV_RDM_RELAXED. @returns -EPERM for a shared reserved range. @xen intel_iommu_assign_device */
@@ -113,8 +126,10 @@ export function* intelIommuAssignDevice(
   }
   if (d === vtd.s.domIo) return yield* reassignDeviceOwnership(vtd, source, d, devfn, pdev);
 
-  let ret = yield* mapRmrrs(vtd, d, pdev, bdf, flag);
+  const late = vtd.seams.vtdRmrrFollowsContext();
+  let ret = late ? 0 : yield* mapRmrrs(vtd, d, pdev, bdf, flag);
   if (ret === 0) ret = yield* reassignDeviceOwnership(vtd, source, d, devfn, pdev);
+  if (ret === 0 && late) ret = yield* mapRmrrs(vtd, d, pdev, bdf, flag);
   if (ret === 0 || d === vtd.s.hwdom) return ret;
   yield* unmapRmrrs(vtd, d, pdev, bdf);
   return ret;

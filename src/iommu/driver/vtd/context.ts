@@ -122,7 +122,7 @@ function* replaceEntry(
   if (!vtd.s.cpu.cx16) storeInSteps(vtd, iommu, table, at, bdf, mode);
   else if (compareEntry(vtd, iommu, at)) writeWords(vtd, iommu, table, at, bdf, 0, 3);
   else {
-    if (pdev !== undefined) checkCleanupDomidMap(vtd, d, pdev, iommu);
+    if (pdev !== undefined && vtd.seams.vtdFreesDidOnError()) checkCleanupDomidMap(vtd, d, pdev, iommu);
     printUnexpected(vtd, iommu, at, bdf);
     return E.ILSEQ;
   }

@@ -147,12 +147,13 @@ function* mapConventional(
   // Behind a PCIe-to-PCI bridge requests may come from function 0 of device 0 of the secondary bus.
   if (
     ret === 0 &&
+    vtd.seams.vtdMapsSecondaryBus() &&
     isPcie2pci(vtd, pdev.seg, aliasBus, aliasDevfn) &&
     (secbus !== pdev.bus || pdev.devfn !== 0)
   ) {
     ret = yield* domainContextMappingOne(vtd, domain, iommu, secbus, 0, none, domid, pgdMfn, mode);
   }
-  if (ret !== 0) {
+  if (ret !== 0 && vtd.seams.vtdUndoesAliasFailure()) {
     const undo = found < 0 ? devfn : vtd.seams.vtdAliasUndoDevfn(devfn, aliasDevfn);
     if (!prevPresent) yield* domainContextUnmap(vtd, domain, undo, pdev);
     else if (pdev.domain !== undefined && pdev.domain !== domain) {

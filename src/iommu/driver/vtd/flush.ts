@@ -155,7 +155,7 @@ export function* iommuFlushIotlb(
   if (!everything) {
     assert(pageCount > 0 && dfn !== INVALID_DFN && flags !== 0, 'a flush names what changed, and where');
   }
-  const order = everything ? -1 : selectiveOrder(dfn, pageCount);
+  const order = everything ? vtd.seams.vtdFlushAllOrder() : selectiveOrder(dfn, pageCount);
   let ret = 0;
   for (let i = 0; i < vtd.drhds.length; i++) {
     const iommu = vtd.drhds[i]!.iommu!;
@@ -165,7 +165,7 @@ export function* iommuFlushIotlb(
     const rc =
       order < 0
         ? yield* iommuFlushIotlbDsi(iommu, did, false)
-        : yield* iommuFlushIotlbPsi(iommu, did, dfn, order, (flags & FLUSHF.modified) === 0);
+        : yield* iommuFlushIotlbPsi(iommu, did, Math.max(dfn, 0), order, (flags & FLUSHF.modified) === 0);
     if (rc > 0) yield* iommuFlushWriteBuffer(iommu);
     else if (ret === 0) ret = rc;
   }

@@ -135,7 +135,7 @@ export function* intelIommuUnmapPage(
   const oldTable = getFrame(vtd.s.ram.words, base + idx * 2);
   writePte(vtd, table, base, idx, 0, 0);
   freeEmptied(vtd, d, dfn, level, table, acc);
-  acc.flags |= FLUSHF.modified;
+  acc.flags |= vtd.seams.vtdUnmapFlush();
   if (order > 0 && !pteSuperpage(oldLo)) queueFreePt(vtd, d, oldTable, order / LEVEL_STRIDE);
   return 0;
 }

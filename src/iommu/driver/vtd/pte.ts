@@ -41,7 +41,7 @@ export function storePte(vtd: Vtd, table: number, base: number, idx: number, lo:
 /** Stores an entry, mark included, and makes it visible to hardware. */
 export function writePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
   storePte(vtd, table, base, idx, lo, hi);
-  if (vtd.opts.nonCoherent) vtd.s.syncCache(table, idx * 2, 2);
+  if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, 2);
 }
 
 /** A table of `d`'s pool, with contiguity marks unless it is to be a root; 0 when memory is short. @xen iommu_alloc_pgtable */
@@ -151,9 +151,11 @@ export function queueFreePt(vtd: Vtd, d: IommuDomain, mfn: number, level: number
  */
 export function domainPgd(vtd: Vtd, d: IommuDomain, pgdMfn: number, levels: number): number {
   assert(d.iommu.mappingLock.heldByCurrent(), 'mapping_lock is held');
-  let root = pgdMfn;
-  if (root === 0 && d.iommu.hapPtShare) root = d.p2mRootMfn();
-  else if (root === 0) {
+  let root = vtd.seams.vtdGivenRoot(pgdMfn);
+  if (root === 0 && d.iommu.hapPtShare) {
+    root = d.p2mRootMfn();
+    if (!vtd.seams.vtdSkipsLevelsOfShared()) return root;
+  } else if (root === 0) {
     if (d.iommu.pgdMfn === 0) addrToDmaPage(vtd, d, 0, vtd.minPtLevels, undefined, true);
     root = d.iommu.pgdMfn;
   }

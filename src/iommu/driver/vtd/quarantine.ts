@@ -75,6 +75,7 @@ export function* intelIommuQuarantineInit(vtd: Vtd, pdev: Pdev, scratchPage: boo
   for (let i = 0; i < vtd.rmrrs.length && rc === 0; i++) {
     const rmrr = vtd.rmrrs[i]!;
     if (!rmrrCovers(rmrr, pdev.seg, pdev.sbdf & 0xffff)) continue;
+    if (!vtd.seams.vtdQuarantineMapsReserved()) continue;
     rmrrFound = true;
     rc = yield* rmrrMapping(vtd, s.domIo, 'rw', rmrr, 0);
     if (rc !== 0) {
@@ -86,13 +87,20 @@ export function* intelIommuQuarantineInit(vtd: Vtd, pdev: Pdev, scratchPage: boo
   arch.rootMfn = root;
 
   if (rc === 0 && scratchPage) {
-    const pages = [0, 0, 0, 0];
+    const pages = [vtd.seams.vtdOwnScratchPage() ? 0 : leafOfAnother(vtd, pdev), 0, 0, 0];
     rc = fillQpt(vtd, root, LEVELS - 1, pages);
     arch.leafMfn = pages[0]!;
   }
   moveAll(hd.pgtables, arch.pgtables);
   if (rc !== 0 || (!scratchPage && !rmrrFound)) yield* quarantineTeardown(vtd, pdev, drhd);
   return rc;
+}
+
+/** The scratch page that another device of the segment has, 0 for none. */
+function leafOfAnother(vtd: Vtd, pdev: Pdev): number {
+  for (const other of vtd.s.pdevsOf(pdev.seg))
+    if (other !== pdev && other.arch.leafMfn !== 0) return other.arch.leafMfn;
+  return 0;
 }
 
 /** Points what is empty to one table per level and, at the end, to one page. `pages` holds them. @xen fill_qpt */

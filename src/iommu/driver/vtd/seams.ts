@@ -1,5 +1,6 @@
 /** The correct answers to what releases and historical bugs get differently. */
-import type { VtdSeams } from '../types.js';
+import { E } from '../../../base/errno.js';
+import { FLUSHF, type VtdSeams } from '../types.js';
 
 export const vtdSeams: VtdSeams = Object.freeze<VtdSeams>({
   vtdRequiresCx16: () => true,
@@ -10,4 +11,18 @@ export const vtdSeams: VtdSeams = Object.freeze<VtdSeams>({
   vtdReportsUnknownMsiSource: () => true,
   vtdClearsUnsetLeaf: () => false,
   vtdMsiGroupFirst: (last, vectors) => last - (vectors - 1),
+  vtdReassignsDirectly: () => true,
+  vtdRmrrFollowsContext: () => false,
+  vtdRmrrUnmapEnds: (rc) => rc !== 0 && rc !== E.NOENT,
+  vtdSkipsLevelsOfShared: () => true,
+  vtdGivenRoot: (pgdMfn) => pgdMfn,
+  vtdQuarantineMapsReserved: () => true,
+  vtdOwnScratchPage: () => true,
+  vtdUnmapFlush: () => FLUSHF.modified,
+  vtdFlushAllOrder: () => -1,
+  vtdUndoesAliasFailure: () => true,
+  vtdMaySplitRmrr: (relaxed) => relaxed,
+  vtdMapsSecondaryBus: () => true,
+  vtdWritesBack: () => true,
+  vtdFreesDidOnError: () => true,
 });
