@@ -35,8 +35,24 @@ export type Command =
       readonly write: boolean;
     }
   | { readonly op: 'storm'; readonly dev: number; readonly faults: number; readonly gapMs: number }
-  | { readonly op: 'fail'; readonly site: 'alloc' | 'vendorOp' | 'cmpxchg'; readonly nth: number }
+  | { readonly op: 'fail'; readonly site: 'alloc' | 'vendorOp' | 'cmpxchg' | 'flush'; readonly nth: number }
   | { readonly op: 'failTwo'; readonly nth: number; readonly gap: number } // two vendor calls fail, one after the other
+  | { readonly op: 'pod'; readonly dom: number } //        marks memory for populate-on-demand
+  | {
+      /** The guest takes out a page that is mapped one to one for a device, or puts memory in its place. */
+      readonly op: 'undoReserved';
+      readonly dom: number;
+      readonly page: number;
+      readonly replace: boolean;
+    }
+  | {
+      /** Device memory: permission, then the mapping. */
+      readonly op: 'mmio';
+      readonly dom: number;
+      readonly dev: number;
+      readonly add: boolean;
+      readonly allow: boolean;
+    }
   | { readonly op: 'maskall'; readonly dev: number; readonly on: boolean }
   | { readonly op: 'clock'; readonly ms: number };
 
@@ -122,10 +138,10 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
     }),
   },
   {
-    weight: 3,
+    weight: 4,
     arbitrary: fc.record({
       op: fc.constant('fail' as const),
-      site: fc.constantFrom('alloc' as const, 'vendorOp' as const, 'vendorOp' as const, 'cmpxchg' as const),
+      site: fc.constantFrom('alloc' as const, 'alloc' as const, 'vendorOp' as const, 'cmpxchg' as const),
       nth: fc.integer({ min: 1, max: 6 }),
     }),
   },
@@ -135,6 +151,26 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       op: fc.constant('failTwo' as const),
       nth: fc.integer({ min: 1, max: 3 }),
       gap: fc.integer({ min: 1, max: 2 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('pod' as const), dom }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant('undoReserved' as const),
+      dom,
+      page: fc.nat(15),
+      replace: fc.boolean(),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('mmio' as const),
+      dom,
+      dev,
+      add: fc.boolean(),
+      allow: fc.boolean(),
     }),
   },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('maskall' as const), dev, on: fc.boolean() }) },

@@ -3,9 +3,15 @@
  * one or two units, and the options of Xen that change what assignment does.
  */
 import fc from 'fast-check';
-import { type Sbdf, sbdf, withDevfn } from '../base/sbdf.js';
+import { busOf, hex, type Sbdf, sbdf, withDevfn } from '../base/sbdf.js';
 import { buildFunctions, type FunctionSpec } from '../inputs/build.js';
-import { buildDmar, buildIvrs, DEFAULT_UNIT_BASE, type ReservedSpec } from '../inputs/firmware.js';
+import {
+  buildDmar,
+  buildIvrs,
+  DEFAULT_AMD_BASE,
+  DEFAULT_UNIT_BASE,
+  type ReservedSpec,
+} from '../inputs/firmware.js';
 import type { HostDescription } from '../inputs/host_description.js';
 
 export type Vendor = 'vtd' | 'amd';
@@ -33,6 +39,14 @@ export interface MachineSpec {
   readonly reserved: number;
   /** VT-d: a second unit for the devices behind the first root port. */
   readonly twoUnits: boolean;
+  /** The reserved range belongs to the next device as well. */
+  readonly sharedReserved: boolean;
+  /** VT-d: units with 16 domain ids, which are dealt out. */
+  readonly fewIds: boolean;
+  /** VT-d: units that walk three levels only. */
+  readonly threeLevels: boolean;
+  /** VT-d: `pci-phantom=` for the first endpoint, stride 1. */
+  readonly phantomOption: boolean;
 }
 
 /** A device that the random history may move about. */
@@ -41,6 +55,8 @@ export interface TestDevice {
   readonly conventional: boolean;
   /** Requester ids the device shares with its siblings behind a bridge: topmost bridge and (secondary bus, 0, 0). */
   readonly sharedRids: readonly number[];
+  /** Distance of its phantom functions as the device announces or the option says; 0 for none. */
+  readonly stride: number;
 }
 
 export interface TestMachine {
@@ -48,8 +64,12 @@ export interface TestMachine {
   readonly host: HostDescription;
   readonly devices: readonly TestDevice[];
   /** Frames of the reserved range, inclusive; undefined without one. */
-  readonly reserved: { readonly start: number; readonly end: number; readonly sbdf: Sbdf } | undefined;
+  readonly reserved:
+    | { readonly start: number; readonly end: number; readonly sbdfs: readonly Sbdf[] }
+    | undefined;
   readonly cmdline: string;
+  /** Register pages of the units. */
+  readonly unitFrames: readonly number[];
 }
 
 const slotKinds: readonly SlotKind[] = [
@@ -72,6 +92,10 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     cachingMode: fc.boolean(),
     reserved: fc.constantFrom(-1, -1, 0, 1),
     twoUnits: fc.boolean(),
+    sharedReserved: fc.constantFrom(false, false, true),
+    fewIds: fc.constantFrom(false, false, false, vendor === 'vtd'),
+    threeLevels: fc.constantFrom(false, false, false, vendor === 'vtd'),
+    phantomOption: fc.constantFrom(false, false, false, vendor === 'vtd'),
   });
 
 const RESERVED_START = 0x3f000;
@@ -84,6 +108,15 @@ const QEMU_CAP_LO = 0x222f_0606;
 const QEMU_CAP_HI = 0x00d2_008c;
 const QEMU_ECAP_LO = 0x00f0_0f4a;
 const CM = 0x80;
+/** ND in bits 2:0, SAGAW in 12:8, MGAW - 1 in 21:16. */
+const ND = 0x7;
+const WIDTHS = 0x3f_1f00;
+const THREE_LEVELS = (38 << 16) | (2 << 8);
+
+const capLo = (spec: MachineSpec): number =>
+  ((spec.fewIds ? QEMU_CAP_LO & ~ND : QEMU_CAP_LO) & (spec.threeLevels ? ~WIDTHS : -1)) |
+  (spec.threeLevels ? THREE_LEVELS : 0) |
+  (spec.cachingMode ? CM : 0);
 
 const QUARANTINE_OPTION = {
   none: 'no-quarantine',
@@ -100,19 +133,19 @@ export function layOut(spec: MachineSpec): TestMachine {
   spec.slots.forEach((kind, i) => {
     const port = sbdf(0, 0, i + 1, 0);
     const behind = bus;
-    const plain = (at: Sbdf): void => {
-      devices.push({ sbdf: at, conventional: false, sharedRids: [] });
+    const plain = (at: Sbdf, stride: number): void => {
+      devices.push({ sbdf: at, conventional: false, sharedRids: [], stride });
     };
     switch (kind) {
       case 'legacyDevice':
         functions.push({ sbdf: port, kind: 'pci-device' });
-        devices.push({ sbdf: port, conventional: true, sharedRids: [] });
+        devices.push({ sbdf: port, conventional: true, sharedRids: [], stride: 0 });
         return;
       case 'legacyBridge': {
         functions.push({ sbdf: port, kind: 'pci-bridge', secondary: behind });
         const at = sbdf(0, behind, 1, 0);
         functions.push({ sbdf: at, kind: 'pci-device' });
-        devices.push({ sbdf: at, conventional: true, sharedRids: [port & 0xffff] });
+        devices.push({ sbdf: at, conventional: true, sharedRids: [port & 0xffff], stride: 0 });
         bus += 1;
         return;
       }
@@ -123,7 +156,8 @@ export function layOut(spec: MachineSpec): TestMachine {
         for (const dev of [1, 2]) {
           const at = sbdf(0, behind + 1, dev, 0);
           functions.push({ sbdf: at, kind: 'pci-device' });
-          devices.push({ sbdf: at, conventional: true, sharedRids: [bridge & 0xffff, (behind + 1) << 8] });
+          const sharedRids = [bridge & 0xffff, (behind + 1) << 8];
+          devices.push({ sbdf: at, conventional: true, sharedRids, stride: 0 });
         }
         bus += 2;
         return;
@@ -135,25 +169,41 @@ export function layOut(spec: MachineSpec): TestMachine {
     const at = sbdf(0, behind, 0, 0);
     const phantomBits = kind === 'phantom1' ? 1 : kind === 'phantom2' ? 2 : kind === 'phantom3' ? 3 : 0;
     functions.push({ sbdf: at, kind: 'pcie-endpoint', phantomBits });
-    plain(at);
+    const byOption = spec.phantomOption && !devices.some((d) => !d.conventional);
+    const announced = phantomBits === 0 ? 0 : 8 >> phantomBits;
+    plain(at, announced !== 0 ? announced : byOption ? (kind === 'twoFunctions' ? 2 : 1) : 0);
     if (kind === 'twoFunctions') {
       functions.push({ sbdf: withDevfn(at, 1), kind: 'pcie-endpoint' });
-      plain(withDevfn(at, 1));
+      plain(withDevfn(at, 1), 0);
     }
   });
-  const reservedFor = spec.reserved >= 0 ? devices[spec.reserved] : undefined;
+  const holders =
+    spec.reserved < 0 ? [] : devices.slice(spec.reserved, spec.reserved + (spec.sharedReserved ? 2 : 1));
   const reserved =
-    reservedFor === undefined
+    holders.length === 0
       ? undefined
-      : { start: RESERVED_START, end: RESERVED_START + RESERVED_FRAMES - 1, sbdf: reservedFor.sbdf };
+      : {
+          start: RESERVED_START,
+          end: RESERVED_START + RESERVED_FRAMES - 1,
+          sbdfs: holders.map((d) => d.sbdf),
+        };
+  const phantomOf = spec.phantomOption ? devices.find((d) => !d.conventional)?.sbdf : undefined;
+  const phantom = phantomOf === undefined ? '' : ` pci-phantom=${hex(busOf(phantomOf), 2)}:00,1`;
+  const unitBases = spec.vendor === 'amd' ? [DEFAULT_AMD_BASE] : basesOf(spec, functions);
   return {
     spec,
+    unitFrames: unitBases.map((base) => base / 4096),
     host: hostOf(spec, functions, reserved),
     devices,
     reserved,
-    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'strict' ? 'strict' : 'no-strict'} loglvl=all guest_loglvl=all`,
+    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'strict' ? 'strict' : 'no-strict'} loglvl=all guest_loglvl=all${phantom}`,
   };
 }
+
+const basesOf = (spec: MachineSpec, functions: readonly FunctionSpec[]): number[] =>
+  spec.twoUnits && functions.some((f) => f.kind === 'root-port')
+    ? [SECOND_UNIT_BASE, DEFAULT_UNIT_BASE]
+    : [DEFAULT_UNIT_BASE];
 
 function hostOf(
   spec: MachineSpec,
@@ -161,10 +211,10 @@ function hostOf(
   reserved: TestMachine['reserved'],
 ): HostDescription {
   const ranges: ReservedSpec[] =
-    reserved === undefined ? [] : [{ start: reserved.start, end: reserved.end, devices: [reserved.sbdf] }];
+    reserved === undefined ? [] : [{ start: reserved.start, end: reserved.end, devices: reserved.sbdfs }];
   const firstPort = functions.find((f) => f.kind === 'root-port');
   const split = spec.twoUnits && firstPort !== undefined;
-  const bases = split ? [SECOND_UNIT_BASE, DEFAULT_UNIT_BASE] : [DEFAULT_UNIT_BASE];
+  const bases = basesOf(spec, functions);
   return {
     name: `random-${spec.vendor}`,
     functions: buildFunctions(functions),
@@ -193,7 +243,7 @@ function hostOf(
           }),
           vtdUnits: bases.map((base) => ({
             base,
-            cap: [QEMU_CAP_LO | (spec.cachingMode ? CM : 0), QEMU_CAP_HI] as const,
+            cap: [capLo(spec), QEMU_CAP_HI] as const,
             ecap: [QEMU_ECAP_LO, 0] as const,
           })),
         }

@@ -7,6 +7,8 @@ import type { MachineSpec } from './machines.js';
 export interface Replay {
   readonly release: string;
   readonly fixed: boolean;
+  /** A historical bug that is switched on. */
+  readonly bug?: string | undefined;
   readonly machine: MachineSpec;
   readonly commands: readonly Command[];
 }
@@ -36,6 +38,10 @@ const machineSchema = z.strictObject({
   cachingMode: z.boolean(),
   reserved: z.number().int().min(-1).max(16),
   twoUnits: z.boolean(),
+  sharedReserved: z.boolean().default(false),
+  fewIds: z.boolean().default(false),
+  threeLevels: z.boolean().default(false),
+  phantomOption: z.boolean().default(false),
 });
 
 const commandSchema = z.discriminatedUnion('op', [
@@ -77,7 +83,14 @@ const commandSchema = z.discriminatedUnion('op', [
     faults: z.number().int().min(1).max(100),
     gapMs: small,
   }),
-  z.strictObject({ op: z.literal('fail'), site: z.enum(['alloc', 'vendorOp', 'cmpxchg']), nth: small }),
+  z.strictObject({
+    op: z.literal('fail'),
+    site: z.enum(['alloc', 'vendorOp', 'cmpxchg', 'flush']),
+    nth: small,
+  }),
+  z.strictObject({ op: z.literal('pod'), dom: small }),
+  z.strictObject({ op: z.literal('undoReserved'), dom: small, page: small, replace: z.boolean() }),
+  z.strictObject({ op: z.literal('mmio'), dom: small, dev: small, add: z.boolean(), allow: z.boolean() }),
   z.strictObject({ op: z.literal('failTwo'), nth: small, gap: small }),
   z.strictObject({ op: z.literal('maskall'), dev: small, on: z.boolean() }),
   z.strictObject({ op: z.literal('clock'), ms: small }),
@@ -86,6 +99,7 @@ const commandSchema = z.discriminatedUnion('op', [
 const replaySchema = z.strictObject({
   release: z.string().max(8),
   fixed: z.boolean(),
+  bug: z.string().max(24).optional(),
   machine: machineSchema,
   commands: z.array(commandSchema).max(10_000),
 });
@@ -95,8 +109,10 @@ const TOKEN_MAX = 1_000_000;
 
 /** `xp1.` and the replay as base64url of JSON. */
 export function formatToken(r: Replay): string {
-  const { release, fixed, machine, commands } = r;
-  const base64 = btoa(JSON.stringify({ release, fixed, machine, commands }));
+  const { release, fixed, bug, machine, commands } = r;
+  const base64 = btoa(
+    JSON.stringify({ release, fixed, ...(bug === undefined ? {} : { bug }), machine, commands }),
+  );
   return PREFIX + base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }
 

@@ -1,7 +1,8 @@
 /** A machine under a random history: applies commands, keeps what the invariants need, counts what was reached. */
-import { bdfOf, busOf, devfnOf, type Sbdf, segOf } from '../base/sbdf.js';
+import { bdfOf, busOf, devfnOf, formatSbdf, type Sbdf, segOf } from '../base/sbdf.js';
 import type { CreateDomain, DomctlOp } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
+import type { Seams } from '../hypervisor/seams.js';
 import type { Pdev } from '../iommu/driver/types.js';
 import { Machine } from '../machine.js';
 import { runAlone } from '../sim/co.js';
@@ -9,12 +10,25 @@ import type { StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
 import { layOut, type MachineSpec, type TestDevice, type TestMachine } from './machines.js';
+import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
+import type { TableEntry } from './reference/tables.js';
+import { entryOf, translationOf } from './tables_now.js';
 
 export interface WorldDomain {
   readonly domid: number;
   readonly kind: 'hvm' | 'pv' | 'noiommu';
   /** Bus frame to order, for what was populated. */
   readonly memory: Map<number, number>;
+  /** Device memory: guest frame to machine frame, and frames it has the right to. */
+  readonly mmio: Map<number, number>;
+  readonly allowed: Set<number>;
+}
+
+/** The state of an entry in the middle of a command. */
+export interface Moment {
+  readonly unit: number;
+  readonly rid: number;
+  readonly entry: TableEntry | undefined;
 }
 
 /** What the last command did, for invariants about it. */
@@ -27,11 +41,32 @@ export interface Trace {
   readonly ownersBefore: ReadonlyMap<Sbdf, number | undefined>;
   readonly target: TestDevice | undefined;
   readonly targetDomid: number | undefined;
+  /** Flags of each device before. */
+  readonly devicesBefore: ReadonlyMap<Sbdf, DeviceBefore>;
+  /** Entries of requester ids before the command, and each time one changed. */
+  readonly entriesBefore: readonly Moment[];
+  readonly moments: readonly Moment[];
+  /** Devices whose reserved range was out of reach at a moment, though not before. */
+  readonly gaps: ReadonlySet<Sbdf>;
+  /** Sites that were made to fail. */
+  readonly failures: number;
+  readonly heldLocks: number;
+  /** What was wrong with the counting of faults, if anything. */
+  readonly accounting: string | undefined;
+}
+
+export interface DeviceBefore {
+  readonly quarantine: boolean;
+  readonly broken: boolean;
+  readonly faults: number;
+  readonly pseudoDomid: number;
 }
 
 export interface WorldOptions {
   readonly release?: string;
   readonly fixed?: boolean;
+  /** Single decisions replaced: a historical bug. */
+  readonly seams?: Partial<Seams>;
 }
 
 /** Commands after which an armed fault is taken back. */
@@ -50,6 +85,10 @@ const USES_FAULTS: ReadonlySet<Command['op']> = new Set([
 /** Bus frame of the `page`th small page, and of the `page`th superpage, of a guest. */
 const gfnOf = (page: number, order: number): number => (order === 9 ? (page + 8) * 512 : 0x100 + page);
 
+/** Device memory that guests may be given: machine frames, and where they see them. */
+const MMIO_FIRST = 0xc_0000;
+const MMIO_GFN = 0xd_0000;
+
 export class World {
   readonly layout: TestMachine;
   readonly machine: Machine;
@@ -62,7 +101,16 @@ export class World {
   /** Devices that dom0 took away although the vendor's hook failed: Xen forgot them, their entries stand. */
   readonly lost = new Set<Sbdf>();
   last: Trace | undefined = undefined;
+  /** Results that several invariants share, for the time of one command. */
+  readonly memo = new Map<string, unknown>();
+  /** Requester ids of each device, also while Xen does not know it. */
+  private readonly slots = new Map<Sbdf, readonly number[]>();
+  private devicesBefore = new Map<Sbdf, DeviceBefore>();
+  private accounting: string | undefined = undefined;
   private events: StampedEvent[] = [];
+  private moments: Moment[] = [];
+  private gaps = new Set<Sbdf>();
+  private watched: readonly TestDevice[] = [];
 
   constructor(spec: MachineSpec, o: WorldOptions = {}) {
     this.layout = layOut(spec);
@@ -70,11 +118,39 @@ export class World {
       release: o.release ?? '4.18',
       fixed: o.fixed ?? true,
       cmdline: this.layout.cmdline,
+      ...(o.seams === undefined ? {} : { seams: o.seams }),
     });
     for (const fn of this.layout.host.functions) this.physdev('pci_device_add', fn.sbdf);
     this.create('hvm', true);
     this.create('pv', false);
-    this.machine.hw.events.attach((e) => this.events.push(e));
+    this.machine.hw.events.attach((e) => this.listen(e));
+  }
+
+  /** Keeps events, and looks at the tables each time an entry has changed. */
+  private listen(e: StampedEvent): void {
+    this.events.push(e);
+    if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
+    if (e.table !== 'pte') {
+      this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });
+    }
+    const { reserved } = this.layout;
+    for (const device of this.watched) {
+      if (translationOf(this.machine, bdfOf(device.sbdf), reserved!.start)?.mfn !== reserved!.start)
+        this.gaps.add(device.sbdf);
+    }
+  }
+
+  /** Every id that a device of the machine may use. */
+  allRids(): number[] {
+    const rids = new Set<number>();
+    for (const d of this.layout.devices) for (const rid of this.ownRids(d)) rids.add(rid);
+    return [...rids];
+  }
+
+  /** The same for the time of a command: `make` is asked once. */
+  once<T>(key: string, make: () => T): T {
+    if (!this.memo.has(key)) this.memo.set(key, make());
+    return this.memo.get(key) as T;
   }
 
   count(what: string): void {
@@ -108,21 +184,80 @@ export class World {
     const dom = 'dom' in c && c.dom !== NOBODY ? this.pick(this.domains, c.dom) : undefined;
     const ownersBefore = new Map<Sbdf, number | undefined>();
     for (const [at, p] of this.machine.xen.pdevs) ownersBefore.set(at, p.domain?.domid);
+    this.lookAtDevices();
+    this.accounting = undefined;
+    const entriesBefore = this.allRids().map((rid) => ({
+      unit: this.machine.units.indexOf(this.machine.unitFor(rid)!),
+      rid,
+      entry: entryOf(this.machine, rid),
+    }));
+    this.memo.clear();
+    this.moments = [];
+    this.gaps = new Set();
+    this.watched = this.reservedInReach();
     this.events = [];
+    const hits = this.machine.hw.faults.hit.length;
     const rc = this.run(c, target, dom);
+    this.watched = [];
+    // What cannot be reached in the end either is no gap: the owner has no right to it any more.
+    const still = new Set(this.reservedInReach().map((d) => d.sbdf));
+    for (const at of this.gaps) if (!still.has(at)) this.gaps.delete(at);
+    const failures = this.machine.hw.faults.hit.length - hits;
+    const heldLocks = this.machine.hw.cpus.list.reduce((n, cpu) => n + cpu.held.length, 0);
     if (USES_FAULTS.has(c.op)) this.machine.hw.faults.disarm();
     if (rc !== undefined) this.count(`${c.op} ${rc}`);
     this.settle(c);
     const targetDomid = c.op === 'quarantine' || c.op === 'release' ? DOMID.IO : dom?.domid;
-    this.last = { command: c, rc, events: this.events, ownersBefore, target, targetDomid };
+    this.last = {
+      command: c,
+      rc,
+      events: this.events,
+      ownersBefore,
+      target,
+      targetDomid,
+      devicesBefore: this.devicesBefore,
+      accounting: this.accounting,
+      entriesBefore,
+      moments: this.moments,
+      gaps: this.gaps,
+      failures,
+      heldLocks,
+    };
+  }
+
+  /** Devices that reach their reserved range now. */
+  private reservedInReach(): TestDevice[] {
+    const { reserved } = this.layout;
+    if (reserved === undefined) return [];
+    return this.layout.devices.filter(
+      (d) =>
+        reserved.sbdfs.includes(d.sbdf) &&
+        translationOf(this.machine, bdfOf(d.sbdf), reserved.start)?.mfn === reserved.start,
+    );
+  }
+
+  private lookAtDevices(): void {
+    for (const d of this.layout.devices) {
+      if (this.pdev(d.sbdf) !== undefined) this.slots.set(d.sbdf, this.ownRids(d));
+    }
+    this.devicesBefore = new Map();
+    for (const [at, p] of this.machine.xen.pdevs) {
+      this.devicesBefore.set(at, {
+        quarantine: p.quarantine,
+        broken: p.broken,
+        faults: p.fault.count,
+        pseudoDomid: p.arch.pseudoDomid,
+      });
+    }
   }
 
   /** A vendor call that failed after another one succeeded leaves a device half moved. */
   private settle(c: Command): void {
     const ops = this.events.filter((e) => e.kind === 'vendorOp');
-    for (const { sbdf: at } of this.layout.devices) {
-      const alone = !this.layout.devices.some((other) => other.sbdf !== at && other.sbdf >>> 3 === at >>> 3);
-      const own = ops.filter((e) => e.sbdf === at || (alone && e.sbdf >>> 3 === at >>> 3));
+    for (const device of this.layout.devices) {
+      const at = device.sbdf;
+      const mine = this.slots.get(at) ?? this.ownRids(device);
+      const own = ops.filter((e) => mine.includes(e.sbdf & 0xffff));
       if (own.length === 0) continue;
       const failed = own.some((e) => e.rc !== 0);
       if (c.op === 'add' || c.op === 'remove') {
@@ -165,6 +300,12 @@ export class World {
         return dom === undefined ? undefined : this.populate(dom, c.gfn, c.order);
       case 'decrease':
         return dom === undefined ? undefined : this.decrease(dom, c.gfn);
+      case 'pod':
+        return dom === undefined ? undefined : this.markPod(dom);
+      case 'undoReserved':
+        return dom === undefined ? undefined : this.undoReserved(dom, c.page, c.replace);
+      case 'mmio':
+        return dom === undefined ? undefined : this.mmio(dom, c.dev, c.add, c.allow);
       case 'sharing':
         return dom === undefined ? undefined : this.sharing(dom, c.what, c.on);
       case 'dma':
@@ -209,7 +350,13 @@ export class World {
     };
     const rc = this.domctl(op);
     if (rc !== 0) return rc;
-    const dom: WorldDomain = { domid: op.domid, kind, memory: new Map() };
+    const dom: WorldDomain = {
+      domid: op.domid,
+      kind,
+      memory: new Map(),
+      mmio: new Map(),
+      allowed: new Set(),
+    };
     this.domains.push(dom);
     this.domctl({ cmd: 'max_mem', domid: op.domid, maxKb: 64 * 1024 });
     this.populate(dom, 0, 0);
@@ -254,6 +401,50 @@ export class World {
       if (mfn >= 0) this.freed.push(mfn);
     }
     return Math.min(done, 0);
+  }
+
+  private markPod(dom: WorldDomain): number {
+    return this.memory({
+      cmd: 'populate_physmap',
+      domid: dom.domid,
+      gfns: [0x9_0000],
+      order: 0,
+      pod: true,
+    });
+  }
+
+  private undoReserved(dom: WorldDomain, page: number, replace: boolean): number | undefined {
+    const { reserved } = this.layout;
+    if (reserved === undefined || dom.kind !== 'hvm') return undefined;
+    const gfns = [reserved.start + (page % (reserved.end - reserved.start + 1))];
+    // Memory of one's own there is one's own affair: only what is mapped one to one is tried.
+    if (this.mfnOf(dom, gfns[0]!) !== gfns[0]) return undefined;
+    const cmd = replace ? ('populate_physmap' as const) : ('decrease_reservation' as const);
+    return Math.min(this.memory({ cmd, domid: dom.domid, gfns, order: 0 }), 1);
+  }
+
+  private mmio(dom: WorldDomain, dev: number, add: boolean, allow: boolean): number {
+    const mfn = MMIO_FIRST + dev;
+    const gfn = MMIO_GFN + dev;
+    const { domid } = dom;
+    if (add) {
+      const given = this.domctl({ cmd: 'iomem_permission', domid, firstMfn: mfn, nrMfns: 1, allow });
+      if (given === 0 && allow) dom.allowed.add(mfn);
+      else if (given === 0) dom.allowed.delete(mfn);
+    }
+    const rc = this.domctl({
+      cmd: 'memory_mapping',
+      domid,
+      firstGfn: gfn,
+      firstMfn: mfn,
+      nrMfns: 1,
+      add,
+    });
+    if (rc === 0 && dom.kind !== 'pv') {
+      if (add) dom.mmio.set(gfn, mfn);
+      else dom.mmio.delete(gfn);
+    }
+    return rc;
   }
 
   private pvGfn(dom: WorldDomain, mfn: number): number {
@@ -321,13 +512,47 @@ export class World {
       this.count(device.sharedRids.includes(id) ? 'dma by alias' : 'dma by phantom');
     const mfn = this.machine.translate(segOf(device.sbdf), id, frame, write);
     this.count(mfn < 0 ? 'dma fault' : 'dma lands');
+    // What lands on a scratch page must be gone when the next one is quarantined there.
+    const leaf = this.pdev(device.sbdf)?.arch.leafMfn ?? 0;
+    if (write && leaf !== 0 && mfn === leaf) this.machine.hw.ram.write32(mfn * 4096, 0xd1_71);
   }
 
+  /** Faults one by one, each counted by the model too. */
   private storm(device: TestDevice | undefined, faults: number, gapMs: number): void {
+    if (device === undefined) return;
+    // What earlier requests left in the units' records is read first, so that each fault is seen alone.
+    runAlone(this.machine.serviceInterrupts());
+    this.lookAtDevices();
+    const rids = device.conventional ? [bdfOf(device.sbdf)] : this.ownRids(device);
+    const { clock } = this.machine.hw;
+    const known = [...this.machine.xen.pdevs.values()];
+    const model = new Map(known.map((p) => [p.sbdf, { ...p.fault }]));
     for (let i = 0; i < faults; i++) {
-      this.dma(device, 0, 0xf_ff00 + i, true);
+      const rid = rids[i % rids.length]!;
+      const from = this.events.length;
+      this.machine.translate(segOf(device.sbdf), rid, 0xf_ff00 + i, true);
+      const seen = this.events.slice(from).filter((e) => e.kind === 'fault').length;
+      const charged = chargedFor(rid, (at) => this.pdev(at)?.phantomStride);
+      const now = clock.nowNs;
       runAlone(this.machine.serviceInterrupts());
-      this.machine.hw.clock.advance(gapMs * 1e6);
+      const m = charged === undefined ? undefined : model.get(charged);
+      for (let n = 0; m !== undefined && n < seen; n++) countFault(m, now);
+      if (!device.conventional) this.compareAccounts(known, model);
+      clock.advance(gapMs * 1e6);
+    }
+  }
+
+  private compareAccounts(known: readonly Pdev[], model: ReadonlyMap<Sbdf, FaultAccount>): void {
+    for (const p of known) {
+      const m = model.get(p.sbdf)!;
+      const master = (this.machine.hw.pci.configRead(p.sbdf, 4, 2) & 4) !== 0;
+      const wrong =
+        p.fault.count !== m.count
+          ? `${p.fault.count} faults are counted, ${m.count} are due`
+          : m.count >= FAULTS_MAX && master
+            ? 'it is a bus master still'
+            : undefined;
+      if (wrong !== undefined) this.accounting ??= `${formatSbdf(p.sbdf)}: ${wrong}`;
     }
   }
 

@@ -6,6 +6,7 @@ import { bdfOf, formatSbdf, segOf } from '../../base/sbdf.js';
 import type { Pdev } from '../../iommu/driver/types.js';
 import { DOMID } from '../../sim/frames.js';
 import type { TestDevice } from '../machines.js';
+import { entryOf } from '../tables_now.js';
 import type { World } from '../world.js';
 import type { Invariant, Violation } from './invariant.js';
 
@@ -14,10 +15,12 @@ export function framesToTry(w: World): number[] {
   const frames: number[] = [];
   for (const d of w.domains) {
     for (const at of d.memory.keys()) frames.push(at, w.mfnOf(d, at));
+    for (const [gfn, mfn] of d.mmio) frames.push(gfn, mfn);
   }
   for (const x of w.machine.xen.hwdom.extents.slice(0, 2)) frames.push(x.mfn);
   frames.push(...w.freed.slice(-4));
-  if (w.layout.reserved !== undefined) frames.push(w.layout.reserved.start, w.layout.reserved.end);
+  if (w.layout.reserved !== undefined)
+    frames.push(w.layout.reserved.start, w.layout.reserved.end, w.layout.reserved.end + 1);
   frames.push(0x2_0000, 0x40_0000_0);
   return [...new Set(frames.filter((f) => f >= 0))];
 }
@@ -34,7 +37,7 @@ function judge(w: World, p: Pdev | undefined, device: TestDevice, dfn: number, m
   if (owner === undefined) return bad('INV-I2', 'a device that Xen does not know');
   const reserved = w.layout.reserved;
   const isReserved = reserved !== undefined && mfn >= reserved.start && mfn <= reserved.end && dfn === mfn;
-  if (isReserved && reserved.sbdf === device.sbdf) return fine;
+  if (isReserved && reserved.sbdfs.includes(device.sbdf)) return fine;
   if (owner === xen.hwdom || owner === xen.domXen) {
     if (!xen.opts.hwdomStrict) return fine;
     return frameOwner === 0 || isReserved || !isGuest(frameOwner)
@@ -47,6 +50,7 @@ function judge(w: World, p: Pdev | undefined, device: TestDevice, dfn: number, m
   }
   if (frameOwner === owner.domid) return fine;
   if (isReserved && guestHolds(owner, mfn)) return fine;
+  if (w.domains.some((d) => d.domid === owner.domid && d.mmio.get(dfn) === mfn)) return fine;
   const whose = frameOwner === DOMID.INVALID ? 'a free frame' : `memory of d${frameOwner}`;
   return bad(w.freed.includes(mfn) ? 'INV-I6' : 'INV-I1', whose);
 }
@@ -55,8 +59,13 @@ const isGuest = (domid: number): boolean => domid > 0 && domid < DOMID.FIRST_RES
 const guestHolds = (owner: NonNullable<Pdev['domain']>, mfn: number): boolean =>
   owner.iommu.identityMaps.some((m) => mfn >= m.base && mfn <= m.end);
 
-/** Tries all devices; the first wrong landing is the violation. `ids` filters what is looked for. */
-export function reachViolation(w: World, ids: readonly string[]): Violation | undefined {
+/** The first wrong landing of each kind, by invariant. */
+export const reachViolation = (w: World, id: string): Violation | undefined =>
+  w.once('reach', () => reachViolations(w)).get(id);
+
+/** Tries all devices. */
+function reachViolations(w: World): Map<string, Violation> {
+  const found = new Map<string, Violation>();
   const frames = framesToTry(w);
   for (const device of w.layout.devices) {
     if (w.lost.has(device.sbdf)) continue;
@@ -69,18 +78,18 @@ export function reachViolation(w: World, ids: readonly string[]): Violation | un
           const mfn = w.machine.translate(segOf(device.sbdf), rid, dfn, write);
           if (mfn < 0) continue;
           const v = judge(w, p, device, dfn, mfn);
-          if (v.ok || !ids.includes(v.id)) continue;
+          if (v.ok || found.has(v.id)) continue;
           const who = `${formatSbdf(device.sbdf)}, owned by ${w.machine.xen.services.pd(p?.domain)}`;
           const by = rid === bdfOf(device.sbdf) ? '' : ` as requester ${rid.toString(16)}`;
-          return {
+          found.set(v.id, {
             id: v.id,
             what: `${who},${by} ${write ? 'wrote to' : 'read'} frame ${mfn.toString(16)} (bus frame ${dfn.toString(16)}): ${v.why}`,
-          };
+          });
         }
       }
     }
   }
-  return undefined;
+  return found;
 }
 
 /** Ids that several devices behind a bridge have in common belong to whoever was mapped last: judged by INV-I4. */
@@ -114,31 +123,42 @@ function staleAtAllocation(w: World): Violation | undefined {
 /** Dom0 has all memory mapped while it is relaxed; a domain's own frames are its own. */
 function mayHold(w: World, did: number, owner: number): boolean {
   const { xen } = w.machine;
-  const domid = w.layout.spec.cachingMode && w.layout.spec.vendor === 'vtd' ? ~did & 0xffff : did;
+  const { cachingMode, vendor, fewIds } = w.layout.spec;
+  if (fewIds) return holdersOf(w, did).every((domid) => domid === 0 || domid === owner);
+  const domid = cachingMode && vendor === 'vtd' ? ~did & 0xffff : did;
   if (domid === 0) return true;
   return domid === owner || (domid >= 0x8000 && xen.opts.quarantine === 'scratch-page');
+}
+
+/** Where ids are dealt out: the domains whose devices carry this one now. */
+function holdersOf(w: World, did: number): number[] {
+  return w.layout.devices.flatMap((d) => {
+    const domid = w.pdev(d.sbdf)?.domain?.domid;
+    const e = entryOf(w.machine, bdfOf(d.sbdf));
+    return domid === undefined || domid === DOMID.IO || e?.did !== did ? [] : [domid];
+  });
 }
 
 export const reachInvariants: readonly Invariant[] = [
   {
     id: 'INV-I1',
     title: "a guest's device reaches only the guest's memory and its own reserved ranges",
-    holds: (w) => reachViolation(w, ['INV-I1']),
+    holds: (w) => reachViolation(w, 'INV-I1'),
   },
   {
     id: 'INV-I2',
     title: 'a device of somebody else reaches no memory of a guest',
-    holds: (w) => reachViolation(w, ['INV-I2']),
+    holds: (w) => reachViolation(w, 'INV-I2'),
   },
   {
     id: 'INV-I5',
     title: 'a quarantined device reaches nothing but its own scratch page and reserved ranges',
-    holds: (w) => reachViolation(w, ['INV-I5']),
+    holds: (w) => reachViolation(w, 'INV-I5'),
   },
   {
     id: 'INV-I6',
     title: 'no device reaches frames of a guest that is gone',
-    holds: (w) => reachViolation(w, ['INV-I6']),
+    holds: (w) => reachViolation(w, 'INV-I6'),
   },
   {
     id: 'INV-I7',

@@ -1,22 +1,12 @@
 /** What the tables in memory say, read by the reference readers, and the order of changes and flushes. */
-import { bdfOf, formatSbdf, segOf } from '../../base/sbdf.js';
+import { bdfOf, formatSbdf } from '../../base/sbdf.js';
 import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
 import type { IommuUnit } from '../../machine_hw.js';
-import { amdEntry, type TableEntry, vtdEntry } from '../reference/tables.js';
+import type { TableEntry } from '../reference/tables.js';
+import { entryOf } from '../tables_now.js';
 import type { World } from '../world.js';
 import type { Invariant, Violation } from './invariant.js';
 import { isSharedId } from './reach.js';
-
-/** The entry of a requester id as it stands in memory. */
-export function entryOf(w: World, seg: number, rid: number): TableEntry | undefined {
-  const unit = w.machine.unitFor(((seg << 16) | rid) >>> 0);
-  if (unit === undefined) return undefined;
-  const memory = {
-    read: (address: number) => w.machine.hw.ram.read32(address) >>> 0,
-    register: (offset: number) => unit.read32(offset),
-  };
-  return unit instanceof VtdUnit ? vtdEntry(memory, rid) : amdEntry(memory, rid);
-}
 
 /** On AMD the entry that counts is the one of the alias. */
 const countsFor = (w: World, rid: number): boolean => !isSharedId(w, rid);
@@ -24,10 +14,10 @@ const countsFor = (w: World, rid: number): boolean => !isSharedId(w, rid);
 function phantomsFollow(w: World): Violation | undefined {
   for (const device of w.layout.devices) {
     if (w.unsettled.has(device.sbdf) || w.pdev(device.sbdf) === undefined) continue;
-    const primary = entryOf(w, segOf(device.sbdf), bdfOf(device.sbdf));
+    const primary = entryOf(w.machine, bdfOf(device.sbdf));
     const owner = w.pdev(device.sbdf)?.domain;
     for (const rid of w.machine.phantomRids(device.sbdf)) {
-      const phantom = entryOf(w, segOf(device.sbdf), rid);
+      const phantom = entryOf(w.machine, rid);
       // An error while the device was added leaves a phantom function without entry: it faults, which is safe.
       if (phantom === undefined && owner === w.machine.xen.hwdom) continue;
       if (phantom?.root === primary?.root && phantom?.did === primary?.did) continue;
@@ -49,7 +39,7 @@ function domainIdsAreUnique(w: World): Violation | undefined {
     const p = w.pdev(device.sbdf);
     if (p?.domain === undefined || w.unsettled.has(device.sbdf)) continue;
     const rid = bdfOf(device.sbdf);
-    const e = countsFor(w, rid) ? entryOf(w, segOf(device.sbdf), rid) : undefined;
+    const e = countsFor(w, rid) ? entryOf(w.machine, rid) : undefined;
     if (e === undefined) continue;
     const unit = w.machine.unitFor(device.sbdf)!;
     const quarantined = p.domain === w.machine.xen.domIo;

@@ -17,6 +17,15 @@ export interface TableEntry {
   readonly root: number;
   readonly did: number;
   readonly passThrough: boolean;
+  /** Levels of the page table. */
+  readonly levels: number;
+}
+
+/** What a page table says of one frame. */
+export interface Translation {
+  readonly mfn: number;
+  readonly read: boolean;
+  readonly write: boolean;
 }
 
 const frame = (low: number, high: number): number => (high % 2 ** 20) * 2 ** 20 + Math.floor(low / 4096);
@@ -33,6 +42,7 @@ export function vtdEntry(m: TableMemory, rid: number): TableEntry | undefined {
     root: type === 2 ? 0 : frame(low, m.read(at + 4)),
     did: Math.floor(m.read(at + 8) / 256) % 65536,
     passThrough: type === 2,
+    levels: (m.read(at + 8) % 8) + 2,
   };
 }
 
@@ -47,5 +57,63 @@ export function amdEntry(m: TableMemory, rid: number): TableEntry | undefined {
     root: frame(low, m.read(at + 4)),
     did: m.read(at + 8) % 65536,
     passThrough: mode === 0,
+    levels: mode,
   };
+}
+
+/** A second-level table (VT-d 9.8), which an EPT table is too: read in bit 0, write in bit 1, page size in bit 7. */
+export function walkVtd(m: TableMemory, e: TableEntry, dfn: number): Translation | undefined {
+  if (e.passThrough) return { mfn: dfn, read: true, write: true };
+  if (dfn >= 512 ** e.levels) return undefined;
+  let table = e.root;
+  let read = true;
+  let write = true;
+  for (let level = e.levels; level >= 1; level--) {
+    const span = 512 ** (level - 1);
+    const at = table * 4096 + (Math.floor(dfn / span) % 512) * 8;
+    const low = m.read(at);
+    read &&= low % 2 === 1;
+    write &&= Math.floor(low / 2) % 2 === 1;
+    if (low % 4 === 0) return undefined;
+    table = frame(low, m.read(at + 4));
+    if (level === 1 || Math.floor(low / 128) % 2 === 1) return { mfn: table + (dfn % span), read, write };
+  }
+  return undefined;
+}
+
+/** An AMD table (48882 2.2.3): present in bit 0, next level in bits 11:9, IR and IW in bits 61 and 62. */
+export function walkAmd(m: TableMemory, e: TableEntry, dfn: number): Translation | undefined {
+  if (e.passThrough) return { mfn: dfn, read: true, write: true };
+  if (dfn >= 512 ** e.levels) return undefined;
+  let table = e.root;
+  let read = true;
+  let write = true;
+  for (let level = e.levels; level >= 1; ) {
+    const at = table * 4096 + (Math.floor(dfn / 512 ** (level - 1)) % 512) * 8;
+    const low = m.read(at);
+    const high = m.read(at + 4);
+    if (low % 2 === 0) return undefined;
+    read &&= Math.floor(high / 2 ** 29) % 2 === 1;
+    write &&= Math.floor(high / 2 ** 30) % 2 === 1;
+    table = frame(low, high);
+    const next = Math.floor(low / 512) % 8;
+    if (next === 0 || next === 7) return { mfn: table + (dfn % 512 ** (level - 1)), read, write };
+    if (next >= level) return undefined;
+    level = next;
+  }
+  return undefined;
+}
+
+/** Frames of the tables that a walk for `dfn` visits, root first. */
+export function tablesOnVtd(m: TableMemory, e: TableEntry, dfn: number): number[] {
+  const visited: number[] = [];
+  let table = e.root;
+  for (let level = e.levels; level >= 1; level--) {
+    visited.push(table);
+    const at = table * 4096 + (Math.floor(dfn / 512 ** (level - 1)) % 512) * 8;
+    const low = m.read(at);
+    if (low % 4 === 0 || Math.floor(low / 128) % 2 === 1) break;
+    table = frame(low, m.read(at + 4));
+  }
+  return visited;
 }

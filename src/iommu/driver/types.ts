@@ -383,6 +383,8 @@ export interface AmdSeams {
   amdTearsDownAtFirstFunction(): boolean;
   /** V5: entering a quarantine that has a table but no page of its own clears machine frame 0. Every release does. */
   amdClearsFrameZero(): boolean;
+  /** Q1: unity maps are left out of quarantine tables, since d[IO] is exempt from them. Every release does. */
+  amdQuarantineLosesUnity(): boolean;
   /** An entry that translates is replaced at once. XSA-347: field by field. */
   amdReplacesDteAtOnce(): boolean;
   /** A device goes to its new owner by one change of its entry. XSA-400: it was disabled, then set up. */

@@ -17,6 +17,7 @@ export const amdSeams: AmdSeams = Object.freeze<AmdSeams>({
   amdUnmapsUnityWithinDomain: () => false,
   amdTearsDownAtFirstFunction: () => false,
   amdClearsFrameZero: () => false,
+  amdQuarantineLosesUnity: () => false,
   amdReplacesDteAtOnce: () => true,
   amdReassignsDirectly: () => true,
   amdKeepsRangesApart: () => true,
@@ -49,4 +50,5 @@ export const amdFlaws: Partial<AmdSeams> = Object.freeze<Partial<AmdSeams>>({
   amdUnmapsUnityWithinDomain: () => true,
   amdTearsDownAtFirstFunction: () => true,
   amdClearsFrameZero: () => true,
+  amdQuarantineLosesUnity: () => true,
 });

@@ -10,14 +10,14 @@ import { type AmdVi, getIvrsMappings } from './state.js';
 const PAGE = 4096;
 const ACCESS: readonly P2mAccess[] = ['n', 'r', 'w', 'rw'];
 
-/** d[IO] is exempt, even while its quarantine table is being made. @xen amd_iommu_reserve_domain_unity_map */
+/** d[IO] is exempt, except while a quarantine table is being made in its name. @xen amd_iommu_reserve_domain_unity_map */
 export function* amdIommuReserveDomainUnityMap(
   amd: AmdVi,
   d: IommuDomain,
   maps: readonly UnityMap[],
   flag: number,
 ): Co<Rc> {
-  if (d === amd.s.domIo) return 0;
+  if (d === amd.s.domIo && (d.iommu.rootMfn === 0 || amd.seams.amdQuarantineLosesUnity())) return 0;
   for (let i = 0; i < maps.length; i++) {
     const m = maps[i]!;
     const access = ACCESS[(m.read ? 1 : 0) + (m.write ? 2 : 0)]!;
