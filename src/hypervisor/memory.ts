@@ -48,7 +48,10 @@ function* populatePhysmap(
   op: Extract<MemoryOp, { cmd: 'populate_physmap' }>,
 ): Co<number> {
   if (op.order > ORDER_MAX) return E.INVAL;
-  if (op.pod === true) return markPopulateOnDemand(d, op.gfns.length * 2 ** op.order);
+  if (op.pod === true) {
+    const rc = markPopulateOnDemand(d, op.gfns.length * 2 ** op.order);
+    return rc !== 0 ? rc : op.gfns.length;
+  }
   const mfns: number[] = [];
   for (const gfn of op.gfns) {
     if (d.isDying || d.totPages + 2 ** op.order > d.maxPages) break;

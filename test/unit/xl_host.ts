@@ -220,6 +220,10 @@ class Traced implements Hypercalls {
     return rc;
   }
   *memoryOp(op: MemoryOp): Co<number> {
+    if (op.cmd === 'set_memory_map') {
+      const map = op.entries.map((e) => `${e.start.toString(16)}+${e.bytes.toString(16)}/${e.type}`);
+      this.seen.push(`hv set_memory_map:${map.join(',')}`);
+    }
     return yield* this.hv.memoryOp(op);
   }
   *getDomainInfoList(): Co<DomainInfo[]> {
