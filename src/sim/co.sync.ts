@@ -11,8 +11,7 @@ export type Co<T> = T;
 export const EDITION: 'co' | 'sync' = 'sync';
 
 export function hold(lock: SpinLock): SpinLock {
-  lock.checkBeforeWait();
-  lock.acquire();
+  lock.take();
   return lock;
 }
 

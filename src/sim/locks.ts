@@ -3,13 +3,19 @@ import type { EventStream } from './events.js';
 
 /** One physical CPU and what it runs now: Xen's `current` and `smp_processor_id()`. */
 export class Cpu {
-  /** Locks held, innermost last; a recursive lock stands once. */
-  readonly held: Lock[] = [];
+  /** The lock taken last; each lock names the one that its holder took before it. */
+  top: Lock | undefined = undefined;
   constructor(
     readonly id: number,
     /** Domain whose vCPU runs here: hypercalls are its. */
     public domid = 0,
   ) {}
+  /** Locks held, innermost last; a recursive lock stands once. */
+  get held(): Lock[] {
+    const held: Lock[] = [];
+    for (let lock = this.top; lock !== undefined; lock = lock.outerOn(this)) held.unshift(lock);
+    return held;
+  }
 }
 
 /** The CPUs of a machine. The scheduler sets `current` before it resumes a vCPU. */
@@ -28,6 +34,8 @@ export class Cpus {
 }
 
 export type Lock = SpinLock | RwLock;
+/** No CPU has this id. */
+const NOBODY = -1;
 
 /** Locks are taken on every path, so that the text of a failed assertion is only made when it is needed. */
 function notSo(what: string): never {
@@ -36,69 +44,100 @@ function notSo(what: string): never {
 
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
-  const { held } = cpu;
-  if (held.length === 0) return;
-  const top = held[held.length - 1]!;
-  if (top.rank >= lock.rank) notSo(`${lock.name} ranks above ${top.name}, held by cpu${cpu.id}`);
+  const { top } = cpu;
+  if (top !== undefined && top.rank >= lock.rank) outOfOrder(lock, top, cpu);
 }
 
-function pushHeld(lock: Lock, cpu: Cpu): void {
-  cpu.held.push(lock);
-  const ev = lock.cpus.events;
-  if (ev.on) ev.emit({ kind: 'lock', lock: lock.name, action: 'acquire' });
+const outOfOrder = (lock: Lock, top: Lock, cpu: Cpu): never =>
+  notSo(`${lock.name} ranks above ${top.name}, held by cpu${cpu.id}`);
+
+/** Locks may be given back in any order: takes one out from under others. */
+function unlink(lock: Lock, cpu: Cpu): void {
+  let inner = cpu.top;
+  while (inner !== undefined && inner.outerOn(cpu) !== lock) inner = inner.outerOn(cpu);
+  if (inner === undefined) notSo(`${lock.name} is held by cpu${cpu.id}`);
+  inner.setOuter(cpu, lock.outerOn(cpu));
 }
 
-function popHeld(lock: Lock, cpu: Cpu): void {
-  const held = cpu.held;
-  if (held[held.length - 1] === lock) held.pop();
-  else {
-    const at = held.lastIndexOf(lock);
-    if (at < 0) notSo(`${lock.name} is held by cpu${cpu.id}`);
-    held.splice(at, 1);
-  }
-  const ev = lock.cpus.events;
-  if (ev.on) ev.emit({ kind: 'lock', lock: lock.name, action: 'release' });
-}
+const tell = (lock: Lock, action: 'acquire' | 'release'): void =>
+  lock.cpus.events.emit({ kind: 'lock', lock: lock.name, action });
 
 /** @xen common/spinlock.c, with the recursion of rspin_lock() where `recursive` */
 export class SpinLock implements Disposable {
-  owner: Cpu | undefined = undefined;
+  /** Id of the CPU that holds it, NOBODY else. */
+  private holder = NOBODY;
   depth = 0;
+  /** The lock that the holder took before this one. */
+  private outer: Lock | undefined = undefined;
   constructor(
     readonly cpus: Cpus,
     readonly name: string,
     readonly rank: number,
     readonly recursive = false,
   ) {}
+  get owner(): Cpu | undefined {
+    return this.cpus.list[this.holder];
+  }
   heldByCurrent(): boolean {
-    return this.owner === this.cpus.current;
+    return this.holder === this.cpus.current.id;
   }
   isFreeForCurrent(): boolean {
-    return this.owner === undefined || (this.recursive && this.owner === this.cpus.current);
+    return this.holder === NOBODY || (this.recursive && this.holder === this.cpus.current.id);
+  }
+  outerOn(_cpu: Cpu): Lock | undefined {
+    return this.outer;
+  }
+  setOuter(_cpu: Cpu, outer: Lock | undefined): void {
+    this.outer = outer;
   }
   /** Called before waiting: a re-entry of a plain lock, or a falling rank, is a bug wherever it happens. */
   checkBeforeWait(): void {
     const cpu = this.cpus.current;
-    if (this.owner !== cpu) checkOrder(this, cpu);
+    if (this.holder !== cpu.id) checkOrder(this, cpu);
     else if (!this.recursive) notSo(`${this.name} is not taken twice by cpu${cpu.id}`);
   }
   /** Takes the lock; it must be free for the current CPU. */
   acquire(): void {
     const cpu = this.cpus.current;
-    if (!this.isFreeForCurrent()) notSo(`${this.name} is free for cpu${cpu.id}`);
-    if (this.depth === 0) pushHeld(this, cpu);
-    this.owner = cpu;
-    this.depth += 1;
+    if (this.holder !== NOBODY) {
+      if (!this.isFreeForCurrent()) notSo(`${this.name} is free for cpu${cpu.id}`);
+      this.depth += 1;
+      return;
+    }
+    this.holder = cpu.id;
+    this.depth = 1;
+    this.outer = cpu.top;
+    cpu.top = this;
+    if (this.cpus.events.on) tell(this, 'acquire');
+  }
+  /** The check before waiting and the taking in one step, where nobody else can hold it. */
+  take(): void {
+    const cpu = this.cpus.current;
+    if (this.holder !== NOBODY) {
+      this.checkBeforeWait();
+      this.acquire();
+      return;
+    }
+    const { top } = cpu;
+    if (top !== undefined && top.rank >= this.rank) outOfOrder(this, top, cpu);
+    this.holder = cpu.id;
+    this.depth = 1;
+    this.outer = top;
+    cpu.top = this;
+    if (this.cpus.events.on) tell(this, 'acquire');
   }
   release(): void {
     const cpu = this.cpus.current;
-    if (this.depth === 0 || this.owner !== cpu) {
-      notSo(`${this.name} is held by the cpu${cpu.id} that releases it`);
+    if (this.holder !== cpu.id) notSo(`${this.name} is held by the cpu${cpu.id} that releases it`);
+    if (this.depth > 1) {
+      this.depth -= 1;
+      return;
     }
-    this.depth -= 1;
-    if (this.depth > 0) return;
-    this.owner = undefined;
-    popHeld(this, cpu);
+    this.depth = 0;
+    this.holder = NOBODY;
+    if (cpu.top === this) cpu.top = this.outer;
+    else unlink(this, cpu);
+    if (this.cpus.events.on) tell(this, 'release');
   }
   [Symbol.dispose](): void {
     this.release();
@@ -124,6 +163,8 @@ export class RwGuard implements Disposable {
 export class RwLock {
   readonly readers: Cpu[] = [];
   writer: Cpu | undefined = undefined;
+  /** The lock that each holder took before this one, by CPU. */
+  private readonly outers: (Lock | undefined)[] = [];
   readonly readGuard: RwGuard;
   readonly writeGuard: RwGuard;
   constructor(
@@ -133,6 +174,12 @@ export class RwLock {
   ) {
     this.readGuard = new RwGuard(this, false);
     this.writeGuard = new RwGuard(this, true);
+  }
+  outerOn(cpu: Cpu): Lock | undefined {
+    return this.outers[cpu.id];
+  }
+  setOuter(cpu: Cpu, outer: Lock | undefined): void {
+    this.outers[cpu.id] = outer;
   }
   writeHeldByCurrent(): boolean {
     return this.writer === this.cpus.current;
@@ -152,17 +199,24 @@ export class RwLock {
     const cpu = this.cpus.current;
     if (write) this.writer = cpu;
     else this.readers.push(cpu);
-    pushHeld(this, cpu);
+    this.outers[cpu.id] = cpu.top;
+    cpu.top = this;
+    if (this.cpus.events.on) tell(this, 'acquire');
   }
   releaseWrite(): void {
     if (this.writer !== this.cpus.current) notSo(`${this.name} is held for writing`);
     this.writer = undefined;
-    popHeld(this, this.cpus.current);
+    this.leave(this.cpus.current);
   }
   releaseRead(): void {
     const at = this.readers.indexOf(this.cpus.current);
     if (at < 0) notSo(`${this.name} is held for reading`);
     this.readers.splice(at, 1);
-    popHeld(this, this.cpus.current);
+    this.leave(this.cpus.current);
+  }
+  private leave(cpu: Cpu): void {
+    if (cpu.top === this) cpu.top = this.outers[cpu.id];
+    else unlink(this, cpu);
+    if (this.cpus.events.on) tell(this, 'release');
   }
 }

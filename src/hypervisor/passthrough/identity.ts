@@ -75,7 +75,8 @@ function* dropHolder(xen: Xen, d: Domain, map: IdentityMap): Co<Rc> {
 
 /** @xen iommu_identity_map_teardown */
 export function iommuIdentityMapTeardown(d: Domain): void {
-  d.iommu.identityMaps.length = 0;
+  const maps = d.iommu.identityMaps;
+  if (maps.length > 0) maps.length = 0;
 }
 
 /** @xen p2m_access_to_iommu_flags */
