@@ -26,6 +26,6 @@ export interface Bug {
 /** What a search for a bug needs to be given; everything else is found. */
 export interface BugEnvironment {
   readonly vendor: 'vtd' | 'amd';
-  /** Words of Xen's command line. */
-  readonly xen?: string;
+  /** Properties of the random machine, by their names in check/machines. */
+  readonly machine?: Readonly<Record<string, unknown>>;
 }

@@ -1,0 +1,163 @@
+/** Mistakes in the VT-d driver. */
+import { E } from '../../base/errno.js';
+import { FLUSHF } from '../../iommu/driver/types.js';
+import type { Bug } from './bug.js';
+
+export const vtdBugs: readonly Bug[] = [
+  {
+    id: 'XSA-386',
+    title: 'devices with reserved ranges are not taken from a guest',
+    year: 2021,
+    releases: '4.4 to 4.15',
+    mechanism:
+      'Taking a device back starts with unmapping its RMRRs, and the result of that ended the function whenever it was not "no such range". Success is such a result: the context entry and the owner never changed, and the page tables were freed under the device.',
+    fix: 'Only an error ends the function.',
+    source: '192aaf7e14',
+    seams: { vtdRmrrFollowsContext: () => true, vtdRmrrUnmapEnds: (rc) => rc !== E.NOENT },
+    breaks: ['INV-O4', 'INV-O3', 'INV-I6'],
+    environment: { vendor: 'vtd', machine: { reserved: 0 } },
+  },
+  {
+    id: 'XSA-390',
+    title: 'a unit with fewer levels reads a shared table from the wrong level',
+    year: 2021,
+    releases: '4.15',
+    mechanism:
+      "A shared EPT has four levels. For units that walk three, the top one has to be skipped when the root is put into the context entry; an early return for shared tables left that out, so the unit took the guest's top-level table for its second one.",
+    fix: 'The root is found first in both cases, then levels are skipped.',
+    source: '02b46377b6',
+    seams: { vtdSkipsLevelsOfShared: () => false },
+    breaks: ['INV-I1', 'INV-F6'],
+    environment: { vendor: 'vtd', machine: { threeLevels: true } },
+  },
+  {
+    id: 'XSA-400a',
+    title: 'reserved ranges are missing while a device changes hands',
+    year: 2022,
+    releases: '4.4 to 4.16',
+    mechanism:
+      'RMRRs were unmapped before the context entry was switched, and mapped after it. In between the device was live without the range that its firmware goes on using.',
+    fix: 'On assignment the range comes first, on the way back it goes last.',
+    source: '78a40f8b5d',
+    seams: { vtdRmrrFollowsContext: () => true },
+    breaks: ['INV-I3'],
+    environment: { vendor: 'vtd', machine: { reserved: 0 } },
+  },
+  {
+    id: 'XSA-400b',
+    title: 'a device passes through "no entry" on its way to a new owner',
+    year: 2022,
+    releases: 'all up to 4.16',
+    mechanism:
+      'A device was taken from its old owner and then given to the new one. Between the two its context entry was absent, and its reserved range with it.',
+    fix: 'The entry is replaced by one 16-byte store.',
+    source: '8f41e481b4',
+    seams: { vtdReassignsDirectly: () => false },
+    breaks: ['INV-I3'],
+    environment: { vendor: 'vtd', machine: { reserved: 0 } },
+  },
+  {
+    id: 'XSA-400d',
+    title: 'quarantine has no reserved ranges',
+    year: 2022,
+    releases: '4.13 to 4.16',
+    mechanism:
+      'All quarantined devices had one table, or none, and no RMRR was in it. A device whose firmware uses such a range lost it as soon as it was set aside.',
+    fix: 'Each quarantined device has a table of its own, with its ranges.',
+    source: '14dd241aad',
+    seams: { vtdQuarantineMapsReserved: () => false },
+    breaks: ['INV-I5', 'INV-I3'],
+    environment: { vendor: 'vtd', machine: { reserved: 0 } },
+  },
+  {
+    id: 'XSA-450',
+    title: 'quarantine is forgotten in builds without HVM',
+    year: 2024,
+    releases: '4.17 and 4.18 built without HVM',
+    mechanism:
+      'The end of a conditional stood one line off. Without HVM support the root that a caller had given for the entry was replaced by the table of the domain itself, which for a quarantined device is one that all devices share and that holds neither scratch page nor reserved range.',
+    fix: 'The conditional ends where it should.',
+    source: 'cc6ba68edf',
+    seams: { vtdGivenRoot: () => 0 },
+    breaks: ['INV-Q2', 'INV-I5', 'INV-I3'],
+    environment: { vendor: 'vtd', machine: { quarantine: 'scratch-page' } },
+  },
+  {
+    id: 'XSA-78',
+    title: 'unmapped pages stay in the IOTLB',
+    year: 2013,
+    releases: '4.2 and 4.3',
+    mechanism:
+      'Clearing a page-table entry told the flush that nothing had been present before. Units without caching mode need no flush for that, so none was done and the device went on using the page.',
+    fix: 'The flush is told that the entry was present.',
+    source: '85c72f9fe7',
+    seams: { vtdUnmapFlush: () => FLUSHF.added },
+    breaks: ['INV-I7', 'INV-I6', 'INV-F5'],
+    environment: { vendor: 'vtd' },
+  },
+  {
+    id: 'NX-03',
+    title: "a failed alias leaves the device's own entry with the new owner",
+    year: 2021,
+    releases: 'up to 4.15',
+    mechanism:
+      "A conventional device needs entries for its bridge too. When one of those failed, the device's own entry, written first, stayed where it was although the assignment returned an error.",
+    fix: 'What was written is undone.',
+    source: 'f3401d65d9',
+    seams: { vtdUndoesAliasFailure: () => false },
+    breaks: ['INV-I2', 'INV-I5', 'INV-O6'],
+    environment: { vendor: 'vtd', machine: { slots: ['pcieToPci', 'legacyBridge'] } },
+  },
+  {
+    id: 'NX-13',
+    title: '"flush everything" flushes one page',
+    year: 2015,
+    releases: 'up to 4.6',
+    mechanism:
+      'Zero stood both for "all of it" and for the first page. A request to flush all of a domain became a flush of the page at address 0.',
+    fix: 'A value that is no address stands for everything.',
+    source: 'fd3102e5d2 710942e57f d4619ab51e',
+    seams: { vtdFlushAllOrder: () => 0 },
+    breaks: ['INV-I7', 'INV-I6', 'INV-F5'],
+    environment: { vendor: 'vtd' },
+  },
+  {
+    id: 'NX-18',
+    title: 'two guests share memory through one reserved range',
+    year: 2015,
+    releases: 'up to 4.5',
+    mechanism:
+      'An RMRR may list several devices. Given to two guests, both devices reach the same memory.',
+    fix: 'Such a device is refused, unless the administrator accepts the risk.',
+    source: '6457dae996',
+    seams: { vtdMaySplitRmrr: () => true },
+    breaks: ['INV-I1'],
+    environment: { vendor: 'vtd', machine: { reserved: 0, sharedReserved: true } },
+  },
+  {
+    id: 'NX-20',
+    title: 'requests that a PCIe-to-PCI bridge makes its own are nobody\'s',
+    year: 2011,
+    releases: 'up to 4.1',
+    mechanism:
+      'Such a bridge may forward requests under function 0 of device 0 of its secondary bus. That id got no entry when a device behind it was assigned, and kept the one of whoever had it before.',
+    fix: 'The id is mapped together with the device.',
+    source: 'ba3d7de6ce a4d457fd59',
+    seams: { vtdMapsSecondaryBus: () => false },
+    breaks: ['INV-I4'],
+    environment: { vendor: 'vtd', machine: { slots: ['pcieToPci'] } },
+  },
+  {
+    id: 'NX-05',
+    title: 'domain ids are used up by assignments that fail',
+    year: 2021,
+    releases: 'up to 4.15',
+    mechanism:
+      'The id that a domain got on a unit was kept when writing its first entry failed. Units with few ids run out of them.',
+    fix: 'The error path gives the id back.',
+    source: 'e6252a51fa',
+    seams: { vtdFreesDidOnError: () => false },
+    breaks: ['INV-D6'],
+    environment: { vendor: 'vtd', machine: { fewIds: true, slots: ['endpoint', 'phantom1'] } },
+  },
+];
