@@ -246,11 +246,15 @@ class Traced implements Hypercalls {
   }
 }
 
-/** `:domid:device`, or `:domid:+a0/32` for a permission. */
+/** `:domid:device`, `:domid:+a0/32` for a permission, `:domid:+f3000=fe640/32` for a mapping. */
 function detail(op: DomctlOp): string {
   if ('machineSbdf' in op) return `:${op.domid.toString(16)}:${op.machineSbdf.toString(16)}`;
   if (op.cmd === 'iomem_permission') {
     return `:${op.domid}:${op.allow ? '+' : '-'}${op.firstMfn.toString(16)}/${op.nrMfns}`;
+  }
+  if (op.cmd === 'memory_mapping') {
+    const where = `${op.firstGfn.toString(16)}=${op.firstMfn.toString(16)}/${op.nrMfns}`;
+    return `:${op.domid}:${op.add ? '+' : '-'}${where}`;
   }
   return '';
 }
