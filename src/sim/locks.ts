@@ -76,7 +76,7 @@ export class SpinLock implements Disposable {
     readonly recursive = false,
   ) {}
   get owner(): Cpu | undefined {
-    return this.cpus.list[this.holder];
+    return this.holder === NOBODY ? undefined : this.cpus.list[this.holder];
   }
   heldByCurrent(): boolean {
     return this.holder === this.cpus.current.id;
