@@ -13,6 +13,7 @@ import { SpinLock } from '../sim/locks.js';
 import { type CmdlineResult, parseCmdline } from './cmdline.js';
 import { Console } from './console.js';
 import { dom0Pages, dom0Vcpus } from './dom0_options.js';
+import { paddrFrames } from './cpu.js';
 import { Domain } from './domain.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import { Services } from './passthrough/services.js';
@@ -188,6 +189,7 @@ function* createDom0(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<vo
   });
   xen.hwdom = d;
   xen.domains.set(0, d);
+  d.controllerPauseCount = 0;
   d.pauseCount = 0;
   d.maxVcpus = dom0Vcpus(options.dom0Vcpus, o.dom0Vcpus);
   d.maxPages = 0xffff_ffff;
@@ -230,14 +232,11 @@ const DENIED_PORTS = [
   [0xcfc, 0xcff],
 ] as const;
 
-/** Physical address bits where nobody says how many the CPU has. */
-const DEFAULT_PADDR_BITS = 46;
-
 /** What dom0 may reach of ports, device memory and interrupts. @xen dom0_setup_permissions */
 function dom0SetupPermissions(xen: Xen, d: Domain): void {
   d.ioportCaps.add(0, 0xffff);
   for (const [first, last] of DENIED_PORTS) d.ioportCaps.remove(first, last);
-  d.iomemCaps.add(0, 2 ** ((xen.cpu.paddrBits ?? DEFAULT_PADDR_BITS) - 12) - 1);
+  d.iomemCaps.add(0, paddrFrames(xen.cpu) - 1);
   d.iomemCaps.remove(0xfee00, 0xfeeff); // local APIC and MSI
   if (xen.cpu.vendor === 'amd') d.iomemCaps.remove(0xfd0_0000, 0x1000_0000 - 1); // HyperTransport
   d.irqCaps.add(1, 255);

@@ -57,7 +57,9 @@ export class Domain implements IommuDomain {
   shutdownCode = -1;
   /** Domain_crash was called. */
   crashed = false;
+  /** Everybody who keeps it from running; the toolstack's own pauses beside. @xen pause_count, controller_pause_count */
   pauseCount = 1;
+  controllerPauseCount = 1;
   handle = '00000000-0000-0000-0000-000000000000';
   maxVcpus = 1;
   /** Where domain_kill() goes on after a continuation. */

@@ -91,7 +91,6 @@ export function domainShutdown(xen: Xen, d: Domain, reason: number): void {
   d.isShuttingDown = true;
   d.isShutDown = true;
   d.shutdownCode = reason;
-  d.pauseCount += 1;
   if (xen.events.on) xen.events.emit({ kind: 'domain', domid: d.domid, what: 'shutdown' });
 }
 

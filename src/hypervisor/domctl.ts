@@ -3,11 +3,13 @@ import { E, type Rc } from '../base/errno.js';
 import { XENLOG } from '../iommu/driver/types.js';
 import { type Co, hold } from '../sim/co.js';
 import { DOMID } from '../sim/frames.js';
+import { paddrFrames } from './cpu.js';
 import { type Domain, DYING } from './domain.js';
 import { domainCreate, domainKill } from './domain_ops.js';
 import { mapMmioRegions, unmapMmioRegions } from './mm/physmap.js';
 import { ptIrqBind, ptIrqUnbind } from './passthrough/hvm.js';
 import { iommuDoDomctl } from './passthrough/iommu.js';
+import { nrPirqs } from './pirq.js';
 import type { DomainInfo, DomctlOp } from './public/domctl.js';
 import type { Xen } from './xen.js';
 
@@ -87,7 +89,7 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
       d.maxPages = Math.floor(op.maxKb / 4);
       return 0;
     case 'max_vcpus':
-      return op.max < 1 || op.max > 512 ? E.INVAL : 0;
+      return d === caller(xen) || op.max !== d.maxVcpus ? E.INVAL : 0;
     case 'setdomainhandle':
       d.handle = op.handle;
       return 0;
@@ -116,24 +118,32 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
 
 const caller = (xen: Xen): Domain => xen.domains.get(xen.cpus.current.domid) ?? xen.hwdom;
 
+/** @xen domain_pause_by_systemcontroller */
+const CONTROLLER_PAUSES_MAX = 255;
+
 function pauseDomain(xen: Xen, d: Domain): Rc {
   if (d === caller(xen)) return E.INVAL;
+  if (d.controllerPauseCount >= CONTROLLER_PAUSES_MAX) return E.OVERFLOW;
+  d.controllerPauseCount += 1;
   d.pauseCount += 1;
   if (xen.events.on) xen.events.emit({ kind: 'domain', domid: d.domid, what: 'pause' });
   return 0;
 }
 
 function unpauseDomain(xen: Xen, d: Domain): Rc {
-  if (d.pauseCount === 0) return E.INVAL;
+  if (d.controllerPauseCount === 0) return E.INVAL;
+  d.controllerPauseCount -= 1;
   d.pauseCount -= 1;
   if (xen.events.on) xen.events.emit({ kind: 'domain', domid: d.domid, what: 'unpause' });
   return 0;
 }
 
-/** The first live domain with an id of at least `domid`. @xen XEN_DOMCTL_getdomaininfo */
+/** The domain of this id; older Xen goes on to the next one alive. @xen XEN_DOMCTL_getdomaininfo */
 function getDomainInfo(xen: Xen, op: Op<'getdomaininfo'>): Rc {
-  let best: Domain | undefined;
-  for (const d of xen.domains.values()) {
+  let best = xen.domains.get(op.domid);
+  if (best === undefined && op.domid >= DOMID.FIRST_RESERVED)
+    return xen.seams.domainInfoIsExact() ? E.SRCH : E.INVAL;
+  for (const d of best !== undefined || xen.seams.domainInfoIsExact() ? [] : xen.domains.values()) {
     if (d.domid >= op.domid && (best === undefined || d.domid < best.domid)) best = d;
   }
   if (best === undefined) return E.SRCH;
@@ -150,8 +160,8 @@ export function domainInfo(xen: Xen, d: Domain): DomainInfo {
       dying: d.dying === DYING.dead,
       hvm: d.isHvm,
       shutdown: d.isShutDown,
-      paused: d.pauseCount > 0,
-      blocked: !running && d.pauseCount === 0,
+      paused: d.controllerPauseCount > 0,
+      blocked: !running && d.pauseCount === 0 && !d.isShutDown,
       running,
       hap: d.hap,
     },
@@ -168,6 +178,8 @@ export function domainInfo(xen: Xen, d: Domain): DomainInfo {
 
 function irqPermission(xen: Xen, d: Domain, op: Op<'irq_permission'>): Rc {
   const me = caller(xen);
+  if (op.pirq < 0 || op.pirq >= nrPirqs(xen, me)) return E.INVAL;
+  // dom0's kernel has mapped the interrupts of the devices it enabled one to one.
   const irq = me.pirqs.get(op.pirq)?.irq ?? op.pirq;
   if (!me.irqCaps.contains(irq, irq)) return E.PERM;
   if (op.allow) d.irqCaps.add(irq, irq);
@@ -196,7 +208,7 @@ function ioportPermission(xen: Xen, d: Domain, op: Op<'ioport_permission'>): Rc 
 /** @xen XEN_DOMCTL_memory_mapping */
 function* memoryMapping(xen: Xen, d: Domain, op: Op<'memory_mapping'>): Co<Rc> {
   const end = op.firstMfn + op.nrMfns - 1;
-  if (end < op.firstMfn || end >= 2 ** 40) return E.INVAL;
+  if (end < op.firstMfn || end >= paddrFrames(xen.cpu)) return E.INVAL;
   if (!caller(xen).iomemCaps.contains(op.firstMfn, end)) return E.PERM;
   if ((op.add || xen.seams.unmapNeedsTargetRight()) && !d.iomemCaps.contains(op.firstMfn, end)) return E.PERM;
   if (d.p2m === undefined) return 0;

@@ -133,6 +133,8 @@ export const correct: Seams = Object.freeze<Seams>({
     'amd/iommu_map.c amd_iommu_map_page': 443,
     'amd/iommu_map.c amd_iommu_unmap_page': 512,
     'amd/pci_amd_iommu.c amd_iommu_assign_device': 545,
+    'arch/x86/mm/p2m.c p2m_add_page': 696,
+    'arch/x86/mm/p2m.c set_typed_p2m_entry': 1095,
   }),
 });
 

@@ -46,6 +46,8 @@ export class Frames {
   private readonly pieces: Int32Array;
   private mixed = new Int32Array(8 * PIECE);
   private mixedUsed = 0;
+  /** Places in `mixed` of pieces that are uniform again. */
+  private readonly mixedFree: number[] = [];
   /** References beyond the owner's own one. @xen page_info.count_info */
   private readonly extraRefs = new Map<number, number>();
 
@@ -89,7 +91,11 @@ export class Frames {
       return;
     }
     if (mfn < first * PIECE) this.setSome(first - 1, mfn, first * PIECE, value);
-    this.pieces.fill(value, first, behind);
+    for (let piece = first; piece < behind; piece++) {
+      const p = this.pieces[piece]!;
+      if (p < 0) this.mixedFree.push(-p - 1);
+      this.pieces[piece] = value;
+    }
     if (end > behind * PIECE) this.setSome(behind, behind * PIECE, end, value);
   }
 
@@ -103,14 +109,15 @@ export class Frames {
   private split(piece: number): number {
     const p = this.pieces[piece]!;
     if (p < 0) return (-p - 1) * PIECE;
-    const at = this.mixedUsed++ * PIECE;
+    const index = this.mixedFree.pop() ?? this.mixedUsed++;
+    const at = index * PIECE;
     if (at === this.mixed.length) {
       const grown = new Int32Array(this.mixed.length * 2);
       grown.set(this.mixed);
       this.mixed = grown;
     }
     this.mixed.fill(p, at, at + PIECE);
-    this.pieces[piece] = -this.mixedUsed;
+    this.pieces[piece] = -index - 1;
     return at;
   }
 

@@ -21,17 +21,16 @@ export const EPTE = {
 
 /** @xen p2m_type_t, the kinds that occur here */
 export const P2M = {
-  invalid: 0,
-  ramRw: 1,
-  ramRo: 2,
-  mmioDirect: 3,
+  ramRw: 0,
+  invalid: 1,
+  ramRo: 3,
   mmioDm: 4,
-  grantRw: 5,
-  identity: 6,
+  mmioDirect: 5,
+  grantRw: 7,
 } as const;
 export type P2mType = (typeof P2M)[keyof typeof P2M];
 
-/** What a lookup finds; mfn is -1 where nothing is mapped. */
+/** What a lookup finds; mfn is -1 where nothing is mapped, and `order` the size of the hole's entry. */
 export interface P2mEntry {
   mfn: number;
   type: P2mType;
@@ -40,12 +39,14 @@ export interface P2mEntry {
 }
 
 const LEVELS = 4;
+const NO_FRAMES: readonly number[] = [];
 
 export class P2m {
   /** Highest guest frame ever mapped. @xen p2m->max_mapped_pfn */
   maxMappedGfn = 0;
   /** Frames of the tables, root first. */
   readonly tables: number[] = [];
+  private readonly unlinked: number[] = [];
 
   constructor(
     private readonly ram: Ram,
@@ -64,7 +65,8 @@ export class P2m {
   /** @xen ept_get_entry */
   lookup(gfn: number): P2mEntry {
     let table = this.rootMfn;
-    for (let level = LEVELS; level >= 1; level--) {
+    let level = LEVELS;
+    for (; ; level--) {
       const w = this.at(table, gfn, level);
       const t = this.ram.words;
       if (get(t, w, EPTE.R) === 0) break;
@@ -79,12 +81,12 @@ export class P2m {
       }
       table = getFrame(t, w);
     }
-    return { mfn: -1, type: P2M.mmioDm, order: 0, writable: false };
+    return { mfn: -1, type: P2M.mmioDm, order: (level - 1) * 9, writable: false };
   }
 
   /**
-   * Writes one entry of 2^order frames (order 0, 9 or 18); mfn -1 clears it. Splits superpages in the way.
-   * @returns 0 or -ENOMEM; `wasPresent` tells whether anything had been mapped there. @xen ept_set_entry
+   * Writes one entry of 2^order frames (order 0, 9 or 18); mfn -1 clears it. Splits superpages in the way, and
+   * unlinks tables: `takeUnlinked` has them afterwards. @returns 0 or -ENOMEM. @xen ept_set_entry
    */
   setEntry(gfn: number, mfn: number, order: number, type: P2mType, writable: boolean): Rc {
     assert(order % 9 === 0 && order <= 18 && gfn % 2 ** order === 0, 'an entry covers an aligned page');
@@ -96,9 +98,43 @@ export class P2m {
       table = next;
     }
     const w = this.at(table, gfn, target);
+    const t = this.ram.words;
+    if (target > 1 && get(t, w, EPTE.R) === 1 && get(t, w, EPTE.SP) === 0)
+      this.unlink(getFrame(t, w), target - 1);
     this.write(w, mfn, type, writable, target > 1);
     if (mfn >= 0) this.maxMappedGfn = Math.max(this.maxMappedGfn, gfn + 2 ** order - 1);
     return 0;
+  }
+
+  /** Whether the entry of this order that covers `gfn`, or a larger one, is present: a page or a table. */
+  isPresent(gfn: number, order: number): boolean {
+    let table = this.rootMfn;
+    for (let level = LEVELS; ; level--) {
+      const w = this.at(table, gfn, level);
+      const t = this.ram.words;
+      if (get(t, w, EPTE.R) === 0) return false;
+      if (level === order / 9 + 1 || get(t, w, EPTE.SP) === 1) return true;
+      table = getFrame(t, w);
+    }
+  }
+
+  /** Remembers a table and those below it for being freed. @xen ept_free_entry */
+  private unlink(table: number, level: number): void {
+    const base = this.ram.slot(table) * FRAME_WORDS;
+    const t = this.ram.words;
+    for (let w = base; level > 1 && w < base + FRAME_WORDS; w += 2) {
+      if (get(t, w, EPTE.R) === 1 && get(t, w, EPTE.SP) === 0) this.unlink(getFrame(t, w), level - 1);
+    }
+    this.unlinked.push(table);
+  }
+
+  /** Frames of tables that no entry points to any more: free them once nothing can still walk them. */
+  takeUnlinked(): readonly number[] {
+    if (this.unlinked.length === 0) return NO_FRAMES;
+    const gone = this.unlinked.splice(0);
+    const kept = this.tables.filter((mfn) => !gone.includes(mfn));
+    this.tables.splice(0, this.tables.length, ...kept);
+    return gone;
   }
 
   private write(w: number, mfn: number, type: P2mType, writable: boolean, superpage: boolean): void {

@@ -216,4 +216,5 @@ export class Services implements XenServices {
 }
 
 /** `drivers/passthrough/pci.c:1472` */
-const crashPlace = (at: CrashSite, line: number): string => `drivers/passthrough/${at.split(' ')[0]}:${line}`;
+const crashPlace = (at: CrashSite, line: number): string =>
+  `${at.startsWith('arch/') ? '' : 'drivers/passthrough/'}${at.split(' ')[0]}:${line}`;

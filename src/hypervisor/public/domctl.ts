@@ -49,7 +49,7 @@ export type DomctlOp =
   | { readonly cmd: 'destroydomain'; readonly domid: number }
   | { readonly cmd: 'pausedomain'; readonly domid: number }
   | { readonly cmd: 'unpausedomain'; readonly domid: number }
-  /** OUT: info of the first domain with an id >= domid. */
+  /** OUT: info of the domain, or, before 4.18, of the first one with an id >= domid. */
   | { readonly cmd: 'getdomaininfo'; readonly domid: number; info?: DomainInfo }
   | { readonly cmd: 'max_mem'; readonly domid: number; readonly maxKb: number }
   | { readonly cmd: 'max_vcpus'; readonly domid: number; readonly max: number }

@@ -37,6 +37,8 @@ export const xen4_18_3: Release = {
       'amd/iommu_map.c amd_iommu_map_page': 457,
       'amd/iommu_map.c amd_iommu_unmap_page': 526,
       'amd/pci_amd_iommu.c amd_iommu_assign_device': 534,
+      'arch/x86/mm/p2m.c p2m_add_page': 656,
+      'arch/x86/mm/p2m.c set_typed_p2m_entry': 1042,
     },
   },
   flaws: {

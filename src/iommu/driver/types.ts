@@ -425,7 +425,9 @@ export type CrashSite =
   | 'amd/iommu_map.c amd_iommu_map_page root'
   | 'amd/iommu_map.c amd_iommu_map_page'
   | 'amd/iommu_map.c amd_iommu_unmap_page'
-  | 'amd/pci_amd_iommu.c amd_iommu_assign_device';
+  | 'amd/pci_amd_iommu.c amd_iommu_assign_device'
+  | 'arch/x86/mm/p2m.c p2m_add_page'
+  | 'arch/x86/mm/p2m.c set_typed_p2m_entry';
 
 /** What drivers ask of Xen. The hypervisor implements it. */
 export interface XenServices {
