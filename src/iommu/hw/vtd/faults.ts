@@ -1,5 +1,6 @@
 /** Primary fault logging and the unit's own interrupts (VT-d 7.2, 7.3). */
 import { VTD_REG } from '../../format/vtd.js';
+import { deviates } from './quirks.js';
 import type { UnitInterrupt, VtdState } from './state.js';
 
 const PFO = 0x01;
@@ -109,12 +110,13 @@ export function setStatus(s: VtdState, bits: number): void {
 }
 
 /** After software cleared status or record bits: PPF follows the records, and a serviced event is pending no more. */
-export function statusCleared(s: VtdState): void {
+export function statusCleared(s: VtdState, byStatus = true): void {
   let pending = false;
   for (let i = 0; i < s.records; i++) {
     if ((s.regs[(s.fro >>> 2) + i * 4 + 3]! & F) !== 0) pending = true;
   }
   if (!pending) s.regs[FSTS] = s.regs[FSTS]! & ~PPF;
+  if (!byStatus && deviates(s, 'fault-pending-needs-status-write')) return;
   if ((s.regs[FSTS]! & STATUS) === 0) s.regs[VTD_REG.FECTL >>> 2] = s.regs[VTD_REG.FECTL >>> 2]! & ~IP;
 }
 

@@ -17,6 +17,8 @@ export const VTD_QUIRKS = [
   'no-compatibility-format',
   'narrow-event-registers',
   'rtaddr-keeps-mode',
+  'fault-pending-needs-status-write',
+  'reserved-context-is-not-hidden',
 ] as const;
 export type VtdQuirk = (typeof VTD_QUIRKS)[number];
 

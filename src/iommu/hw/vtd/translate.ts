@@ -157,7 +157,8 @@ function translateSlowly(s: VtdState, rid: number, dfn: number, write: boolean):
   const found = resolve(s, rid, dfn, write, true);
   if (found >= 0) return found;
   if (s.walk.refusedByCache && deviates(s, 'hit-without-permission-is-silent')) return found;
-  recordFault(s, rid, dfn, write, -found, (s.ctx.info & INFO_FPD) !== 0);
+  const unhidden = found === -FR.CONTEXT_RESERVED && deviates(s, 'reserved-context-is-not-hidden');
+  recordFault(s, rid, dfn, write, -found, !unhidden && (s.ctx.info & INFO_FPD) !== 0);
   return found;
 }
 

@@ -195,7 +195,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
         if ((value & IVT) !== 0) this.start(() => this.iotlbCommand());
         return;
     }
-    if (reg === FRCD_BLOCK[3]) statusCleared(this);
+    if (reg === FRCD_BLOCK[3]) statusCleared(this, false);
   }
 
   /** Invalidation by register is done at once, or when a slow unit gets to it. */
