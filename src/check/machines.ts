@@ -3,7 +3,7 @@
  * one or two units, and the options of Xen that change what assignment does.
  */
 import fc from 'fast-check';
-import { busOf, hex, type Sbdf, sbdf, withDevfn } from '../base/sbdf.js';
+import { busOf, formatSbdf, hex, type Sbdf, sbdf, withDevfn } from '../base/sbdf.js';
 import { buildFunctions, type FunctionSpec } from '../inputs/build.js';
 import {
   buildDmar,
@@ -47,6 +47,10 @@ export interface MachineSpec {
   readonly threeLevels: boolean;
   /** VT-d: `pci-phantom=` for the first endpoint, stride 1. */
   readonly phantomOption: boolean;
+  /** A second reserved range of the same device, with 16 frames between. */
+  readonly gapInReserved?: boolean;
+  /** VT-d: the reserved range is given by `rmrr=`, not by firmware. */
+  readonly reservedByOption?: boolean;
 }
 
 /** A device that the random history may move about. */
@@ -96,10 +100,14 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     fewIds: fc.constantFrom(false, false, false, vendor === 'vtd'),
     threeLevels: fc.constantFrom(false, false, false, vendor === 'vtd'),
     phantomOption: fc.constantFrom(false, false, false, vendor === 'vtd'),
+    gapInReserved: fc.constantFrom(false, false, true),
+    reservedByOption: fc.constantFrom(false, false, false, vendor === 'vtd'),
   });
 
 const RESERVED_START = 0x3f000;
 const RESERVED_FRAMES = 16;
+/** A second range of one page, where wanted. */
+export const SECOND_RESERVED = RESERVED_START + 2 * RESERVED_FRAMES;
 const RAM_BYTES = 0x3f00_0000;
 const SECOND_UNIT_BASE = 0xfed9_1000;
 const AMD_IOMMU = sbdf(0, 0, 0, 2);
@@ -185,7 +193,7 @@ export function layOut(spec: MachineSpec): TestMachine {
       : {
           start: RESERVED_START,
           end: RESERVED_START + RESERVED_FRAMES - 1,
-          sbdfs: holders.map((d) => d.sbdf),
+          sbdfs: spec.vendor === 'amd' ? withSiblings(devices, holders) : holders.map((d) => d.sbdf),
         };
   const phantomOf = spec.phantomOption ? devices.find((d) => !d.conventional)?.sbdf : undefined;
   const phantom = phantomOf === undefined ? '' : ` pci-phantom=${hex(busOf(phantomOf), 2)}:00,1`;
@@ -196,9 +204,22 @@ export function layOut(spec: MachineSpec): TestMachine {
     host: hostOf(spec, functions, reserved),
     devices,
     reserved,
-    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'strict' ? 'strict' : 'no-strict'} loglvl=all guest_loglvl=all${phantom}`,
+    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'strict' ? 'strict' : 'no-strict'} loglvl=all guest_loglvl=all${phantom}${rangeOption(spec, reserved)}`,
   };
 }
+
+/** `rmrr=` for the reserved range, where it is given that way. */
+function rangeOption(spec: MachineSpec, reserved: TestMachine['reserved']): string {
+  if (reserved === undefined || spec.reservedByOption !== true || spec.vendor !== 'vtd') return '';
+  const devices = reserved.sbdfs.map((at) => formatSbdf(at)).join(',');
+  return ` rmrr=${reserved.start.toString(16)}-${reserved.end.toString(16)}=${devices}`;
+}
+
+/** A range for a device whose id is taken over by a bridge is one for all behind that bridge. */
+const withSiblings = (all: readonly TestDevice[], some: readonly TestDevice[]): Sbdf[] =>
+  all
+    .filter((d) => some.some((s) => s === d || s.sharedRids.some((rid) => d.sharedRids.includes(rid))))
+    .map((d) => d.sbdf);
 
 const basesOf = (spec: MachineSpec, functions: readonly FunctionSpec[]): number[] =>
   spec.twoUnits && functions.some((f) => f.kind === 'root-port')
@@ -211,7 +232,11 @@ function hostOf(
   reserved: TestMachine['reserved'],
 ): HostDescription {
   const ranges: ReservedSpec[] =
-    reserved === undefined ? [] : [{ start: reserved.start, end: reserved.end, devices: reserved.sbdfs }];
+    reserved === undefined || rangeOption(spec, reserved) !== ''
+      ? []
+      : [{ start: reserved.start, end: reserved.end, devices: reserved.sbdfs }];
+  if (ranges.length > 0 && spec.gapInReserved === true)
+    ranges.push({ start: SECOND_RESERVED, end: SECOND_RESERVED, devices: ranges[0]!.devices });
   const firstPort = functions.find((f) => f.kind === 'root-port');
   const split = spec.twoUnits && firstPort !== undefined;
   const bases = basesOf(spec, functions);

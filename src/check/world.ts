@@ -1,4 +1,5 @@
 /** A machine under a random history: applies commands, keeps what the invariants need, counts what was reached. */
+import { E } from '../base/errno.js';
 import { bdfOf, busOf, devfnOf, formatSbdf, type Sbdf, segOf } from '../base/sbdf.js';
 import type { CreateDomain, DomctlOp } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
@@ -264,8 +265,15 @@ export class World {
         if (failed) this.unsettled.add(at);
         if (c.op === 'remove' && failed) this.lost.add(at);
         if (c.op === 'add' && this.pdev(at)?.domain !== undefined) this.lost.delete(at);
-      } else if (failed && (this.pdev(at)?.broken === true || own.at(-1)!.rc !== 0)) this.unsettled.add(at);
-      else this.unsettled.delete(at);
+      } else if (failed && (this.pdev(at)?.broken === true || own.at(-1)!.rc !== 0)) {
+        this.unsettled.add(at);
+        // An entry that was changed by somebody else is left alone, also by what undoes an error before.
+        const tampered = this.machine.hw.faults.hit.at(-1) === 'cmpxchg' && own.at(-1)!.rc !== E.ILSEQ;
+        if (tampered) this.lost.add(at);
+      } else {
+        this.unsettled.delete(at);
+        this.lost.delete(at);
+      }
     }
   }
 

@@ -112,6 +112,9 @@ export interface IvrsSpec {
 /** 00:14.0, where AMD's south bridges are. */
 const SOUTH_BRIDGE = 0xa0;
 
+/** IVinfo: 48 bits of physical addresses (bits 14:8), 64 of virtual ones (21:15). Without it no IVMD is in reach. */
+const ADDRESS_SIZES = (48 << 8) | (64 << 15);
+
 export const DEFAULT_AMD_BASE = 0xfeb8_0000;
 
 /** One IOMMU that names every function; what lies behind a bridge to conventional PCI has the alias it shows. */
@@ -175,5 +178,5 @@ export function buildIvrs(spec: IvrsSpec): Uint8Array {
       });
     }
   }
-  return makeIvrs(blocks);
+  return makeIvrs(blocks, ADDRESS_SIZES);
 }

@@ -4,6 +4,7 @@
  */
 import { bdfOf, formatSbdf, segOf } from '../../base/sbdf.js';
 import type { Pdev } from '../../iommu/driver/types.js';
+import type { IommuUnit } from '../../machine_hw.js';
 import { DOMID } from '../../sim/frames.js';
 import type { TestDevice } from '../machines.js';
 import { entryOf } from '../tables_now.js';
@@ -109,7 +110,7 @@ function staleAtAllocation(w: World): Violation | undefined {
         const frames = 'frames' in c ? c.frames : 1;
         const did = 'did' in c ? c.did : c.domid;
         const overlaps = c.mfn < e.mfn + 2 ** e.order && e.mfn < c.mfn + frames;
-        if (!overlaps || mayHold(w, did, e.owner)) continue;
+        if (!overlaps || mayHold(w, unit, did, e.owner)) continue;
         return {
           id: 'INV-I7',
           what: `frame ${e.mfn.toString(16)} went to d${e.owner} while an IOTLB still had it for domain id ${did}`,
@@ -121,20 +122,20 @@ function staleAtAllocation(w: World): Violation | undefined {
 }
 
 /** Dom0 has all memory mapped while it is relaxed; a domain's own frames are its own. */
-function mayHold(w: World, did: number, owner: number): boolean {
+function mayHold(w: World, unit: IommuUnit, did: number, owner: number): boolean {
   const { xen } = w.machine;
   const { cachingMode, vendor, fewIds } = w.layout.spec;
-  if (fewIds) return holdersOf(w, did).every((domid) => domid === 0 || domid === owner);
+  if (fewIds) return holdersOf(w, unit, did).every((domid) => domid === 0 || domid === owner);
   const domid = cachingMode && vendor === 'vtd' ? ~did & 0xffff : did;
   if (domid === 0) return true;
   return domid === owner || (domid >= 0x8000 && xen.opts.quarantine === 'scratch-page');
 }
 
-/** Where ids are dealt out: the domains whose devices carry this one now. */
-function holdersOf(w: World, did: number): number[] {
+/** Where ids are dealt out: the domains whose devices behind the unit carry this one now. */
+function holdersOf(w: World, unit: IommuUnit, did: number): number[] {
   return w.layout.devices.flatMap((d) => {
     const domid = w.pdev(d.sbdf)?.domain?.domid;
-    const e = entryOf(w.machine, bdfOf(d.sbdf));
+    const e = w.machine.unitFor(d.sbdf) === unit ? entryOf(w.machine, bdfOf(d.sbdf)) : undefined;
     return domid === undefined || domid === DOMID.IO || e?.did !== did ? [] : [domid];
   });
 }
