@@ -28,13 +28,13 @@ export class Ram {
 
   /** The slot to read `mfn` from: 0, the zero frame, while it is untouched. */
   peek(mfn: number): number {
-    const piece = mfn < 0x8000_0000 ? mfn >>> 10 : Math.floor(mfn / PIECE);
+    const piece = mfn <= 0x7fff_ffff ? mfn >>> 10 : Math.floor(mfn / PIECE);
     return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn & (PIECE - 1))]! : 0;
   }
 
   /** The slot to write `mfn` to; touches it. */
   slot(mfn: number): number {
-    const piece = mfn < 0x8000_0000 ? mfn >>> 10 : Math.floor(mfn / PIECE);
+    const piece = mfn <= 0x7fff_ffff ? mfn >>> 10 : Math.floor(mfn / PIECE);
     const at = piece < this.pieces.length ? this.pieces[piece]! : 0;
     if (at !== 0) {
       const found = this.slots[at + (mfn & (PIECE - 1))]!;

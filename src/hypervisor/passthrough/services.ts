@@ -130,7 +130,8 @@ export class Services implements XenServices {
   allocXenPages(order: number): number {
     const mfn = this.xen.heap.alloc(order, DOMID.XEN, FRAME_TYPE.iommuTable);
     if (mfn < 0) return 0;
-    for (let i = 0; i < 2 ** order; i++) this.ram.clearFrame(mfn + i);
+    const count = 1 << order;
+    for (let i = 0; i < count; i++) this.ram.clearFrame(mfn + i);
     return mfn;
   }
 

@@ -17,8 +17,9 @@ export const PTE_KIND = { null: 0, leaf: 1, table: 2 } as const;
 
 /** Frames covered by one entry of a table at each level. */
 export const FRAMES_AT = [0, 1, 512, 512 ** 2, 512 ** 3] as const;
-/** Index of a frame in its table at `level`. */
-export const indexAt = (dfn: number, level: number): number => (dfn / FRAMES_AT[level]!) & (ENTRIES - 1);
+/** Index of a frame in its table at `level`. Up to level 3 the low 32 bits of the frame number decide. */
+export const indexAt = (dfn: number, level: number): number =>
+  (level <= 3 ? dfn >>> (LEVEL_SHIFT * (level - 1)) : dfn / FRAMES_AT[level]!) & (ENTRIES - 1);
 
 /** Upper words of a new table: 512 entries contiguous in being empty. @xen iommu_alloc_pgtable */
 const freshMarks: readonly number[] = Array.from({ length: ENTRIES }, (_, i) =>

@@ -174,6 +174,7 @@ export function* iommuFlushIotlb(
 
 /** Order of a range that one page-selective request can name, else -1. */
 function selectiveOrder(dfn: number, pageCount: number): number {
+  if (pageCount === 1) return 0;
   let order = 0;
   let size = 1;
   while (size < pageCount) {

@@ -29,8 +29,11 @@ export const LEVEL_STRIDE = 9;
 export const canCoalesce = (vtd: Vtd, level: number): boolean =>
   level < 3 && (vtd.pageSizes & (1 << (12 + level * LEVEL_STRIDE))) !== 0;
 
-const assertSize = (vtd: Vtd, order: number): void =>
+/** Level at which a page of 2^order frames has its entry. */
+function levelOf(vtd: Vtd, order: number): number {
   assert(((vtd.pageSizes >> order) & 0x1000) !== 0, 'the units support this page size');
+  return order === 0 ? 1 : order / LEVEL_STRIDE + 1;
+}
 
 /** Low bits of an entry with these rights and this order; `flags` as IOMMUF. */
 export const entryBits = (vtd: Vtd, flags: number): number =>
@@ -50,8 +53,7 @@ export function* intelIommuMapPage(
 ): Co<Rc> {
   if (notMapped(vtd, d)) return 0;
   const order = flags & IOMMUF.orderMask;
-  assertSize(vtd, order);
-  const level = order / LEVEL_STRIDE + 1;
+  const level = levelOf(vtd, order);
   using _mapping = yield* hold(d.iommu.mappingLock);
   // No table may grow once they are being freed.
   if (d.isDying) return 0;
@@ -62,15 +64,18 @@ export function* intelIommuMapPage(
   const base = tableBase(vtd, table);
   const idx = indexAt(dfn, level);
   const { words } = vtd.s.ram;
-  const oldLo = words[base + idx * 2]!;
-  const oldHi = words[base + idx * 2 + 1]! & ~MARK_MASK;
+  const at = base + idx * 2;
+  const oldLo = words[at]!;
   const lo = pteLo(mfn, low);
   const hi = pteHi(mfn);
-  if (oldLo === lo && oldHi === hi) return 0;
+  if (oldLo === lo && (words[at + 1]! & ~MARK_MASK) === hi) return 0;
 
-  const oldTable = getFrame(words, base + idx * 2);
+  const oldTable = order > 0 ? getFrame(words, at) : 0;
   writePte(vtd, table, base, idx, lo, hi);
-  coalesce(vtd, d, dfn, mfn, level, low, table, acc);
+  const kind = canCoalesce(vtd, level) ? PTE_KIND.leaf : PTE_KIND.table;
+  if (ptUpdateContigMarkers(words, base, idx, level, kind)) {
+    coalesce(vtd, d, dfn, mfn, level, low, table, acc);
+  }
   acc.flags |= FLUSHF.added;
   if (ptePresent(oldLo)) {
     acc.flags |= FLUSHF.modified;
@@ -79,7 +84,7 @@ export function* intelIommuMapPage(
   return 0;
 }
 
-/** Replaces tables that have become contiguous by one larger page each, as far up as sizes allow. */
+/** A table has become contiguous: replaces it by one larger page, and so on as far up as sizes allow. */
 function coalesce(
   vtd: Vtd,
   d: IommuDomain,
@@ -92,25 +97,19 @@ function coalesce(
 ): void {
   let level = fromLevel;
   let table = fromTable;
-  for (;;) {
-    const base = tableBase(vtd, table);
-    const kind = canCoalesce(vtd, level) ? PTE_KIND.leaf : PTE_KIND.table;
-    if (!ptUpdateContigMarkers(vtd.s.ram.words, base, indexAt(dfn, level), level, kind)) return;
+  for (let contiguous = true; contiguous; ) {
     const replaced = table;
     level++;
     table = addrToDmaPage(vtd, d, dfn, level, acc, false);
     if (table <= 0) panic('Xen BUG at drivers/passthrough/vtd/iommu.c');
     const first = Math.floor(mfn / FRAMES_AT[level]!) * FRAMES_AT[level]!;
-    writePte(
-      vtd,
-      table,
-      tableBase(vtd, table),
-      indexAt(dfn, level),
-      pteLo(first, low | PTE_SP),
-      pteHi(first),
-    );
+    const base = tableBase(vtd, table);
+    const idx = indexAt(dfn, level);
+    writePte(vtd, table, base, idx, pteLo(first, low | PTE_SP), pteHi(first));
     acc.flags |= FLUSHF.modified | FLUSHF.all;
     vtd.s.queueFreePgtable(d, replaced);
+    const kind = canCoalesce(vtd, level) ? PTE_KIND.leaf : PTE_KIND.table;
+    contiguous = ptUpdateContigMarkers(vtd.s.ram.words, base, idx, level, kind);
   }
 }
 
@@ -123,24 +122,26 @@ export function* intelIommuUnmapPage(
   acc: FlushAcc,
 ): Co<Rc> {
   if (notMapped(vtd, d)) return 0;
-  assertSize(vtd, order);
-  const level = order / LEVEL_STRIDE + 1;
+  const level = levelOf(vtd, order);
   using _mapping = yield* hold(d.iommu.mappingLock);
   const table = addrToDmaPage(vtd, d, dfn, level, acc, false);
   if (table <= 0) return table;
   const base = tableBase(vtd, table);
   const idx = indexAt(dfn, level);
-  const oldLo = vtd.s.ram.words[base + idx * 2]!;
+  const { words } = vtd.s.ram;
+  const oldLo = words[base + idx * 2]!;
   if (!ptePresent(oldLo)) return 0;
-  const oldTable = getFrame(vtd.s.ram.words, base + idx * 2);
+  const oldTable = order > 0 ? getFrame(words, base + idx * 2) : 0;
   writePte(vtd, table, base, idx, 0, 0);
-  freeEmptied(vtd, d, dfn, level, table, acc);
+  if (ptUpdateContigMarkers(words, base, idx, level, PTE_KIND.null)) {
+    freeEmptied(vtd, d, dfn, level, table, acc);
+  }
   acc.flags |= vtd.seams.vtdUnmapFlush();
   if (order > 0 && !pteSuperpage(oldLo)) queueFreePt(vtd, d, oldTable, order / LEVEL_STRIDE);
   return 0;
 }
 
-/** Takes out tables that have become empty, up to the level at which the unit with fewest levels starts. */
+/** A table has become empty: takes it out, and so on up to the level at which the unit with fewest levels starts. */
 function freeEmptied(
   vtd: Vtd,
   d: IommuDomain,
@@ -149,19 +150,17 @@ function freeEmptied(
   fromTable: number,
   acc: FlushAcc,
 ): void {
-  let level = fromLevel;
   let table = fromTable;
-  for (;;) {
-    const base = tableBase(vtd, table);
-    if (!ptUpdateContigMarkers(vtd.s.ram.words, base, indexAt(dfn, level), level, PTE_KIND.null)) return;
-    level++;
-    if (level >= vtd.minPtLevels) return;
+  for (let level = fromLevel + 1; level < vtd.minPtLevels; level++) {
     const emptied = table;
     table = addrToDmaPage(vtd, d, dfn, level, acc, false);
     if (table <= 0) panic('Xen BUG at drivers/passthrough/vtd/iommu.c');
-    writePte(vtd, table, tableBase(vtd, table), indexAt(dfn, level), 0, 0);
+    const base = tableBase(vtd, table);
+    const idx = indexAt(dfn, level);
+    writePte(vtd, table, base, idx, 0, 0);
     acc.flags |= FLUSHF.all;
     vtd.s.queueFreePgtable(d, emptied);
+    if (!ptUpdateContigMarkers(vtd.s.ram.words, base, idx, level, PTE_KIND.null)) return;
   }
 }
 

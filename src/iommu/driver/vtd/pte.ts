@@ -76,15 +76,17 @@ export function addrToDmaPage(
   acc: FlushAcc | undefined,
   alloc: boolean,
 ): number {
-  assert(d.iommu.mappingLock.heldByCurrent(), 'mapping_lock is held');
-  let level = d.iommu.agaw + 2;
-  let table = alloc ? rootOf(vtd, d) : d.iommu.pgdMfn;
+  const hd = d.iommu;
+  assert(hd.mappingLock.heldByCurrent(), 'mapping_lock is held');
+  const { ram } = vtd.s;
+  let table = hd.pgdMfn;
+  if (table === 0 && alloc) table = rootOf(vtd, d);
   if (table === 0) return alloc ? E.NOMEM : 0;
-  for (; level > target; level--) {
-    const at = tablePeek(vtd, table) + indexAt(dfn, level) * 2;
-    const lo = vtd.s.ram.words[at]!;
+  for (let level = hd.agaw + 2; level > target; level--) {
+    const at = ram.peek(table) * FRAME_WORDS + indexAt(dfn, level) * 2;
+    const lo = ram.words[at]!;
     if (ptePresent(lo) && !pteSuperpage(lo)) {
-      table = getFrame(vtd.s.ram.words, at);
+      table = getFrame(ram.words, at);
       continue;
     }
     if (!alloc && !ptePresent(lo)) return 0;
