@@ -5,6 +5,7 @@
 import { type Sbdf, sbdf } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
 import type { QemuHost } from './environment.js';
+import { memoryMapping } from './memory_map.js';
 
 /** The only place where QEMU looks for it. */
 export const IGD_SBDF: Sbdf = sbdf(0, 0, 2, 0);
@@ -33,18 +34,7 @@ export function* mapVga(dom0: QemuHost, domid: number, add: boolean): Co<number>
     if (rc < 0) return rc;
   }
   const { first, count } = VGA_FRAMES;
-  return yield* mapFrames(dom0, domid, first, first, count, add);
-}
-
-function* mapFrames(
-  dom0: QemuHost,
-  domid: number,
-  firstGfn: number,
-  firstMfn: number,
-  nrMfns: number,
-  add: boolean,
-): Co<number> {
-  return yield* dom0.hv.domctl({ cmd: 'memory_mapping', domid, firstGfn, firstMfn, nrMfns, add });
+  return yield* memoryMapping(dom0, domid, first, first, count, add);
 }
 
 /** The OpRegion of the host, seen where the guest's firmware wants it. */
@@ -73,7 +63,7 @@ export class Opregion {
       allow: true,
     });
     if (allowed < 0) return;
-    if ((yield* mapFrames(dom0, domid, guest, first, OPREGION_PAGES, true)) < 0) return;
+    if ((yield* memoryMapping(dom0, domid, guest, first, OPREGION_PAGES, true)) < 0) return;
     this.host = host;
     this.guest = guest * PAGE + (host % PAGE);
   }
@@ -81,6 +71,6 @@ export class Opregion {
   *unmap(): Co<void> {
     if (this.guest === 0) return;
     const [guest, first] = [Math.floor(this.guest / PAGE), Math.floor(this.host / PAGE)];
-    yield* mapFrames(this.dom0, this.domid, guest, first, OPREGION_PAGES, false);
+    yield* memoryMapping(this.dom0, this.domid, guest, first, OPREGION_PAGES, false);
   }
 }

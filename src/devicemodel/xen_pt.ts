@@ -8,6 +8,7 @@ import { devfn as makeDevfn } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
 import type { QemuHost } from './environment.js';
 import { mapVga, OPREGION, Opregion } from './igd.js';
+import { memoryMapping } from './memory_map.js';
 
 const PAGE = 4096;
 const COMMAND = 0x04;
@@ -258,14 +259,8 @@ export class XenPt {
         add,
       });
     } else {
-      yield* this.dom0.hv.domctl({
-        cmd: 'memory_mapping',
-        domid,
-        firstGfn: Math.floor(guest / PAGE),
-        firstMfn: Math.floor(bar.start / PAGE),
-        nrMfns: Math.ceil(bar.size / PAGE),
-        add,
-      });
+      const [gfn, mfn] = [Math.floor(guest / PAGE), Math.floor(bar.start / PAGE)];
+      yield* memoryMapping(this.dom0, domid, gfn, mfn, Math.ceil(bar.size / PAGE), add);
     }
   }
 
