@@ -40,18 +40,6 @@ const setMark = (t: Int32Array, base: number, i: number, m: number): void => {
   t[at] = (t[at]! & ~MARK_MASK) | (m << MARK_SHIFT);
 };
 
-/** Does entry `i` continue what entry `idx` is part of, `2 ** b` entries away? */
-function isContig(t: Int32Array, base: number, i: number, idx: number, bit: number, leaf: boolean): boolean {
-  const lo = t[base + i * 2]!;
-  const hi = t[base + i * 2 + 1]! & ~MARK_MASK;
-  if (!leaf) return lo === 0 && hi === 0;
-  const otherHi = t[base + idx * 2 + 1]! & ~MARK_MASK;
-  // The addresses differ in the one bit that tells the two runs apart.
-  return bit < 32
-    ? (lo ^ t[base + idx * 2]!) === 1 << bit && hi === otherHi
-    : lo === t[base + idx * 2]! && (hi ^ otherHi) === 1 << (bit - 32);
-}
-
 /**
  * Entry `idx` of the table at word `base` was just written, without a mark. Brings the marks up to date; true when
  * the whole table is now contiguous. `kind` is PTE_KIND. @xen pt_update_contig_markers
@@ -65,28 +53,35 @@ export function ptUpdateContigMarkers(
 ): boolean {
   assert(mark(t, base, idx) === 0, 'a written entry has no mark yet');
   reduceLower(t, base, idx);
-  if (kind === PTE_KIND.table) return false;
+  if (kind === PTE_KIND.null) return joinRuns(t, base, idx, 0, 0);
+  if (kind === PTE_KIND.table || idx !== indexAt(getFrame(t, base + idx * 2), level)) return false;
+  // Addresses of leaves that may join stay below bit 32: larger pages are not joined.
+  return joinRuns(t, base, idx, 1 << (12 + (level - 1) * LEVEL_SHIFT), t[base + idx * 2 + 1]!);
+}
 
-  const leaf = kind === PTE_KIND.leaf;
-  const shift = 12 + (level - 1) * LEVEL_SHIFT;
-  if (leaf && idx !== indexAt(getFrame(t, base + idx * 2), level)) return false;
-
+/**
+ * Joins the run of the entry with those beside it, of twice the length each time. A run continues another when their
+ * first entries are empty, or differ in the one address bit that tells them apart: `step` is that of two neighbours,
+ * 0 for empty entries. `hi` is the upper word of all, without its mark.
+ */
+function joinRuns(t: Int32Array, base: number, idx: number, step: number, hi: number): boolean {
+  const lo = t[base + idx * 2]!;
   // Runs above this entry.
   let b = 0;
   for (; b < LEVEL_SHIFT && (idx & (1 << b)) === 0; b++) {
-    const i = idx | (1 << b);
-    if (!isContig(t, base, i, idx, b + shift, leaf) || mark(t, base, i) !== b) break;
+    const at = base + (idx | (1 << b)) * 2;
+    if ((t[at]! ^ lo) !== step << b || t[at + 1] !== (hi | (b << MARK_SHIFT))) break;
   }
   // This entry, and the runs below it that it completes.
   let first = idx;
   for (; ; b++) {
-    setMark(t, base, first, b);
-    if (b >= LEVEL_SHIFT) break;
-    const i = first ^ (1 << b);
-    if (!isContig(t, base, i, first, b + shift, leaf) || mark(t, base, i) !== b) break;
+    const own = base + first * 2;
+    t[own + 1] = hi | (b << MARK_SHIFT);
+    if (b >= LEVEL_SHIFT) return true;
+    const at = base + (first ^ (1 << b)) * 2;
+    if ((t[at]! ^ t[own]!) !== step << b || t[at + 1] !== (hi | (b << MARK_SHIFT))) return false;
     first &= ~(1 << b);
   }
-  return b === LEVEL_SHIFT;
 }
 
 /** Runs that reached over the entry now end before it. */
@@ -94,7 +89,7 @@ export function reduceLower(t: Int32Array, base: number, idx: number): void {
   let i = idx;
   while (i !== 0) {
     const b = trailingZeros(i);
-    i &= ~(1 << b);
+    i &= i - 1;
     if (mark(t, base, i) <= b) return;
     setMark(t, base, i, b);
   }
