@@ -36,6 +36,8 @@ const MSI_LAST = 0xfeeff;
 export class RootComplex {
   /** Who translates what no entry of `byRid` names, by segment. Undefined: nobody, addresses are machine addresses. */
   private readonly bySegment = new Map<number, DmaRemapper>();
+  /** The entry of segment 0, which is the only one of most machines. */
+  private ofSegment0: DmaRemapper | undefined = undefined;
   /** By segment and requester id. */
   private readonly byRid = new Map<number, DmaRemapper>();
   private ranges: FrameRange[];
@@ -52,8 +54,10 @@ export class RootComplex {
 
   /** Puts a unit in charge of a whole segment, or of single requester ids of it. */
   install(remapper: DmaRemapper, seg: number, rids?: Iterable<number>): void {
-    if (rids === undefined) this.bySegment.set(seg, remapper);
-    else for (const rid of rids) this.byRid.set(sbdfOf(seg, rid), remapper);
+    if (rids === undefined) {
+      this.bySegment.set(seg, remapper);
+      if (seg === 0) this.ofSegment0 = remapper;
+    } else for (const rid of rids) this.byRid.set(sbdfOf(seg, rid), remapper);
   }
 
   remapperFor(seg: number, rid: number): DmaRemapper | undefined {
@@ -61,11 +65,14 @@ export class RootComplex {
       const found = this.byRid.get(sbdfOf(seg, rid));
       if (found !== undefined) return found;
     }
-    return this.bySegment.get(seg);
+    return seg === 0 ? this.ofSegment0 : this.bySegment.get(seg);
   }
 
   isRam(mfn: number): boolean {
-    for (const r of this.ranges) if (mfn >= r.start && mfn < r.start + r.count) return true;
+    for (let i = 0; i < this.ranges.length; i++) {
+      const r = this.ranges[i]!;
+      if (mfn >= r.start && mfn < r.start + r.count) return true;
+    }
     return false;
   }
 
@@ -80,10 +87,11 @@ export class RootComplex {
    * -2 when no memory answers.
    */
   readWords(seg: number, rid: number, address: number, into: Int32Array, at: number, count: number): number {
-    const mfn = this.dmaTranslate(seg, rid, Math.floor(address / 4096), false);
+    const dfn = Math.floor(address / 4096);
+    const mfn = this.dmaTranslate(seg, rid, dfn, false);
     if (mfn < 0) return -1;
     if (!this.isRam(mfn)) return -2;
-    const from = this.ram.peek(mfn) * 1024 + ((address % 4096) >>> 2);
+    const from = this.ram.peek(mfn) * 1024 + ((address - dfn * 4096) >>> 2);
     const words = this.ram.words;
     for (let i = 0; i < count; i++) into[at + i] = words[from + i]!;
     return mfn;
@@ -91,10 +99,11 @@ export class RootComplex {
 
   /** Writes `count` words to a word-aligned bus address inside one page; results as readWords. */
   writeWords(seg: number, rid: number, address: number, from: Int32Array, at: number, count: number): number {
-    const mfn = this.dmaTranslate(seg, rid, Math.floor(address / 4096), true);
+    const dfn = Math.floor(address / 4096);
+    const mfn = this.dmaTranslate(seg, rid, dfn, true);
     if (mfn < 0) return -1;
     if (!this.isRam(mfn)) return -2;
-    const to = this.ram.slot(mfn) * 1024 + ((address % 4096) >>> 2);
+    const to = this.ram.slot(mfn) * 1024 + ((address - dfn * 4096) >>> 2);
     const words = this.ram.words;
     for (let i = 0; i < count; i++) words[to + i] = from[at + i]!;
     return mfn;
