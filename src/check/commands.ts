@@ -18,7 +18,22 @@ export type Command =
   | { readonly op: 'remove'; readonly dev: number }
   | { readonly op: 'add'; readonly dev: number }
   | { readonly op: 'populate'; readonly dom: number; readonly gfn: number; readonly order: 0 | 9 }
-  | { readonly op: 'decrease'; readonly dom: number; readonly gfn: number }
+  | {
+      readonly op: 'decrease';
+      readonly dom: number;
+      readonly gfn: number;
+      /** Of a large page, its last small one. */
+      readonly part?: boolean | undefined;
+    }
+  | {
+      /** Small pages change their place in one batch. */
+      readonly op: 'move';
+      readonly dom: number;
+      readonly from: number;
+      readonly to: number;
+      readonly count: number;
+    }
+  | { readonly op: 'stall'; readonly ms: number } //       AMD units take no commands for a while
   | {
       readonly op: 'sharing';
       readonly dom: number;
@@ -107,7 +122,29 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       order: fc.constantFrom(0 as const, 0 as const, 9 as const),
     }),
   },
-  { weight: 3, arbitrary: fc.record({ op: fc.constant('decrease' as const), dom, gfn: fc.nat(7) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('decrease' as const),
+      dom,
+      gfn: fc.nat(7),
+      part: fc.boolean(),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant('move' as const),
+      dom,
+      from: fc.nat(5),
+      to: fc.nat(5),
+      count: fc.integer({ min: 1, max: 3 }),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('stall' as const), ms: fc.constantFrom(1, 150, 400) }),
+  },
   {
     weight: 1,
     arbitrary: fc.record({

@@ -32,7 +32,7 @@ export interface MachineSpec {
   readonly vendor: Vendor;
   readonly slots: readonly SlotKind[];
   readonly quarantine: 'none' | 'basic' | 'scratch-page';
-  readonly dom0: 'relaxed' | 'strict';
+  readonly dom0: 'relaxed' | 'strict' | 'passthrough';
   /** VT-d: CAP.CM. */
   readonly cachingMode: boolean;
   /** Index into the assignable devices of the one with a reserved range, or -1. */
@@ -92,7 +92,7 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     vendor: fc.constant(vendor),
     slots: fc.array(fc.constantFrom(...slotKinds), { minLength: 1, maxLength: 4 }),
     quarantine: fc.constantFrom('basic' as const, 'basic' as const, 'scratch-page' as const, 'none' as const),
-    dom0: fc.constantFrom('relaxed' as const, 'strict' as const),
+    dom0: fc.constantFrom('relaxed' as const, 'strict' as const, 'strict' as const, 'passthrough' as const),
     cachingMode: fc.boolean(),
     reserved: fc.constantFrom(-1, -1, 0, 1),
     twoUnits: fc.boolean(),
@@ -204,7 +204,7 @@ export function layOut(spec: MachineSpec): TestMachine {
     host: hostOf(spec, functions, reserved),
     devices,
     reserved,
-    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'strict' ? 'strict' : 'no-strict'} loglvl=all guest_loglvl=all${phantom}${rangeOption(spec, reserved)}`,
+    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'relaxed' ? 'no-strict' : spec.dom0} loglvl=all guest_loglvl=all${phantom}${rangeOption(spec, reserved)}`,
   };
 }
 
@@ -246,7 +246,17 @@ function hostOf(
     e820: [
       { start: 0, end: 0x9_f000, type: 'usable' },
       { start: 0x10_0000, end: RAM_BYTES, type: 'usable' },
-      { start: RESERVED_START * 4096, end: (RESERVED_START + RESERVED_FRAMES) * 4096, type: 'reserved' },
+      { start: RESERVED_START * 4096, end: (SECOND_RESERVED + 1) * 4096, type: 'reserved' },
+      // Xen takes a range by option only below the end of memory.
+      ...(spec.reservedByOption === true
+        ? [
+            {
+              start: (SECOND_RESERVED + 1) * 4096,
+              end: (SECOND_RESERVED + 2) * 4096,
+              type: 'usable' as const,
+            },
+          ]
+        : []),
     ],
     cpu: {
       vendor: spec.vendor === 'vtd' ? 'intel' : 'amd',

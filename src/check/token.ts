@@ -34,7 +34,7 @@ const machineSchema = z.strictObject({
     .min(1)
     .max(16),
   quarantine: z.enum(['none', 'basic', 'scratch-page']),
-  dom0: z.enum(['relaxed', 'strict']),
+  dom0: z.enum(['relaxed', 'strict', 'passthrough']),
   cachingMode: z.boolean(),
   reserved: z.number().int().min(-1).max(16),
   twoUnits: z.boolean(),
@@ -42,6 +42,8 @@ const machineSchema = z.strictObject({
   fewIds: z.boolean().default(false),
   threeLevels: z.boolean().default(false),
   phantomOption: z.boolean().default(false),
+  gapInReserved: z.boolean().default(false),
+  reservedByOption: z.boolean().default(false),
 });
 
 const commandSchema = z.discriminatedUnion('op', [
@@ -62,7 +64,9 @@ const commandSchema = z.discriminatedUnion('op', [
     gfn: small,
     order: z.union([z.literal(0), z.literal(9)]),
   }),
-  z.strictObject({ op: z.literal('decrease'), dom: small, gfn: small }),
+  z.strictObject({ op: z.literal('decrease'), dom: small, gfn: small, part: z.boolean().optional() }),
+  z.strictObject({ op: z.literal('move'), dom: small, from: small, to: small, count: small.max(16) }),
+  z.strictObject({ op: z.literal('stall'), ms: small.max(10_000) }),
   z.strictObject({
     op: z.literal('sharing'),
     dom: small,

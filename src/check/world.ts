@@ -6,11 +6,13 @@ import type { MemoryOp } from '../hypervisor/public/memory.js';
 import type { Seams } from '../hypervisor/seams.js';
 import type { Pdev } from '../iommu/driver/types.js';
 import { Machine } from '../machine.js';
+import type { IommuUnit } from '../machine_hw.js';
 import { runAlone } from '../sim/co.js';
 import type { StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
 import { layOut, type MachineSpec, type TestDevice, type TestMachine } from './machines.js';
+import { movePages, stall, takeLastPage } from './moves.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
 import type { TableEntry } from './reference/tables.js';
 import { entryOf, translationOf } from './tables_now.js';
@@ -49,6 +51,10 @@ export interface Trace {
   readonly moments: readonly Moment[];
   /** Devices whose reserved range was out of reach at a moment, though not before. */
   readonly gaps: ReadonlySet<Sbdf>;
+  /** Pages that were out of reach at a moment, though neither before nor after. */
+  readonly blinks: ReadonlySet<WatchedPage>;
+  /** Frames that went back while a cache had them. */
+  readonly staleFrees: readonly StaleFree[];
   /** Sites that were made to fail. */
   readonly failures: number;
   readonly heldLocks: number;
@@ -63,12 +69,26 @@ export interface DeviceBefore {
   readonly pseudoDomid: number;
 }
 
+export interface WatchedPage {
+  readonly rid: number;
+  readonly dfn: number;
+  readonly mfn: number;
+}
+export interface StaleFree {
+  readonly unit: IommuUnit;
+  readonly did: number;
+  readonly mfn: number;
+}
+
 export interface WorldOptions {
   readonly release?: string;
   readonly fixed?: boolean;
   /** Single decisions replaced: a historical bug. */
   readonly seams?: Partial<Seams>;
 }
+
+/** Commands that may split or join pages. */
+const MOVES_PAGES: ReadonlySet<Command['op']> = new Set(['populate', 'decrease', 'move']);
 
 /** Commands after which an armed fault is taken back. */
 const USES_FAULTS: ReadonlySet<Command['op']> = new Set([
@@ -112,6 +132,9 @@ export class World {
   private moments: Moment[] = [];
   private gaps = new Set<Sbdf>();
   private watched: readonly TestDevice[] = [];
+  private pages: readonly WatchedPage[] = [];
+  private blinks = new Set<WatchedPage>();
+  private staleFrees: StaleFree[] = [];
 
   constructor(spec: MachineSpec, o: WorldOptions = {}) {
     this.layout = layOut(spec);
@@ -130,6 +153,7 @@ export class World {
   /** Keeps events, and looks at the tables each time an entry has changed. */
   private listen(e: StampedEvent): void {
     this.events.push(e);
+    if (e.kind === 'alloc' && e.free) this.freedAtOnce(e.mfn, e.order);
     if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
     if (e.table !== 'pte') {
       this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });
@@ -138,6 +162,34 @@ export class World {
     for (const device of this.watched) {
       if (translationOf(this.machine, bdfOf(device.sbdf), reserved!.start)?.mfn !== reserved!.start)
         this.gaps.add(device.sbdf);
+    }
+    if (e.table === 'pte') for (const page of this.pages) if (!this.isThere(page)) this.blinks.add(page);
+  }
+
+  private isThere(page: WatchedPage): boolean {
+    return translationOf(this.machine, page.rid, page.dfn)?.mfn === page.mfn;
+  }
+
+  /** The first pages of large ones that devices of guests reach now. */
+  private largePages(): WatchedPage[] {
+    return this.layout.devices.flatMap((device) => {
+      const dom = this.domains.find((d) => d.domid === this.pdev(device.sbdf)?.domain?.domid);
+      const rid = bdfOf(device.sbdf);
+      return [...(dom?.memory ?? [])].flatMap(([dfn, order]) => {
+        const mfn = order === 0 ? undefined : translationOf(this.machine, rid, dfn)?.mfn;
+        return mfn === undefined ? [] : [{ rid, dfn, mfn }];
+      });
+    });
+  }
+
+  /** A frame goes back while a cache still has it for a guest. */
+  private freedAtOnce(mfn: number, order: number): void {
+    for (const unit of this.machine.units) {
+      for (const c of unit.cachedTranslations()) {
+        const frames = 'frames' in c ? c.frames : 1;
+        if (c.mfn < mfn + 2 ** order && mfn < c.mfn + frames)
+          this.staleFrees.push({ unit, did: 'did' in c ? c.did : c.domid, mfn });
+      }
     }
   }
 
@@ -196,10 +248,15 @@ export class World {
     this.moments = [];
     this.gaps = new Set();
     this.watched = this.reservedInReach();
+    this.pages = MOVES_PAGES.has(c.op) ? this.largePages() : [];
+    this.blinks = new Set();
+    this.staleFrees = [];
     this.events = [];
     const hits = this.machine.hw.faults.hit.length;
     const rc = this.run(c, target, dom);
     this.watched = [];
+    this.pages = [];
+    for (const page of this.blinks) if (!this.isThere(page)) this.blinks.delete(page);
     // What cannot be reached in the end either is no gap: the owner has no right to it any more.
     const still = new Set(this.reservedInReach().map((d) => d.sbdf));
     for (const at of this.gaps) if (!still.has(at)) this.gaps.delete(at);
@@ -221,6 +278,8 @@ export class World {
       entriesBefore,
       moments: this.moments,
       gaps: this.gaps,
+      blinks: this.blinks,
+      staleFrees: this.staleFrees,
       failures,
       heldLocks,
     };
@@ -307,7 +366,14 @@ export class World {
       case 'populate':
         return dom === undefined ? undefined : this.populate(dom, c.gfn, c.order);
       case 'decrease':
-        return dom === undefined ? undefined : this.decrease(dom, c.gfn);
+        return dom === undefined ? undefined : this.decrease(dom, c.gfn, c.part === true);
+      case 'move':
+        return dom === undefined
+          ? undefined
+          : movePages(this, dom, gfnOf(c.from, 0), gfnOf(c.to, 0), c.count);
+      case 'stall':
+        stall(this, c.ms);
+        return undefined;
       case 'pod':
         return dom === undefined ? undefined : this.markPod(dom);
       case 'undoReserved':
@@ -397,10 +463,11 @@ export class World {
     return Math.min(done, 0);
   }
 
-  private decrease(dom: WorldDomain, page: number): number {
+  private decrease(dom: WorldDomain, page: number, part: boolean): number {
     const at = this.pick([...dom.memory.keys()], page);
     if (at === undefined) return -22;
     const order = dom.memory.get(at)!;
+    if (dom.kind !== 'pv' && order > 0 && (part || order !== 9)) return takeLastPage(this, dom, at, order);
     const mfn = this.mfnOf(dom, at);
     const gfn = dom.kind === 'hvm' ? at : this.pvGfn(dom, at);
     const done = this.memory({ cmd: 'decrease_reservation', domid: dom.domid, gfns: [gfn], order });
@@ -531,7 +598,11 @@ export class World {
     // What earlier requests left in the units' records is read first, so that each fault is seen alone.
     runAlone(this.machine.serviceInterrupts());
     this.lookAtDevices();
-    const rids = device.conventional ? [bdfOf(device.sbdf)] : this.ownRids(device);
+    // A device can forge the other functions of its slot, too.
+    const slot = bdfOf(device.sbdf) & ~7;
+    const rids = device.conventional
+      ? [bdfOf(device.sbdf)]
+      : [bdfOf(device.sbdf), ...[4, 7, 2, 1, 6, 3, 5].map((fn) => slot | fn)];
     const { clock } = this.machine.hw;
     const known = [...this.machine.xen.pdevs.values()];
     const model = new Map(known.map((p) => [p.sbdf, { ...p.fault }]));

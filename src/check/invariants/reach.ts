@@ -102,6 +102,13 @@ export const isSharedId = (w: World, rid: number): boolean =>
 /** No IOTLB may still hold a frame that has just been handed to somebody. Looked at when frames are allocated. */
 function staleAtAllocation(w: World): Violation | undefined {
   const { xen } = w.machine;
+  for (const { unit, did, mfn } of w.last?.staleFrees ?? []) {
+    if (mayHold(w, unit, did, DOMID.INVALID)) continue;
+    return {
+      id: 'INV-I7',
+      what: `frame ${mfn.toString(16)} was freed while an IOTLB still had it for domain id ${did}`,
+    };
+  }
   for (const e of w.last?.events ?? []) {
     if (e.kind !== 'alloc' || e.free) continue;
     if (xen.hwdom.domid === e.owner) continue;

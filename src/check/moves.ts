@@ -1,0 +1,67 @@
+/** Commands on the memory of a guest that take more than one step to book. */
+
+import { P2M } from '../hypervisor/mm/p2m.js';
+import { AmdIommuUnit } from '../iommu/hw/amd/unit.js';
+import { runAlone } from '../sim/co.js';
+import type { World, WorldDomain } from './world.js';
+
+/** Moves `count` small pages within a guest's physical map, as one batch; what was at the target is freed. */
+export function movePages(w: World, dom: WorldDomain, from: number, to: number, count: number): number {
+  const { machine } = w;
+  const p2m = machine.xen.domains.get(dom.domid)?.p2m;
+  if (p2m === undefined) return -13;
+  const gfns = new Set<number>();
+  for (let i = 0; i < count; i++) gfns.add(from + i).add(to + i);
+  const before = [...gfns].map((gfn) => p2m.lookup(gfn).mfn).filter((mfn) => mfn >= 0);
+  const rc = runAlone(
+    machine.hypercalls.memoryOp({
+      cmd: 'add_to_physmap_range',
+      domid: dom.domid,
+      idx: from,
+      gpfn: to,
+      size: count,
+    }),
+  );
+  const now = new Set<number>();
+  for (const gfn of gfns) {
+    const e = p2m.lookup(gfn);
+    if (e.type === P2M.ramRw && e.mfn >= 0) {
+      dom.memory.set(gfn, 0);
+      now.add(e.mfn);
+    } else dom.memory.delete(gfn);
+  }
+  w.freed.push(...before.filter((mfn) => !now.has(mfn)));
+  return rc;
+}
+
+/** Takes the last small page out of a large one. What is left is booked as smaller and smaller blocks. */
+export function takeLastPage(w: World, dom: WorldDomain, at: number, order: number): number {
+  const gfn = at + 2 ** order - 1;
+  const mfn = w.mfnOf(dom, gfn);
+  const done = runAlone(
+    w.machine.hypercalls.memoryOp({
+      cmd: 'decrease_reservation',
+      domid: dom.domid,
+      gfns: [gfn],
+      order: 0,
+    }),
+  );
+  if (done !== 1) return Math.min(done, 0);
+  dom.memory.delete(at);
+  let start = at;
+  for (let o = order - 1; o >= 0; o--) {
+    dom.memory.set(start, o);
+    start += 2 ** o;
+  }
+  if (mfn >= 0) w.freed.push(mfn);
+  return 0;
+}
+
+/** AMD: units take no commands for a while. Xen waits, however long it takes. */
+export function stall(w: World, ms: number): void {
+  for (const unit of w.machine.units) {
+    if (!(unit instanceof AmdIommuUnit)) continue;
+    unit.stalled = true;
+    w.machine.hw.clock.after(ms * 1e6, () => unit.resume());
+  }
+}
