@@ -62,6 +62,7 @@ export class Machine {
       dom0Vcpus: host.dom0.vcpus,
       dmar: host.dmar,
       ivrs: host.ivrs,
+      ...(host.ioApic === undefined ? {} : { ioApic: host.ioApic }),
       cpuKhz: host.cpu.khz,
       hwCaps: host.cpu.hwCaps ?? [],
     };

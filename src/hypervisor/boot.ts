@@ -12,9 +12,12 @@ import { RANK } from '../sim/lock_ranks.js';
 import { SpinLock } from '../sim/locks.js';
 import { type CmdlineResult, parseCmdline } from './cmdline.js';
 import { Console } from './console.js';
-import { dom0Pages, dom0Vcpus } from './dom0_options.js';
 import { paddrFrames } from './cpu.js';
+import { dom0Pages, dom0Vcpus } from './dom0_options.js';
 import { Domain } from './domain.js';
+import { Irqs } from './irq/desc.js';
+import { IoApic, type IoApicDescription } from './irq/io_apic.js';
+import { FIRST_DYNAMIC_VECTOR } from './irq/vectors.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import { Services } from './passthrough/services.js';
 import { RangeSet } from './rangeset.js';
@@ -31,6 +34,8 @@ export interface XenBootOptions {
   readonly dom0Vcpus: number;
   readonly dmar: Uint8Array | undefined;
   readonly ivrs: Uint8Array | undefined;
+  /** Undefined: no I/O APIC is modelled. */
+  readonly ioApic?: IoApicDescription;
   readonly cpuKhz: number;
   readonly hwCaps: readonly number[];
 }
@@ -82,13 +87,15 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
     xenRanges: new RangeSet(),
     dontFlushIotlb: new Set<number>(),
     mmioRo: platformMmioRo(),
-    nrIrqsGsi: NR_IRQS_GSI,
+    nrIrqsGsi: o.ioApic?.pins ?? NR_IRQS_GSI,
+    irqs: new Irqs(hw.cpu.count, FIRST_DYNAMIC_VECTOR),
     iommuEnabled: false,
     driver: undefined,
     ops: undefined,
     booted: false,
     services: undefined as never,
   };
+  if (o.ioApic !== undefined) xen.irqs.ioApic = new IoApic(xen, o.ioApic);
   xen.services = new Services(xen);
   return { xen, options };
 }

@@ -87,6 +87,8 @@ export class Domain implements IommuDomain {
   readonly irqCaps = new RangeSet();
   readonly ioportMaps: { gport: number; mport: number; np: number }[] = [];
   readonly pirqs = new Map<number, Pirq>();
+  /** Event channels that stand for pirqs, by port. */
+  readonly eventChannels = new Map<number, number>();
   /** VT-d without interrupt remapping gave it a device. */
   untrustedMsi = false;
 

@@ -4,11 +4,13 @@ import { E } from '../base/errno.js';
 import { type Co, hold } from '../sim/co.js';
 import { domainShutdown } from './domain_ops.js';
 import { doDomctl, domainInfo } from './domctl.js';
+import { eventChannelOp } from './event_channel.js';
 import { handleKeys } from './keyhandler.js';
 import { memoryOp } from './memory.js';
 import { processPendingSoftirqs } from './passthrough/iommu.js';
 import { physdevOp } from './physdev.js';
 import type { DomainInfo, DomctlOp } from './public/domctl.js';
+import type { EvtchnOp } from './public/event_channel.js';
 import type { Hypercalls, PhysInfo, XenVersion } from './public/hypercalls.js';
 import type { MemoryOp } from './public/memory.js';
 import type { PhysdevOp } from './public/physdev.js';
@@ -29,6 +31,12 @@ export class XenHypercalls implements Hypercalls {
     if (this.xen.events.on) {
       this.xen.events.emit({ kind: 'hypercall', op: `physdev:${op.cmd}`, args: op, rc });
     }
+    return rc;
+  }
+
+  *eventChannelOp(op: EvtchnOp): Co<Rc> {
+    const rc = yield* eventChannelOp(this.xen, op);
+    if (this.xen.events.on) this.xen.events.emit({ kind: 'hypercall', op: `evtchn:${op.cmd}`, args: op, rc });
     return rc;
   }
 

@@ -2,6 +2,7 @@
 import { E, type Rc } from '../base/errno.js';
 import type { Co } from '../sim/co.js';
 import { DYING } from './domain.js';
+import { dumpIrqs, dumpMsi } from './irq/dump.js';
 import { dumpPciDevices } from './passthrough/dump.js';
 import { dumpIommuInfo, dumpIommuPageTables } from './passthrough/iommu.js';
 import type { RangeSet } from './rangeset.js';
@@ -14,6 +15,12 @@ export function* handleKeys(xen: Xen, keys: string): Co<Rc> {
     switch (key) {
       case 'Q':
         yield* dumpPciDevices(xen);
+        break;
+      case 'M':
+        dumpMsi(xen);
+        break;
+      case 'i':
+        dumpIrqs(xen);
         break;
       case 'V':
         yield* dumpIommuInfo(xen);
@@ -60,9 +67,11 @@ function dumpDomains(xen: Xen): void {
 function showHelp(xen: Xen): void {
   xen.console.printAlways("'h' pressed -> showing installed handlers");
   for (const [key, what] of [
+    ['M', 'dump MSI state'],
     ['Q', 'dump PCI devices'],
     ['V', 'dump iommu info'],
     ['h', 'show this message'],
+    ['i', 'dump interrupt bindings'],
     ['o', 'dump iommu page tables'],
     ['q', 'dump domain (and guest debug) info'],
   ] as const) {

@@ -43,6 +43,11 @@ function* dispatch(xen: Xen, op: PhysdevOp): Co<Rc> {
       return yield* mapPirq(xen, op);
     case 'unmap_pirq':
       return yield* unmapPirq(xen, op.domid, op.pirq);
+    case 'setup_gsi':
+      if (!privileged(xen)) return E.PERM;
+      return xen.irqs.ioApic === undefined
+        ? 0
+        : yield* xen.irqs.ioApic.registerGsi(xen.irqs, op.gsi, op.triggering === 1);
     default:
       return E.NOSYS;
   }
@@ -88,7 +93,7 @@ function* mapMsi(xen: Xen, me: Domain, d: Domain, op: MapOp): Co<number> {
     msix: !multi && op.entryNr !== undefined,
   };
   using _pcidevs = yield* hold(xen.pcidevsLock);
-  return allocateAndMapMsiPirq(xen, me, d, op.index, op.pirq, msi);
+  return yield* allocateAndMapMsiPirq(xen, me, d, op.index, op.pirq, msi);
 }
 
 /** @returns 0, -ESRCH, -EPERM or -EINVAL. @xen physdev_unmap_pirq */
@@ -97,7 +102,7 @@ function* unmapPirq(xen: Xen, domid: number, pirq: number): Co<Rc> {
   if (d === undefined) return E.SRCH;
   if (!privileged(xen)) return E.PERM;
   using _pcidevs = yield* hold(xen.pcidevsLock);
-  return unmapDomainPirq(xen, d, pirq);
+  return yield* unmapDomainPirq(xen, d, pirq);
 }
 
 /** Xen keeps the MSI-X table of a device that dom0 hands out. @returns 0, -EPERM, -ENODEV, -EBUSY. @xen pci_prepare_msix */

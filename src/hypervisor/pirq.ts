@@ -2,8 +2,13 @@
 import { assert } from '../base/assert.js';
 import { E, type Rc } from '../base/errno.js';
 import type { Sbdf } from '../base/sbdf.js';
-import type { Pdev } from '../iommu/driver/types.js';
+import { type Pdev, XENLOG } from '../iommu/driver/types.js';
+import { type Co, hold } from '../sim/co.js';
 import type { Domain, Pirq } from './domain.js';
+import type { MsiEntry } from './irq/desc.js';
+import { pirqGuestUnbind } from './irq/guest_bind.js';
+import { msiFreeIrq, pciDisableMsi, pciEnableMsi, setupMsiIrq } from './irq/msi.js';
+import { assignIrqVector, clearIrqVector } from './irq/vectors.js';
 import { pciGetPdev } from './passthrough/segment.js';
 import type { Xen } from './xen.js';
 
@@ -56,12 +61,15 @@ function getFreePirqs(xen: Xen, d: Domain, nr: number): number {
   return E.NOSPC;
 }
 
-/** An interrupt for an MSI that nobody uses; the caller may use it. @xen create_irq */
+/** An interrupt with a vector, for a message; the caller may use it. @returns it, or -ENOSPC. @xen create_irq */
 function createIrq(xen: Xen, me: Domain): number {
-  const used = new Set<number>();
-  for (const d of xen.domains.values()) for (const p of d.pirqs.values()) used.add(p.irq);
   for (let irq = firstDynamicIrq(xen); irq < nrIrqs(xen); irq++) {
-    if (used.has(irq)) continue;
+    if (xen.irqs.descs.has(irq)) continue;
+    const vector = assignIrqVector(xen.irqs, xen.irqs.desc(irq));
+    if (vector < 0) {
+      xen.irqs.descs.delete(irq);
+      return vector;
+    }
     me.irqCaps.add(irq, irq);
     return irq;
   }
@@ -118,24 +126,29 @@ export interface MsiInfo {
 }
 
 /** An MSI for `d`. @returns the first pirq, or a negative errno. @xen allocate_and_map_msi_pirq */
-export function allocateAndMapMsiPirq(
+export function* allocateAndMapMsiPirq(
   xen: Xen,
   me: Domain,
   d: Domain,
   index: number,
   wanted: number,
   msi: MsiInfo,
-): number {
+): Co<number> {
   assert(xen.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   if (!msi.multi && !msi.msix) msi.entryNr = 1;
   const irq = msi.multi || index === -1 ? createIrq(xen, me) : index;
   if (irq < xen.nrIrqsGsi || irq >= nrIrqs(xen)) return E.INVAL;
   const pirq = wanted < 0 && msi.multi ? freeBlock(xen, d, msi) : allocatePirq(xen, d, wanted, irq, false);
-  if (pirq < 0) return pirq;
   const pdev = pciGetPdev(xen, d, msi.sbdf);
-  const refused = pdev === undefined ? E.NODEV : checkMsi(pdev, msi);
-  if (refused !== 0) return refused;
-  return mapVectors(xen, me, d, pdev!, irq, pirq, msi.multi ? msi.entryNr : 1);
+  const refused = pirq < 0 ? pirq : pdev === undefined ? E.NODEV : checkMsi(pdev, msi);
+  const rc =
+    refused !== 0 && refused !== pirq
+      ? refused
+      : pirq < 0
+        ? pirq
+        : yield* mapVectors(xen, me, d, pdev!, irq, pirq, msi);
+  if (rc < 0 && xen.irqs.desc(irq).msi === undefined) freeIrq(xen, me, irq);
+  return rc;
 }
 
 /** Vectors come in powers of two. @xen allocate_pirq for MAP_PIRQ_TYPE_MULTI_MSI */
@@ -154,39 +167,90 @@ function checkMsi(pdev: Pdev, msi: MsiInfo): Rc {
   return msi.entryNr >= pdev.msix.nrEntries ? E.INVAL : 0;
 }
 
-function mapVectors(
+/** @xen map_domain_pirq, for messages */
+function* mapVectors(
   xen: Xen,
   me: Domain,
   d: Domain,
   pdev: Pdev,
   firstIrq: number,
   first: number,
-  nr: number,
-): number {
+  msi: MsiInfo,
+): Co<number> {
+  const nr = msi.multi ? msi.entryNr : 1;
+  if (!irqAccessPermitted(me, firstIrq)) return E.PERM;
+  const entry = pciEnableMsi(xen, pdev, {
+    irq: firstIrq,
+    entryNr: msi.msix ? msi.entryNr : nr,
+    msix: msi.msix,
+  });
+  if (typeof entry === 'number') return entry;
   for (let i = 0, irq = firstIrq; i < nr; i++) {
     if (i > 0) irq = createIrq(xen, me);
-    if (irq < 0) return irq;
-    const rc = mapDomainPirq(xen, me, d, first + i, irq, true);
-    if (rc < 0) return rc;
+    let rc: Rc = irq < 0 ? irq : mapDomainPirq(xen, me, d, first + i, irq, true);
+    if (rc === 0) {
+      entry.group[i]!.irq = irq;
+      rc = yield* setupMsiIrq(xen, xen.irqs.desc(irq), entry.group[i]!);
+    }
+    if (rc < 0) {
+      yield* undoVectors(xen, d, pdev, entry);
+      return rc;
+    }
     pdev.msiIrqs.push(irq);
   }
   return first;
 }
 
-/** @returns 0 or -EINVAL. @xen unmap_domain_pirq */
-export function unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Rc {
+function* undoVectors(xen: Xen, d: Domain, pdev: Pdev, entry: MsiEntry): Co<void> {
+  pciDisableMsi(xen, entry);
+  for (const e of entry.group) forgetVector(d, pdev, e.irq);
+  yield* msiFreeIrq(xen, entry);
+}
+
+/** The domain no longer has the interrupt. */
+function forgetVector(d: Domain, pdev: Pdev, irq: number): void {
+  const pirq = domainIrqToPirq(d, irq);
+  if (pirq !== undefined) d.pirqs.delete(pirq.pirq);
+  d.irqCaps.remove(irq, irq);
+  const at = pdev.msiIrqs.indexOf(irq);
+  if (at >= 0) pdev.msiIrqs.splice(at, 1);
+}
+
+/** Nothing came of it. @xen destroy_irq */
+function freeIrq(xen: Xen, me: Domain, irq: number): void {
+  const desc = xen.irqs.descs.get(irq);
+  if (desc === undefined) return;
+  clearIrqVector(xen.irqs, desc);
+  xen.irqs.descs.delete(irq);
+  me.irqCaps.remove(irq, irq);
+}
+
+/** @returns 0, -EINVAL, or -EBUSY for a vector that is not the first of its group. @xen unmap_domain_pirq */
+export function* unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Co<Rc> {
   assert(xen.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   const info = d.pirqs.get(pirq);
   if (info === undefined) return E.INVAL;
-  d.pirqs.delete(pirq);
-  d.irqCaps.remove(info.irq, info.irq);
-  if (info.msi) forgetMsi(xen, info.irq);
+  const entry = info.msi ? xen.irqs.desc(info.irq).msi : undefined;
+  if (entry?.type === 'msi' && entry.entryNr !== 0) {
+    xen.services.printk(XENLOG.G_ERR, `dom${d.domid}: trying to unmap secondary MSI pirq ${pirq}`);
+    return E.BUSY;
+  }
+  if (info.bound && !d.isHvm) yield* pirqGuestUnbind(xen, d, info);
+  if (entry === undefined) {
+    d.pirqs.delete(pirq);
+    d.irqCaps.remove(info.irq, info.irq);
+    return 0;
+  }
+  pciDisableMsi(xen, entry);
+  for (const e of entry.group) forgetVector(d, entry.pdev, e.irq);
+  yield* msiFreeIrq(xen, entry);
   return 0;
 }
 
-function forgetMsi(xen: Xen, irq: number): void {
-  for (const pdev of xen.pdevs.values()) {
-    const at = pdev.msiIrqs.indexOf(irq);
-    if (at >= 0) pdev.msiIrqs.splice(at, 1);
+/** What a dead domain still had. @xen free_domain_pirqs */
+export function* freeDomainPirqs(xen: Xen, d: Domain): Co<void> {
+  using _pcidevs = yield* hold(xen.pcidevsLock);
+  for (const pirq of [...d.pirqs.keys()].sort((a, b) => a - b)) {
+    if (d.pirqs.has(pirq)) yield* unmapDomainPirq(xen, d, pirq);
   }
 }

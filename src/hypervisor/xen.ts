@@ -20,6 +20,7 @@ import type { MmioMap } from '../sim/mmio.js';
 import type { Ram } from '../sim/ram.js';
 import type { Console } from './console.js';
 import type { Domain } from './domain.js';
+import type { Irqs } from './irq/desc.js';
 import type { XenVersion } from './public/hypercalls.js';
 import type { RangeSet } from './rangeset.js';
 import type { Seams } from './seams.js';
@@ -104,6 +105,9 @@ export interface Xen extends Hardware {
   readonly dontFlushIotlb: Set<number>;
   /** Interrupt lines of the I/O APICs. @xen nr_irqs_gsi */
   readonly nrIrqsGsi: number;
+
+  /** Interrupts, their vectors and the I/O APIC. @xen irq_desc[] */
+  readonly irqs: Irqs;
 
   /** @xen iommu_enabled */
   iommuEnabled: boolean;

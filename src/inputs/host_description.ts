@@ -53,6 +53,15 @@ export interface HostDescription {
   readonly vtdUnits?: readonly VtdUnitDescription[];
   /** Extended feature register of the AMD IOMMUs, low and high word; the default is a Zen desktop part's. */
   readonly amdFeatures?: readonly [number, number];
+  /** The I/O APIC and what the firmware says of ISA interrupts; undefined: lines are not modelled. */
+  readonly ioApic?: {
+    readonly id: number;
+    readonly pins: number;
+    /** ISA interrupts on another pin than that of their number, or level triggered. */
+    readonly overrides: readonly { readonly irq: number; readonly pin: number; readonly level?: boolean }[];
+    /** Interrupt of the UART that Xen's console uses. */
+    readonly serialIrq?: number;
+  };
   readonly dom0: {
     readonly memoryBytes: number;
     readonly vcpus: number;

@@ -6,6 +6,7 @@ export const RANK = {
   pciLock: 30, //     d->pci_lock, releases with a per-domain rwlock
   eventLock: 35,
   p2m: 38,
+  ioapic: 39, //      ioapic_lock: redirection entries
   iommu: 40, //       iommu->lock: context and device tables
   mapping: 50, //     hd->arch.mapping_lock: I/O page tables
   pgtables: 55, //    hd->arch.pgtables.lock

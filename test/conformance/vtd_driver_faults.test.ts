@@ -1,10 +1,9 @@
 /** Fault lines, slow units, device caches, dumps and interrupt entries, as Xen prints and programs them. */
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
-import { FLUSHF, PDEV_TYPE, type Pdev } from '../../src/iommu/driver/types.js';
+import { FLUSHF, type MsiDesc, PDEV_TYPE, type Pdev } from '../../src/iommu/driver/types.js';
 import {
   ioApicWriteRemapRte,
-  type MsiDesc,
   msiFreeRemapEntries,
   msiMsgWriteRemapRte,
   setMsiSourceId,

@@ -2,6 +2,8 @@
 import { sbdf, withDevfn } from '../../src/base/sbdf.js';
 import { Console } from '../../src/hypervisor/console.js';
 import { Domain } from '../../src/hypervisor/domain.js';
+import { Irqs } from '../../src/hypervisor/irq/desc.js';
+import { FIRST_DYNAMIC_VECTOR } from '../../src/hypervisor/irq/vectors.js';
 import { P2m } from '../../src/hypervisor/mm/p2m.js';
 import { iommuSetup } from '../../src/hypervisor/passthrough/iommu.js';
 import { scanPciDevices, setupHwdomPciDevices } from '../../src/hypervisor/passthrough/scan.js';
@@ -304,6 +306,7 @@ export function makeXen(o: TestXenOptions = {}): TestXen {
     dontFlushIotlb: new Set<number>(),
     mmioRo: new RangeSet(),
     nrIrqsGsi: 24,
+    irqs: new Irqs(1, FIRST_DYNAMIC_VECTOR),
     iommuEnabled: false,
     driver:
       o.driver === false

@@ -48,6 +48,12 @@ export function boardOf(recording: Recording, topology: string): HostDescription
       cx16: true,
       ...cpu,
     },
+    ioApic: {
+      id: 0,
+      pins: 24,
+      overrides: [{ irq: 0, pin: 2 }, ...[5, 9, 10, 11].map((irq) => ({ irq, pin: irq, level: true }))],
+      ...(/\bcom1=/.test(xenCmdline) ? { serialIrq: 4 } : {}),
+    },
     dom0: {
       memoryBytes: dom0Memory(xenCmdline, qemu),
       vcpus: Number(/\bdom0_max_vcpus=(\d+)/.exec(xenCmdline)?.[1] ?? qemu.cpus),

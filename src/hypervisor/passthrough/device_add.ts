@@ -186,7 +186,7 @@ export function* pciRemoveDevice(xen: Xen, seg: number, bus: number, devfn: numb
     yield* vpciDetach(d);
     yield* listDel(d, pdev);
   }
-  pciCleanupMsi(xen, pdev);
+  yield* pciCleanupMsi(xen, pdev);
   const rc = yield* iommuRemoveDevice(xen, pdev);
   if (d !== undefined && !listFirst) yield* listDel(d, pdev);
   xen.services.printk(XENLOG.DEBUG, `PCI remove device ${formatSbdf(pdev.sbdf)}`);

@@ -4,6 +4,7 @@ import { E, type Rc } from '../../base/errno.js';
 import { XENLOG } from '../../iommu/driver/types.js';
 import { type Co, hold, preemptPoint } from '../../sim/co.js';
 import type { Domain } from '../domain.js';
+import { assignIrqVector } from '../irq/vectors.js';
 import type { Xen } from '../xen.js';
 import { platformOps } from './pci.js';
 import { scanPciDevices } from './scan.js';
@@ -77,8 +78,37 @@ function* iommuHardwareSetup(xen: Xen): Co<Rc> {
   xen.ops = driver.ops;
   if (!xen.opts.superpages) xen.ops.pageSizes &= PAGE_SIZE;
   const rc = yield* driver.setup();
+  if (rc === 0) takeFaultInterrupts(xen);
+  if (xen.opts.intremap !== 'off' && xen.irqs.ioApic !== undefined) yield* xen.irqs.ioApic.restore();
   assert(xen.opts.superpages || xen.ops.pageSizes === PAGE_SIZE, 'superpages are off when told so');
   return rc;
+}
+
+/** The I/O APIC in the order in which the rest of the boot comes to it. @xen arch/x86/setup.c __start_xen */
+function* bringUpInterrupts(xen: Xen): Co<void> {
+  const { ioApic } = xen.irqs;
+  if (ioApic === undefined) return;
+  yield* ioApic.setUp(xen.irqs);
+  yield* ioApic.setUpSerial(xen.irqs);
+  yield* ioApic.aim(xen.irqs);
+}
+
+/** Each unit reports its faults by an interrupt of its own: the first ones that are no lines. */
+function takeFaultInterrupts(xen: Xen): void {
+  const ops = platformOps(xen);
+  const units = ops.units?.() ?? 1;
+  for (let i = 0; i < units; i++) {
+    const desc = xen.irqs.desc(xen.nrIrqsGsi + i);
+    assignIrqVector(xen.irqs, desc);
+    desc.handler = 'dma_msi';
+    desc.disabled = false;
+    desc.cpuMask = 1;
+    desc.affinity = 1;
+    desc.action =
+      ops.vendor === 'vtd'
+        ? 'drivers/passthrough/vtd/iommu.c#iommu_page_fault'
+        : 'drivers/passthrough/amd/iommu_init.c#iommu_interrupt_handler';
+  }
 }
 
 /** @returns 0 when the IOMMU is on. @throws HostCrash when it is required and cannot be. @xen iommu_setup */
@@ -104,11 +134,13 @@ export function* iommuSetup(xen: Xen): Co<Rc> {
   if (!xen.iommuEnabled) {
     o.hwdomPassthrough = false;
     o.hwdomStrict = false;
+    yield* bringUpInterrupts(xen);
     return rc;
   }
   if ((yield* iommuQuarantineInit(xen)) !== 0) panic('Could not set up quarantine');
   print(` - Dom0 mode: ${o.hwdomPassthrough ? 'Passthrough' : o.hwdomStrict ? 'Strict' : 'Relaxed'}`);
   print(`Interrupt remapping ${o.intremap !== 'off' ? 'en' : 'dis'}abled`);
+  yield* bringUpInterrupts(xen);
   const ops = platformOps(xen);
   if (ops.adjustIrqAffinities !== undefined) yield* ops.adjustIrqAffinities();
   return rc;

@@ -3,6 +3,8 @@ import { assert } from '../../base/assert.js';
 import { E, type Rc } from '../../base/errno.js';
 import { formatSbdf } from '../../base/sbdf.js';
 import { type Pdev, XENLOG } from '../../iommu/driver/types.js';
+import type { Co } from '../../sim/co.js';
+import { msiFreeIrq, msisOf, pciDisableMsi } from '../irq/msi.js';
 import type { Xen } from '../xen.js';
 import { CAP_ID, pciConfRead16, pciConfWrite16, pciFindCapOffset } from './config.js';
 
@@ -57,10 +59,14 @@ export function pdevMsixAssign(xen: Xen, pdev: Pdev): Rc {
 }
 
 /** Turns MSI and MSI-X off and forgets the interrupts. @xen pci_cleanup_msi */
-export function pciCleanupMsi(xen: Xen, pdev: Pdev): void {
+export function* pciCleanupMsi(xen: Xen, pdev: Pdev): Co<void> {
   clearBits(xen, pdev, CAP_ID.MSI, MSI_CONTROL, MSI_ENABLE);
   clearBits(xen, pdev, CAP_ID.MSIX, MSIX_CONTROL, MSIX_ENABLE);
   pdev.msiIrqs.length = 0;
+  for (const entry of [...msisOf(xen, pdev)]) {
+    pciDisableMsi(xen, entry);
+    yield* msiFreeIrq(xen, entry);
+  }
 }
 
 function clearBits(xen: Xen, pdev: Pdev, cap: number, reg: number, bits: number): void {

@@ -5,6 +5,7 @@
 import type { Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import type { DomainInfo, DomctlOp } from './domctl.js';
+import type { EvtchnOp } from './event_channel.js';
 import type { MemoryOp } from './memory.js';
 import type { PhysdevOp } from './physdev.js';
 
@@ -45,6 +46,7 @@ export interface XenVersion {
 export interface Hypercalls {
   domctl(op: DomctlOp): Co<Rc>;
   physdevOp(op: PhysdevOp): Co<Rc>;
+  eventChannelOp(op: EvtchnOp): Co<Rc>;
   /** Negative errno, or the number of extents done. */
   memoryOp(op: MemoryOp): Co<number>;
   /** Every domain, by id. @xen XEN_SYSCTL_getdomaininfolist */

@@ -31,4 +31,11 @@ export type PhysdevOp =
       readonly devfn?: number;
       readonly entryNr?: number;
     }
+  /** `triggering` 0: edge, 1: level; `polarity` 0: high, 1: low. -EEXIST when the line is set up already. */
+  | {
+      readonly cmd: 'setup_gsi';
+      readonly gsi: number;
+      readonly triggering: 0 | 1;
+      readonly polarity: 0 | 1;
+    }
   | { readonly cmd: 'unmap_pirq'; readonly domid: number; readonly pirq: number };

@@ -187,6 +187,20 @@ export interface LookupResult {
 export type GrdmFn = (startFrame: number, frames: number, sbdf: Sbdf) => number;
 
 /** The one door between Xen's common code and VT-d or AMD-Vi. Order and names are Xen's. @xen struct iommu_ops */
+/** A message of a device as far as remapping it goes, one per vector. @xen struct msi_desc */
+export interface MsiDesc {
+  readonly pdev: Pdev;
+  /** -1 while it has none. */
+  remapIndex: number;
+  irteInitialized: boolean;
+}
+/** A message: turned into the remappable form in place. @xen struct msi_msg */
+export interface MsiMsg {
+  addressLo: number;
+  addressHi: number;
+  data: number;
+}
+
 export interface IommuOps {
   readonly vendor: 'vtd' | 'amd';
   /** Bit n: pages of 2^n bytes are supported. @xen ops->page_sizes */
@@ -221,6 +235,18 @@ export interface IommuOps {
   dumpInfo(): Co<void>;
   /** Reads the units' fault records or event logs and acts on them: the tasklet. @xen do_iommu_page_fault */
   pollFaults(): Co<void>;
+  /**
+   * Writes the remapping entry of an I/O APIC pin; `lo` and `hi` are the redirection entry as software means it.
+   * @xen iommu_update_ire_from_apic
+   */
+  updateIreFromApic?(apic: number, apicId: number, pin: number, lo: number, hi: number): Co<Rc>;
+  /**
+   * Writes the remapping entry of vector `nr` of a request, and turns `msg` into the form that refers to it; without
+   * `msg` the entries of `descs` are given back. @xen iommu_update_ire_from_msi
+   */
+  updateIreFromMsi?(descs: readonly MsiDesc[], nr: number, msg: MsiMsg | undefined): Co<Rc>;
+  /** Units that are on. */
+  units?(): number;
   /** Points the units' own interrupts at the CPUs that are there now. @xen adjust_irq_affinities */
   adjustIrqAffinities?(): Co<void>;
 }

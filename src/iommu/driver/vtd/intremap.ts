@@ -10,7 +10,7 @@ import { type Co, hold } from '../../../sim/co.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { DMAR_FLAG } from '../../format/dmar.js';
 import { GCMD, IRTE, IRTE_WORDS, VTD_REG } from '../../format/vtd.js';
-import { PDEV_TYPE, type Pdev, XENLOG } from '../types.js';
+import { type MsiDesc, type MsiMsg, PDEV_TYPE, type Pdev, XENLOG } from '../types.js';
 import { copyQuad } from './context_table.js';
 import { findUpstreamBridge } from './device_context.js';
 import { acpiFindMatchedDrhdUnit, ioapicToDrhd } from './drhd.js';
@@ -180,20 +180,6 @@ export function setMsiSourceId(vtd: Vtd, pdev: Pdev, irte: Int32Array): Rc {
     default:
       return E.OPNOTSUPP;
   }
-}
-
-/** An MSI of a device as the interrupt code keeps it, one per vector. @xen struct msi_desc */
-export interface MsiDesc {
-  readonly pdev: Pdev;
-  /** -1 while it has none. */
-  remapIndex: number;
-  irteInitialized: boolean;
-}
-/** A message: turned into the remappable form in place. @xen struct msi_msg */
-export interface MsiMsg {
-  addressLo: number;
-  addressHi: number;
-  data: number;
 }
 
 /**

@@ -2,7 +2,17 @@
 import { assert } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
 import { type Co, hold } from '../../../sim/co.js';
-import type { FlushAcc, GrdmFn, IommuDomain, IommuDriver, IommuOps, LookupResult, Pdev } from '../types.js';
+import type {
+  FlushAcc,
+  GrdmFn,
+  IommuDomain,
+  IommuDriver,
+  IommuOps,
+  LookupResult,
+  MsiDesc,
+  MsiMsg,
+  Pdev,
+} from '../types.js';
 import {
   intelIommuAddDevice,
   intelIommuAssignDevice,
@@ -13,6 +23,7 @@ import {
 import { cleanupDomidMap } from './did.js';
 import { doIommuPageFault } from './faults.js';
 import { iommuFlushIotlb } from './flush.js';
+import { ioApicWriteRemapRte, msiFreeRemapEntries, msiMsgWriteRemapRte } from './intremap.js';
 import { mapRun } from './map_run.js';
 import { intelIommuLookupPage, intelIommuMapPage, intelIommuUnmapPage } from './pagetable.js';
 import { intelIommuDomainInit } from './pte.js';
@@ -42,6 +53,18 @@ export class VtdDriver implements IommuDriver, IommuOps {
 
   *setup(): Co<Rc> {
     return yield* vtdSetup(this.vtd);
+  }
+  units(): number {
+    return this.vtd.drhds.length;
+  }
+  *updateIreFromApic(apic: number, apicId: number, pin: number, lo: number, hi: number): Co<Rc> {
+    const rte = yield* ioApicWriteRemapRte(this.vtd, apic, apicId, pin, lo, hi);
+    return typeof rte === 'number' ? rte : 0;
+  }
+  *updateIreFromMsi(descs: readonly MsiDesc[], nr: number, msg: MsiMsg | undefined): Co<Rc> {
+    if (msg !== undefined) return yield* msiMsgWriteRemapRte(this.vtd, descs, nr, msg);
+    yield* msiFreeRemapEntries(this.vtd, descs);
+    return 0;
   }
   *init(d: IommuDomain): Co<Rc> {
     return intelIommuDomainInit(this.vtd, d);

@@ -1,0 +1,90 @@
+/** Interrupts of the machine as Xen keeps them. @xen struct irq_desc, arch/x86/irq.c */
+import type { Sbdf } from '../../base/sbdf.js';
+import type { MsiDesc, MsiMsg, Pdev } from '../../iommu/driver/types.js';
+import type { Domain } from '../domain.js';
+import type { IoApic } from './io_apic.js';
+
+/** A mask of CPUs; Xen's flat mode knows eight, and addresses all there are with it. */
+export type CpuMask = number;
+const CPUS_MAX = 8;
+export const onlineCpus = (count: number): CpuMask => 2 ** Math.min(count, CPUS_MAX) - 1;
+
+/** Which hardware an interrupt comes from. @xen hw_irq_controller */
+export type IrqHandler = 'none' | '8259A' | 'edge' | 'level' | 'dma_msi' | 'msi_maskable' | 'msi';
+
+/** @xen IRQ_VECTOR_UNASSIGNED */
+export const VECTOR_NONE = -1;
+
+/** One message of a device. @xen struct msi_desc */
+export interface MsiEntry extends MsiDesc {
+  readonly type: 'msi' | 'msix';
+  /** Number of the vector in its group, or of the entry in the MSI-X table. */
+  readonly entryNr: number;
+  /** Vectors of the group, on its first one. */
+  readonly nvec: number;
+  readonly pos: number;
+  readonly is64: boolean;
+  readonly maskbit: boolean;
+  readonly pdev: Pdev;
+  /** All vectors of its request, this one included. */
+  group: readonly MsiEntry[];
+  irq: number;
+  hostMasked: boolean;
+  guestMasked: boolean;
+  /** As composed, before remapping. */
+  msg: MsiMsg;
+}
+
+export class IrqDesc {
+  vector = VECTOR_NONE;
+  handler: IrqHandler = 'none';
+  disabled = true;
+  /** Who handles it: Xen itself, by the name of the function, or the domains of `guests`. */
+  action: string | undefined = undefined;
+  guests: Domain[] = [];
+  /** Whoever bound it first lets others join. */
+  shareable = false;
+  /** Bound to guests. @xen IRQ_GUEST */
+  isGuest = false;
+  affinity: CpuMask;
+  cpuMask: CpuMask = 0;
+  msi: MsiEntry | undefined = undefined;
+  /** The pin of the I/O APIC that it comes from, -1 for none. @xen irq_2_pin */
+  pin = -1;
+
+  constructor(
+    readonly irq: number,
+    allCpus: CpuMask,
+  ) {
+    this.affinity = allCpus;
+  }
+}
+
+/** @xen irq_desc[], current_vector */
+export class Irqs {
+  readonly descs = new Map<number, IrqDesc>();
+  /** Interrupts that have each vector. All CPUs share them, as in flat mode. */
+  readonly byVector = new Map<number, number>();
+  /** Messages of devices, the first of each request, in the order in which they were asked for. @xen pdev->msi_list */
+  readonly msis = new Map<Sbdf, MsiEntry[]>();
+  currentVector: number;
+  currentOffset = 0;
+  readonly online: CpuMask;
+  /** Undefined where the firmware describes none. */
+  ioApic: IoApic | undefined = undefined;
+
+  constructor(cpus: number, firstVector: number) {
+    this.online = onlineCpus(cpus);
+    this.currentVector = firstVector;
+  }
+
+  /** Made on first use. */
+  desc(irq: number): IrqDesc {
+    let d = this.descs.get(irq);
+    if (d === undefined) {
+      d = new IrqDesc(irq, this.online);
+      this.descs.set(irq, d);
+    }
+    return d;
+  }
+}

@@ -1,0 +1,72 @@
+/** Interrupts that belong to domains. @xen arch/x86/irq.c pirq_guest_bind */
+import { E, type Rc } from '../../base/errno.js';
+import { XENLOG } from '../../iommu/driver/types.js';
+import type { Co } from '../../sim/co.js';
+import type { Domain, Pirq } from '../domain.js';
+import type { Xen } from '../xen.js';
+import type { CpuMask, IrqDesc } from './desc.js';
+import { setMsiAffinity } from './msi.js';
+
+/** @xen irq_max_guests */
+const MAX_GUESTS = 32;
+/** vCPU 0 of every domain runs on the first CPU. */
+const FIRST_CPU: CpuMask = 1;
+
+/** @returns 0, -EINVAL for a pirq without interrupt, -EBUSY where others do not share. */
+export function* pirqGuestBind(xen: Xen, d: Domain, pirq: Pirq, willShare: boolean): Co<Rc> {
+  const desc = xen.irqs.desc(pirq.irq);
+  const refuse = (why: string): Rc => {
+    xen.services.printk(XENLOG.G_INFO, `Cannot bind IRQ${pirq.pirq} to dom${d.domid}. ${why}`);
+    return E.BUSY;
+  };
+  if (!desc.isGuest) {
+    if (desc.action !== undefined) return refuse(`In use by '${desc.action}'.`);
+    desc.isGuest = true;
+    desc.shareable = willShare;
+    yield* setAffinity(xen, desc, FIRST_CPU);
+    desc.disabled = false;
+    yield* startup(xen, desc);
+  } else if (!willShare || !desc.shareable) {
+    return refuse(willShare ? 'Others do not share' : 'Will not share with others');
+  }
+  if (desc.guests.length >= MAX_GUESTS) return E.BUSY;
+  desc.guests.push(d);
+  pirq.bound = true;
+  return 0;
+}
+
+/** @xen pirq_guest_unbind */
+export function* pirqGuestUnbind(xen: Xen, d: Domain, pirq: Pirq): Co<void> {
+  const desc = xen.irqs.desc(pirq.irq);
+  pirq.bound = false;
+  const at = desc.guests.indexOf(d);
+  if (at >= 0) desc.guests.splice(at, 1);
+  if (desc.guests.length > 0) return;
+  yield* mask(xen, desc);
+  desc.disabled = true;
+  desc.isGuest = false;
+  yield* mask(xen, desc);
+}
+
+/** @xen handler->set_affinity */
+function* setAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void> {
+  const { ioApic } = xen.irqs;
+  if (desc.msi !== undefined) yield* setMsiAffinity(xen, desc, cpus);
+  else if (ioApic !== undefined) yield* ioApic.setAffinity(desc, cpus);
+}
+
+/** @xen handler->startup: an MSI that cannot be masked is on once its device says so */
+function* startup(xen: Xen, desc: IrqDesc): Co<void> {
+  if (desc.msi !== undefined) {
+    desc.msi.hostMasked = false;
+    return;
+  }
+  if (xen.irqs.ioApic !== undefined) yield* xen.irqs.ioApic.setMask(desc, false);
+}
+
+/** Both handler->disable and ->shutdown; edges of the I/O APIC stay on. */
+function* mask(xen: Xen, desc: IrqDesc): Co<void> {
+  if (desc.msi !== undefined) desc.msi.hostMasked = desc.msi.maskbit;
+  else if (desc.handler === 'level' && xen.irqs.ioApic !== undefined)
+    yield* xen.irqs.ioApic.setMask(desc, true);
+}

@@ -1,0 +1,212 @@
+/** Messages of devices: their entries, what hardware is told, and the way back. @xen arch/x86/msi.c */
+import { E, type Rc } from '../../base/errno.js';
+import { formatSbdf } from '../../base/sbdf.js';
+import { type MsiMsg, type Pdev, XENLOG } from '../../iommu/driver/types.js';
+import type { Co } from '../../sim/co.js';
+import {
+  CAP_ID,
+  pciConfRead16,
+  pciConfRead32,
+  pciConfWrite16,
+  pciConfWrite32,
+  pciFindCapOffset,
+} from '../passthrough/config.js';
+import type { Xen } from '../xen.js';
+import type { CpuMask, IrqDesc, MsiEntry } from './desc.js';
+import { clearIrqVector } from './vectors.js';
+
+const FLAGS = 2;
+const MSI_ENABLE = 0x0001;
+const MSI_QSIZE = 0x0070;
+const MSI_64BIT = 0x0080;
+const MSI_MASKBIT = 0x0100;
+const MSIX_ENABLE = 0x8000;
+const MSIX_MASKALL = 0x4000;
+const COMMAND = 4;
+const COMMAND_MEMORY = 0x2;
+const COMMAND_INTX_DISABLE = 0x400;
+
+/** What a caller wants of a device. @xen struct msi_info */
+export interface MsiRequest {
+  readonly irq: number;
+  /** MSI: vectors. MSI-X: number of the table entry. */
+  readonly entryNr: number;
+  readonly msix: boolean;
+}
+
+/** The message for a vector and its CPUs: logical destination, lowest priority. @xen msi_compose_msg */
+const compose = (vector: number, cpus: CpuMask): MsiMsg => ({
+  addressLo: (0xfee0_000c | ((cpus & 0xff) << 12)) >>> 0,
+  addressHi: 0,
+  data: 0x4100 | vector,
+});
+
+/** Makes the entries of a request. @returns the first one, or a negative errno. @xen pci_enable_msi */
+export function pciEnableMsi(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
+  const other = msisOf(xen, pdev).find((e) => e.type === (msi.msix ? 'msi' : 'msix'));
+  if (other !== undefined) {
+    const name = msi.msix ? 'MSI' : 'MSI-X';
+    xen.services.printk(XENLOG.WARNING, `${name} already in use on ${formatSbdf(pdev.sbdf)}`);
+    pciDisableMsi(xen, other);
+  }
+  return msi.msix ? enableMsix(xen, pdev, msi) : enableMsi(xen, pdev, msi);
+}
+
+export const msisOf = (xen: Xen, pdev: Pdev): readonly MsiEntry[] => xen.irqs.msis.get(pdev.sbdf) ?? [];
+
+function remember(xen: Xen, entry: MsiEntry): void {
+  const list = xen.irqs.msis.get(entry.pdev.sbdf);
+  if (list === undefined) xen.irqs.msis.set(entry.pdev.sbdf, [entry]);
+  else list.push(entry);
+}
+
+/** @xen msi_capability_init */
+function enableMsi(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
+  const pos = pciFindCapOffset(xen, pdev.sbdf, CAP_ID.MSI);
+  if (pos === 0) return E.NODEV;
+  let control = pciConfRead16(xen, pdev.sbdf, pos + FLAGS);
+  control = (control & ~(MSI_QSIZE | MSI_ENABLE)) | (Math.log2(msi.entryNr) << 4);
+  const maskbit = (control & MSI_MASKBIT) !== 0;
+  const entries = Array.from({ length: msi.entryNr }, (_, i) =>
+    newEntry(pdev, msi.irq, {
+      type: 'msi',
+      entryNr: i,
+      nvec: i === 0 ? msi.entryNr : 0,
+      pos,
+      is64: (control & MSI_64BIT) !== 0,
+      maskbit,
+    }),
+  );
+  if (maskbit) {
+    const mask = pos + ((control & MSI_64BIT) !== 0 ? 16 : 12);
+    const all = 2 ** pdev.msiMaxvec - 1;
+    pciConfWrite32(xen, pdev.sbdf, mask, (pciConfRead32(xen, pdev.sbdf, mask) | all) >>> 0);
+  }
+  for (const e of entries) {
+    e.hostMasked = maskbit;
+    e.group = entries;
+  }
+  remember(xen, entries[0]!);
+  pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, control);
+  return entries[0]!;
+}
+
+/** @xen msix_capability_init */
+function enableMsix(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
+  const { msix } = pdev;
+  if (msix === undefined) return E.NODEV;
+  const control = pciConfRead16(xen, pdev.sbdf, msix.pos + FLAGS);
+  pciConfWrite16(xen, pdev.sbdf, msix.pos + FLAGS, control | MSIX_ENABLE | MSIX_MASKALL);
+  if ((pciConfRead16(xen, pdev.sbdf, COMMAND) & COMMAND_MEMORY) === 0) {
+    pciConfWrite16(xen, pdev.sbdf, msix.pos + FLAGS, control & ~MSIX_ENABLE);
+    return E.NXIO;
+  }
+  const entry = newEntry(pdev, msi.irq, {
+    type: 'msix',
+    entryNr: msi.entryNr,
+    nvec: 1,
+    pos: msix.pos,
+    is64: true,
+    maskbit: true,
+  });
+  entry.hostMasked = true;
+  entry.guestMasked = true;
+  remember(xen, entry);
+  msix.usedEntries += 1;
+  const kept = msix.guestMaskall ? control | MSIX_MASKALL : control & ~MSIX_MASKALL;
+  pciConfWrite16(xen, pdev.sbdf, msix.pos + FLAGS, msix.usedEntries === 1 ? kept : control);
+  return entry;
+}
+
+type Shape = Pick<MsiEntry, 'type' | 'entryNr' | 'nvec' | 'pos' | 'is64' | 'maskbit'>;
+
+function newEntry(pdev: Pdev, irq: number, shape: Shape): MsiEntry {
+  const entry: MsiEntry = {
+    ...shape,
+    pdev,
+    irq,
+    remapIndex: -1,
+    irteInitialized: false,
+    hostMasked: false,
+    guestMasked: false,
+    msg: { addressLo: 0, addressHi: 0, data: 0 },
+    group: [],
+  };
+  entry.group = [entry];
+  return entry;
+}
+
+/** Gives a device's message its interrupt, and tells hardware. @xen setup_msi_irq */
+export function* setupMsiIrq(xen: Xen, desc: IrqDesc, entry: MsiEntry): Co<Rc> {
+  desc.msi = entry;
+  desc.handler = entry.maskbit ? 'msi_maskable' : 'msi';
+  const rc = yield* writeMsiMsg(xen, entry, compose(desc.vector, desc.cpuMask));
+  if (rc !== 0) {
+    desc.handler = 'none';
+    desc.msi = undefined;
+  }
+  return rc;
+}
+
+/** @xen write_msi_msg */
+function* writeMsiMsg(xen: Xen, entry: MsiEntry, msg: MsiMsg): Co<Rc> {
+  entry.msg = { ...msg };
+  if (xen.opts.intremap !== 'off' && xen.ops?.updateIreFromMsi !== undefined) {
+    const rc = yield* xen.ops.updateIreFromMsi(entry.group, entry.group.indexOf(entry), msg);
+    if (rc !== 0) return rc;
+  }
+  if (entry.type === 'msix' || entry.entryNr !== 0) return 0;
+  const { pos, pdev } = entry;
+  pciConfWrite32(xen, pdev.sbdf, pos + 4, msg.addressLo);
+  if (entry.is64) pciConfWrite32(xen, pdev.sbdf, pos + 8, msg.addressHi);
+  pciConfWrite16(xen, pdev.sbdf, pos + (entry.is64 ? 12 : 8), msg.data & 0xffff);
+  return 0;
+}
+
+/** @xen set_msi_affinity */
+export function* setMsiAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void> {
+  desc.affinity = cpus;
+  if (desc.msi === undefined) return;
+  yield* writeMsiMsg(xen, desc.msi, compose(desc.vector, cpus & desc.cpuMask));
+}
+
+/** Hardware no longer sends it. @xen pci_disable_msi */
+export function pciDisableMsi(xen: Xen, entry: MsiEntry): void {
+  const { pdev, pos } = entry;
+  const control = pciConfRead16(xen, pdev.sbdf, pos + FLAGS);
+  if (entry.type === 'msi') {
+    pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, control & ~MSI_ENABLE);
+    if (entry.irq > 0 && !xen.irqs.desc(entry.irq).isGuest) intx(xen, pdev);
+    return;
+  }
+  if ((control & MSIX_ENABLE) === 0)
+    pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, control | MSIX_ENABLE | MSIX_MASKALL);
+  pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, control);
+  pdev.msix!.usedEntries -= 1;
+}
+
+/** The line of the device works again. @xen pci_intx */
+function intx(xen: Xen, pdev: Pdev): void {
+  const command = pciConfRead16(xen, pdev.sbdf, COMMAND);
+  if ((command & COMMAND_INTX_DISABLE) !== 0)
+    pciConfWrite16(xen, pdev.sbdf, COMMAND, command & ~COMMAND_INTX_DISABLE);
+}
+
+/** Interrupts and remapping entries of a request are free again. @xen msi_free_irq */
+export function* msiFreeIrq(xen: Xen, first: MsiEntry): Co<void> {
+  for (const entry of [...first.group].reverse()) {
+    if (entry.irq >= 0) destroyIrq(xen, entry.irq);
+    if (xen.opts.intremap !== 'off' && xen.ops?.updateIreFromMsi !== undefined)
+      yield* xen.ops.updateIreFromMsi([entry], 0, undefined);
+  }
+  const list = xen.irqs.msis.get(first.pdev.sbdf) ?? [];
+  const at = list.indexOf(first);
+  if (at >= 0) list.splice(at, 1);
+}
+
+/** @xen destroy_irq */
+function destroyIrq(xen: Xen, irq: number): void {
+  const desc = xen.irqs.desc(irq);
+  clearIrqVector(xen.irqs, desc);
+  xen.irqs.descs.delete(irq);
+}
