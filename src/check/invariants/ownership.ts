@@ -1,8 +1,10 @@
 /** Who owns which device, what failures leave behind, and in which order the vendor's hooks are called. */
-import { formatSbdf, funcOf, type Sbdf } from '../../base/sbdf.js';
+import { bdfOf, formatSbdf, funcOf, type Sbdf } from '../../base/sbdf.js';
 import { DOMID } from '../../sim/frames.js';
+import { entryOf } from '../tables_now.js';
 import type { Trace, World } from '../world.js';
 import type { Invariant, Violation } from './invariant.js';
+import { isSharedId } from './reach.js';
 
 type VendorOp = Extract<Trace['events'][number], { kind: 'vendorOp' }>;
 
@@ -110,6 +112,24 @@ function primaryFailureChangesNothing(w: World): Violation | undefined {
       `assign failed with ${a.rc}, yet the owner of ${formatSbdf(a.target.sbdf)} changed`,
     );
   w.count('failed on the primary');
+  const flags = a.devicesBefore.get(a.target.sbdf);
+  const p = w.pdev(a.target.sbdf);
+  if (
+    p !== undefined &&
+    flags !== undefined &&
+    (p.broken !== flags.broken || p.quarantine !== flags.quarantine)
+  )
+    return violation('INV-O6', `assign failed with ${a.rc}, yet ${formatSbdf(p.sbdf)} is marked`);
+  if (w.unsettled.has(a.target.sbdf)) return undefined;
+  for (const { rid, entry } of a.entriesBefore) {
+    if (rid !== bdfOf(a.target.sbdf) || isSharedId(w, rid)) continue;
+    const now = entryOf(w.machine, rid);
+    if (now?.root !== entry?.root || now?.did !== entry?.did)
+      return violation(
+        'INV-O6',
+        `assign failed with ${a.rc}, yet the entry of ${formatSbdf(a.target.sbdf)} changed`,
+      );
+  }
   return undefined;
 }
 
