@@ -7,6 +7,7 @@ import { pciSetup } from '../../src/guest/hvmloader.js';
 import { Pcifront } from '../../src/guest/pcifront.js';
 import type { DomainInfo, DomctlOp } from '../../src/hypervisor/public/domctl.js';
 import type { EvtchnOp } from '../../src/hypervisor/public/event_channel.js';
+import type { EvtchnOp } from '../../src/hypervisor/public/event_channel.js';
 import type { Hypercalls, PhysInfo, XenVersion } from '../../src/hypervisor/public/hypercalls.js';
 import type { MemoryOp } from '../../src/hypervisor/public/memory.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
@@ -219,6 +220,9 @@ class Traced implements Hypercalls {
     const rc = yield* this.hv.physdevOp(op);
     this.seen.push(`hv ${op.cmd}${rc < 0 ? `=${rc}` : ''}`);
     return rc;
+  }
+  *eventChannelOp(op: EvtchnOp): Co<number> {
+    return yield* this.hv.eventChannelOp(op);
   }
   *memoryOp(op: MemoryOp): Co<number> {
     if (op.cmd === 'set_memory_map') {
