@@ -7,7 +7,6 @@ import { pciSetup } from '../../src/guest/hvmloader.js';
 import { Pcifront } from '../../src/guest/pcifront.js';
 import type { DomainInfo, DomctlOp } from '../../src/hypervisor/public/domctl.js';
 import type { EvtchnOp } from '../../src/hypervisor/public/event_channel.js';
-import type { EvtchnOp } from '../../src/hypervisor/public/event_channel.js';
 import type { Hypercalls, PhysInfo, XenVersion } from '../../src/hypervisor/public/hypercalls.js';
 import type { MemoryOp } from '../../src/hypervisor/public/memory.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
