@@ -6,6 +6,7 @@ import type { Co } from '../sim/co.js';
 import { DOMID, OWNER_FREE, OWNER_NONE } from '../sim/frames.js';
 import type { Dom0Host } from '../toolstack/host.js';
 import { type Call, complain, type Program } from '../toolstack/shell/program.js';
+import { runXlDaemons } from '../toolstack/xl/daemon.js';
 import { xl } from '../toolstack/xl/xl.js';
 import { describeEntry, domainName } from './entries.js';
 import type { Guests } from './guests.js';
@@ -15,6 +16,7 @@ export class XlProgram implements Program {
   *run(call: Call): Co<number> {
     const code = yield* xl({ dom0: this.dom0, out: (t) => call.out(t), err: (t) => call.err(t) }, call.argv);
     yield* this.dom0.settle();
+    yield* runXlDaemons(this.dom0);
     if (code === 139) call.err('Segmentation fault\n');
     return code;
   }
