@@ -17,7 +17,7 @@ function boot(lib, host) {
 export const bootRows = [
   {
     name: 'boot, 8 devices, 8 domains',
-    operations: 400,
+    operations: 3000,
     prepare(lib) {
       const host = describe(lib);
       let last;

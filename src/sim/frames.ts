@@ -44,7 +44,7 @@ export interface RamRange {
 export class Frames {
   /** Packed owner and type of a uniform piece, or -(index + 1) of its frames in `mixed`. */
   private readonly pieces: Int32Array;
-  private mixed = new Int32Array(8 * PIECE);
+  private mixed = new Int32Array(4 * PIECE);
   private mixedUsed = 0;
   /** Places in `mixed` of pieces that are uniform again. */
   private readonly mixedFree: number[] = [];

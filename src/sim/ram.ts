@@ -6,18 +6,24 @@ import { XenBug } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
 
 export const FRAME_WORDS = 1024;
+/** A cache line: 64 bytes. */
+const LINE_WORDS = 16;
+/** What a small machine touches until dom0 starts, and a little more. Arrays double when they are full. */
+const BOOT_FRAMES = 18;
 /** Frames covered by one piece of the frame-to-slot directory: 4 MiB. */
 const PIECE = 1024;
 
 export class Ram {
   /** Slot 0 is the zero frame: untouched frames read from it, and nobody writes to it. */
-  words = new Int32Array(32 * FRAME_WORDS);
+  words = new Int32Array(BOOT_FRAMES * FRAME_WORDS);
   /**
    * Two flat tables, so that a page walk in hardware reads two words to find a frame and nothing else:
    * `slots[pieces[mfn / PIECE] + mfn % PIECE]` is the slot. Piece 0 is all zeroes and stands for every untouched one.
    */
   pieces = new Int32Array(64);
-  slots = new Int32Array(PIECE);
+  slots = new Int32Array(2 * PIECE);
+  /** What was written back, while there is hardware that sees no more than that. */
+  unsnooped: Ram | undefined = undefined;
   private used = 1;
   private piecesUsed = 1;
 
@@ -102,6 +108,20 @@ export class Ram {
   clearFrame(mfn: number): void {
     const slot = this.peek(mfn);
     if (slot !== 0) this.words.fill(0, slot * FRAME_WORDS, (slot + 1) * FRAME_WORDS);
+  }
+  /** The memory of hardware that does not snoop caches: it is there from the first time somebody asks for it. */
+  withUnsnooped(): Ram {
+    this.unsnooped ??= new Ram(this.frames);
+    return this.unsnooped;
+  }
+  /** Cache lines of a frame, from word `first` on, reach memory. @xen iommu_sync_cache */
+  writeBack(mfn: number, first: number, count: number): void {
+    if (this.unsnooped === undefined) return;
+    const start = first - (first % LINE_WORDS);
+    const end = Math.min(FRAME_WORDS, Math.ceil((first + count) / LINE_WORDS) * LINE_WORDS);
+    const to = this.unsnooped.slot(mfn) * FRAME_WORDS;
+    const from = this.peek(mfn) * FRAME_WORDS;
+    for (let w = start; w < end; w++) this.unsnooped.words[to + w] = this.words[from + w]!;
   }
   /** Frames touched so far. */
   get touched(): number {

@@ -14,5 +14,15 @@ export interface Release {
   readonly flaws: Partial<Seams>;
 }
 
-export const seamsOf = (release: Release, fixed: boolean): Seams =>
-  fixed ? withSeams(release.behaviour) : withSeams(release.behaviour, release.flaws);
+/** Made once for each release. */
+const made = { fixed: new WeakMap<Release, Seams>(), asReleased: new WeakMap<Release, Seams>() };
+
+export function seamsOf(release: Release, fixed: boolean): Seams {
+  const known = fixed ? made.fixed : made.asReleased;
+  let seams = known.get(release);
+  if (seams === undefined) {
+    seams = fixed ? withSeams(release.behaviour) : withSeams(release.behaviour, release.flaws);
+    known.set(release, seams);
+  }
+  return seams;
+}
