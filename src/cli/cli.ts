@@ -1,7 +1,8 @@
 /** The command xpsim. Exit codes: 0, 1 the script failed, 2 usage, 3 unreadable input, 70 a bug of ours, 130 Ctrl-C. */
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { HostCrash, InputError } from '../base/assert.js';
 import { releaseNames } from '../hypervisor/releases/index.js';
+import { type FuzzOptions, fuzzQemu } from './fuzz_qemu.js';
 import { type ReplayOptions, runReplay } from './replay.js';
 import { EXIT, interactive, type RunOptions, runScript } from './run.js';
 
@@ -37,7 +38,30 @@ function program(done: (code: number) => void): Command {
     .option('--json', 'print our own records, in the form of the recording')
     .option('--diff', 'print each difference')
     .action((dir: string, o: ReplayOptions) => done(runReplay(dir, o, (t) => void process.stdout.write(t))));
+  fuzzCommand(xpsim, done);
   return xpsim;
+}
+
+function fuzzCommand(xpsim: Command, done: (code: number) => void): void {
+  xpsim
+    .command('fuzz-qemu')
+    .description(
+      'play random programs on a real QEMU and on the simulated remapping unit, and compare every reply',
+    )
+    .option('--programs <n>', 'how many', countOf, 100)
+    .option('--seed <n>', 'seed of the first one', countOf, 1)
+    .option('--ops <n>', 'steps of each', countOf, 200)
+    .option('--qemu <path>', 'QEMU to compare with', 'qemu-system-x86_64')
+    .addOption(new Option('--accel <name>', "QEMU's accelerator").choices(['tcg', 'qtest']).default('tcg'))
+    .option('--as-qemu <quirks>', 'on, off, or names joined by +', 'on')
+    .option('--record <file>', "write programs and QEMU's answers instead of comparing")
+    .action(async (o: FuzzOptions) => done(await fuzzQemu(o)));
+}
+
+/** A count or a seed. */
+function countOf(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('a number of up to 9 digits is wanted');
+  return Number(text);
 }
 
 const line = (text: string): void => void process.stderr.write(`xpsim: ${text.split('\n', 1)[0]}\n`);

@@ -1,17 +1,19 @@
 /** xpsim fuzz-qemu: the same random programs on a real QEMU and on the simulated board, reply by reply. */
 import fs from 'node:fs';
 import zlib from 'node:zlib';
+import { InputError } from '../base/assert.js';
 import { compare, type Mismatch, shrink } from '../qtest/fuzz/compare.js';
 import { drawProgram } from '../qtest/fuzz/ops.js';
-import { Player } from '../qtest/fuzz/player.js';
+import { Player, short } from '../qtest/fuzz/player.js';
 import { simulatedSide } from '../qtest/fuzz/sides.js';
+import { parseQuirks, QUIRKS } from '../qtest/quirks.js';
 import { QemuProcess } from './fuzz_qemu_process.js';
 
 export interface FuzzOptions {
-  readonly programs: string;
-  readonly seed: string;
+  readonly programs: number;
+  readonly seed: number;
   readonly qemu: string;
-  readonly ops: string;
+  readonly ops: number;
   readonly accel: string;
   readonly asQemu: string;
   /** File to write programs and QEMU's answers to, instead of comparing. */
@@ -25,26 +27,27 @@ const SHOWN_MAX = 5;
 
 /** 0: all replies were equal. 1: some differed. */
 export async function fuzzQemu(o: FuzzOptions): Promise<number> {
-  const count = Number(o.programs);
+  if (parseQuirks(o.asQemu) === undefined)
+    throw new InputError('--as-qemu', '', `${o.asQemu} names no quirk`, `there are ${QUIRKS.join(', ')}`);
   const qemu = await QemuProcess.start(o.qemu, o.accel);
   try {
-    return o.record === undefined ? await run(qemu, o, count) : await record(qemu, o, count, o.record);
+    return o.record === undefined ? await run(qemu, o) : await record(qemu, o, o.record);
   } finally {
     await qemu.stop();
   }
 }
 
-async function run(qemu: QemuProcess, o: FuzzOptions, count: number): Promise<number> {
+async function run(qemu: QemuProcess, o: FuzzOptions): Promise<number> {
   const board = simulatedSide(o.asQemu);
   let different = 0;
-  for (let i = 0; i < count; i++) {
-    const seed = Number(o.seed) + i;
-    const found = await compare(qemu, board, drawProgram(seed, Number(o.ops)));
+  for (let i = 0; i < o.programs; i++) {
+    const seed = o.seed + i;
+    const found = await compare(qemu, board, drawProgram(seed, o.ops));
     if (found === undefined) continue;
     different++;
     if (different <= SHOWN_MAX) show(seed, await shrink(qemu, board, found));
   }
-  say(`${count} programs of ${o.ops} steps from seed ${o.seed}: ${different} differ`);
+  say(`${o.programs} programs of ${o.ops} steps from seed ${o.seed}: ${different} differ`);
   return different === 0 ? 0 : 1;
 }
 
@@ -57,23 +60,14 @@ function show(seed: number, m: Mismatch): void {
 }
 
 /** One line of JSON a program: its steps, and QEMU's replies. */
-async function record(qemu: QemuProcess, o: FuzzOptions, count: number, file: string): Promise<number> {
+async function record(qemu: QemuProcess, o: FuzzOptions, file: string): Promise<number> {
   const lines: string[] = [];
-  for (let i = 0; i < count; i++) {
-    const seed = Number(o.seed) + i;
-    const program = drawProgram(seed, Number(o.ops));
+  for (let i = 0; i < o.programs; i++) {
+    const seed = o.seed + i;
+    const program = drawProgram(seed, o.ops);
     const { replies } = await new Player(qemu).play(program);
     lines.push(JSON.stringify({ seed, program, replies: replies.map(short) }));
   }
   fs.writeFileSync(file, zlib.gzipSync(`${lines.join('\n')}\n`, { level: 9 }));
   return 0;
 }
-
-/** Without the words that every reply has. */
-export const short = (replies: string): string =>
-  replies
-    .replaceAll('OK 0x0000000000000000', '0')
-    .replaceAll('OK 0x', '')
-    .replaceAll('OK', '')
-    .trim()
-    .replace(/ +/g, ' ');

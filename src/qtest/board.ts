@@ -53,7 +53,7 @@ export class QtestBoard {
       { start: 0, count: this.lowBytes / 4096 },
       { start: GIB4 / 4096, count: highBytes / 4096 },
     ]);
-    this.mch = new Mch(this.lowBytes, options.extendedTsegMbytes);
+    this.mch = new Mch(this.lowBytes, options.extendedTsegMbytes, options.smbase);
     const { inits, models } = slots(options);
     this.pci = new PciHost(inits, this.events, this.root);
     this.ports = new ConfigPorts(this.pci);
@@ -120,7 +120,10 @@ export class QtestBoard {
     for (let i = 0; i < bytes; ) {
       const at = address + i;
       if (this.isRam(at)) {
-        out[i++] = this.mch.hides(at) ? NO_DEVICE : this.ram.read8(at);
+        const end = Math.min(bytes, i + 4096 - (at % 4096));
+        if (this.mch.hides(at)) out.fill(NO_DEVICE, i, end);
+        else this.copyOut(at, out, i, end);
+        i = end;
         continue;
       }
       const size = accessSize(at, bytes - i);
@@ -134,13 +137,31 @@ export class QtestBoard {
     for (let i = 0; i < data.length; ) {
       const at = address + i;
       if (this.isRam(at)) {
-        if (!this.mch.hides(at)) this.ram.write8(at, data[i]!);
-        i++;
+        const end = Math.min(data.length, i + 4096 - (at % 4096));
+        if (!this.mch.hides(at)) this.copyIn(at, data, i, end);
+        i = end;
         continue;
       }
       const size = accessSize(at, data.length - i);
       this.writeDevice(at, size, data.subarray(i, i + size));
       i += size;
+    }
+  }
+
+  /** Bytes of one page of memory; what hides memory hides whole pages. */
+  private copyOut(address: number, out: Uint8Array, start: number, end: number): void {
+    const base = this.ram.at(address - (address % 4096));
+    const { words } = this.ram;
+    for (let i = start, o = address % 4096; i < end; i++, o++)
+      out[i] = words[base + (o >>> 2)]! >>> ((o & 3) * 8);
+  }
+  private copyIn(address: number, data: Uint8Array, start: number, end: number): void {
+    const base = this.ram.slot(Math.floor(address / 4096)) * 1024;
+    const { words } = this.ram;
+    for (let i = start, o = address % 4096; i < end; i++, o++) {
+      const shift = (o & 3) * 8;
+      const w = base + (o >>> 2);
+      words[w] = (words[w]! & ~(0xff << shift)) | (data[i]! << shift);
     }
   }
 

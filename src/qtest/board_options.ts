@@ -15,6 +15,8 @@ export interface BoardOptions {
   readonly vga: boolean;
   readonly devices: readonly DeviceOption[];
   readonly extendedTsegMbytes: number;
+  /** System management memory at 0x30000 can be locked: machine types from 5.0 on. */
+  readonly smbase: boolean;
   readonly quirks: ReadonlySet<Quirk>;
   /** Sockets to connect to. */
   readonly qtestSocket: string | undefined;
@@ -80,6 +82,7 @@ export function parseCommandLine(argv: readonly string[]): BoardOptions {
     vga: true,
     devices,
     extendedTsegMbytes: TSEG_DEFAULT,
+    smbase: true,
     quirks: new Set(DEFAULT_QUIRKS),
     qtestSocket: undefined,
     qmpSocket: undefined,
@@ -131,6 +134,7 @@ function machine(o: Mutable, value: string): void {
   if (name === 'none') o.machine = 'none';
   else if (name !== 'q35' && name !== '' && !/^pc-q35-\d+\.\d+$/.test(name) && name !== 'pc')
     refuse(`unsupported machine type "${name}"; q35 and none exist`);
+  if (/^pc-q35-[0-4]\./.test(name)) o.smbase = false;
   const asQemu = properties.get('as-qemu');
   if (asQemu === undefined) return;
   o.quirks =

@@ -31,6 +31,8 @@ export class Mch {
     /** Bytes of memory below 4 GiB: TSEG is at their end. */
     private readonly lowBytes: number,
     private readonly extendedTsegMbytes: number,
+    /** False for machine types before 5.0: the register at 0x9c is then a byte like any other. */
+    private readonly hasSmbase: boolean,
   ) {
     this.reset();
   }
@@ -77,6 +79,10 @@ export class Mch {
 
   /** 0xff asks whether the feature is there; then only the lock bit can be set, once. */
   private writeSmbase(value: number): void {
+    if (!this.hasSmbase) {
+      this.bytes[SMBASE] = value;
+      return;
+    }
     if (this.bytes[SMBASE] === SMBASE_LCK) return;
     if (!this.smbaseAsked) {
       if (value !== SMBASE_QUERY) return;
@@ -87,8 +93,8 @@ export class Mch {
 
   /** True where memory is hidden from everybody but system management mode: reads are all ones, writes are lost. */
   hides(address: number): boolean {
-    if (this.bytes[SMBASE] === SMBASE_LCK && address >= SMBASE_START && address < SMBASE_START + SMBASE_BYTES)
-      return true;
+    const blackhole = this.hasSmbase && this.bytes[SMBASE] === SMBASE_LCK;
+    if (blackhole && address >= SMBASE_START && address < SMBASE_START + SMBASE_BYTES) return true;
     const tseg = this.tsegBytes();
     return address >= this.lowBytes - tseg && address < this.lowBytes;
   }

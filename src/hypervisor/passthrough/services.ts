@@ -139,8 +139,10 @@ export class Services implements XenServices {
     this.xen.heap.release(mfn, order);
   }
 
-  /** The simulated CPU has no write-back cache: what it wrote is there for everybody. */
-  syncCache(_mfn: number, _firstWord: number, _words: number): void {}
+  /** Matters to units that do not snoop alone; the simulated CPU's writes are there for everybody else. */
+  syncCache(mfn: number, firstWord: number, words: number): void {
+    this.ram.writeBack(mfn, firstWord, words);
+  }
 
   *identityMapping(d: IommuDomain, access: P2mAccess, base: number, end: number, flag: number): Co<Rc> {
     return yield* iommuIdentityMapping(this.xen, d as Domain, access, base, end, flag);

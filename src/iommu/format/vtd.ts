@@ -225,6 +225,7 @@ export const ECAP = {
   FLTS: bits(1, 15), // first-level translation, in scalable mode
   SLTS: bits(1, 14), // second-level translation, in scalable mode
   SMTS: bits(1, 11),
+  DIT: bits(1, 9), // device-TLB descriptors name the physical function
   PASID: bits(1, 8),
   MHMV: bits(0, 23, 20),
   IRO: bits(0, 17, 8),

@@ -84,6 +84,10 @@ export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): v
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbPages', args: [did, first, am] });
   const at = s.findStamp(did);
   if (at === NO_STAMP || s.tlbSizes === 0) return;
+  if (deviates(s, 'page-flush-compares-8-bits')) {
+    forgetLowBits(s, at, dfn, am);
+    return;
+  }
   if (frames > PROBE_MAX) {
     forgetRange(s, at, first, frames);
     return;
@@ -91,6 +95,20 @@ export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): v
   for (let page = first; page < first + frames; page++) forgetPage(s, at, page, 0);
   if ((s.tlbSizes & 2) !== 0) forgetPage(s, at, Math.floor(first / 512), 1);
   if ((s.tlbSizes & 4) !== 0) forgetPage(s, at, Math.floor(first / 262_144), 2);
+}
+
+/** As QEMU before 9.2: only bits 7:0 of page numbers are compared, so pages are forgotten that nobody named. */
+function forgetLowBits(s: VtdState, at: number, dfn: number, am: number): void {
+  const mask = am >= 8 ? 0 : (~((1 << am) - 1) & 0xff) >>> 0;
+  for (let set = 0; set < TLB_SETS; set++) {
+    for (let way = set * TLB_SET_WORDS; way < set * TLB_SET_WORDS + 4; way++) {
+      if (s.cache[way + 4] !== s.cache[at]) continue;
+      const frames = wayFrames(s, way);
+      const first = wayPage(s, way) * frames;
+      const same = ((first % 256) & mask) === ((dfn % 256) & mask);
+      if (same || (dfn >= first && dfn < first + frames)) s.cache[way + 4] = 0;
+    }
+  }
 }
 
 function forgetPage(s: VtdState, at: number, page: number, size: number): void {

@@ -22,6 +22,8 @@ export interface VtdOptions {
   readonly latencyNs?: number;
   /** Further faults of a requester with a pending record are dropped without overflow (7.2.1 allows it; QEMU does). */
   readonly collapseFaults?: boolean;
+  /** Tables are read from memory past the CPU's caches, as ECAP.C clear allows: writes have to be written back. */
+  readonly unsnooped?: boolean;
   /** Deviations from the specification that are asked for; none in a machine. */
   readonly quirks?: ReadonlySet<VtdQuirk>;
 }

@@ -80,8 +80,8 @@ function fetchEntry(s: VtdState, index: number): number {
   if (s.iec[at] !== index + 1) {
     const frame = s.irFrame + (index >>> 8);
     if (frame >= s.tableLimit) return -1;
-    const from = s.ram.peek(frame) * 1024 + (index & 0xff) * 4;
-    for (let w = 0; w < 4; w++) s.iec[at + 1 + w] = s.ram.words[from + w]!;
+    const from = s.tables.peek(frame) * 1024 + (index & 0xff) * 4;
+    for (let w = 0; w < 4; w++) s.iec[at + 1 + w] = s.tables.words[from + w]!;
     s.iec[at] = index + 1;
   }
   return at + 1;

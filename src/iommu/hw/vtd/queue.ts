@@ -105,7 +105,8 @@ function execute(s: VtdState, w0: number, w1: number, w2: number, w3: number): b
       if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return false;
       return iotlbDescriptor(s, w0, w2, w3);
     case DEV_IOTLB:
-      // Bits 15:12 and 63:52 name the physical function of a VF.
+      // Bits 15:12 and 63:52 name the physical function of a VF, where the unit wants that.
+      if (!s.namesPhysical && ((w0 & 0xf000) | (w1 & (0xfff0_0000 | 0))) !== 0) return false;
       if (((w0 & (0xffe0_0ff0 | 0)) | (w1 & 0x000f_0000) | (w2 & 0xffe)) !== 0) return false;
       return deviceTlbDescriptor(s, w1, w2, w3);
     case IEC:

@@ -8,6 +8,7 @@ export const VTD_QUIRKS = [
   'qie-off-needs-wait',
   'iqe-needs-doorbell',
   'iqa-latched',
+  'page-flush-compares-8-bits',
   'context-domain-is-global',
   'context-device-ignores-domain',
   'pass-through-any-address',

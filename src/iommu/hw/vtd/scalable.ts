@@ -35,13 +35,13 @@ const frameOf = (lo: number, hi: number): number =>
 /** Word index of entry `index` of a table of `words` words an entry; -1 where memory does not answer. */
 function entryAt(s: VtdState, table: number, index: number, words: number): number {
   const frame = table + Math.floor((index * words) / 1024);
-  return frame >= s.tableLimit ? -1 : s.ram.peek(frame) * 1024 + ((index * words) % 1024);
+  return frame >= s.tableLimit ? -1 : s.tables.peek(frame) * 1024 + ((index * words) % 1024);
 }
 
 /** Leaves in `s.ctx` what requests of `rid` without PASID may do, or the reason why nothing. */
 export function readScalable(s: VtdState, rid: number): void {
   const { ctx } = s;
-  const m = s.ram.words;
+  const m = s.tables.words;
   const root = entryAt(s, s.rootFrame, rid >>> 8, 4);
   ctx.reason = FR_SM.ROOT_ACCESS;
   if (root < 0) return;
@@ -67,7 +67,7 @@ export function readScalable(s: VtdState, rid: number): void {
 /** The directory's entry, then the table's: the PASID is bits 19:6 and 5:0 of their indices. */
 function readPasid(s: VtdState, directory: number, size: number, pasid: number): void {
   const { ctx } = s;
-  const m = s.ram.words;
+  const m = s.tables.words;
   ctx.reason = FR_SM.RID_PASID;
   if (pasid >>> 6 >= 1 << (size + 7)) return;
   const d = entryAt(s, directory, pasid >>> 6, 2);
@@ -91,7 +91,7 @@ function readPasid(s: VtdState, directory: number, size: number, pasid: number):
 
 function decodePasid(s: VtdState, e: number): void {
   const { ctx } = s;
-  const m = s.ram.words;
+  const m = s.tables.words;
   const type = (m[e]! >>> PASID_PGTT_SHIFT) & 7;
   const aw = (m[e]! >>> PASID_AW_SHIFT) & 7;
   ctx.reason = FR_SM.PASID_INVALID;
@@ -142,9 +142,9 @@ export function walkFirstLevel(
     if (table >= s.tableLimit) return;
     const shift = 9 * (level - 1);
     const index = (level === 4 ? (lo >>> shift) | (hi << 5) : lo >>> shift) & 511;
-    const at = s.ram.peek(table) * 1024 + index * 2;
-    const elo = s.ram.words[at]!;
-    const ehi = s.ram.words[at + 1]!;
+    const at = s.tables.peek(table) * 1024 + index * 2;
+    const elo = s.tables.words[at]!;
+    const ehi = s.tables.words[at + 1]!;
     w.reason = FR_SM.FL_NOT_PRESENT;
     if ((elo & FL_P) === 0) return;
     const leaf = level === 1 || (elo & FL_PS) !== 0;
@@ -153,7 +153,7 @@ export function walkFirstLevel(
     w.reason = FR_SM.FL_USER;
     if ((elo & FL_US) === 0) return;
     writable &&= (elo & FL_RW) !== 0;
-    if (fill) s.ram.words[s.ram.slot(table) * 1024 + index * 2] = elo | FL_A;
+    if (fill) s.tables.words[s.tables.slot(table) * 1024 + index * 2] = elo | FL_A;
     if (!leaf) {
       table = frameOf(elo, ehi);
       continue;
@@ -161,7 +161,7 @@ export function walkFirstLevel(
     w.reason = write && !writable ? FR_SM.WRITE : 0;
     if (w.reason !== 0) return;
     const dirty = (elo & FL_D) !== 0 || write;
-    if (fill && write) s.ram.words[s.ram.slot(table) * 1024 + index * 2] = elo | FL_A | FL_D;
+    if (fill && write) s.tables.words[s.tables.slot(table) * 1024 + index * 2] = elo | FL_A | FL_D;
     w.perm = writable && dirty ? 3 : 1;
     w.size = level - 1;
     // Bit 12 of a large page is a memory type, no address.

@@ -63,6 +63,8 @@ export class WalkResult {
 export type UnitInterrupt = 'fault' | 'completion';
 
 export class VtdState {
+  /** Memory as walks of root, context, page and interrupt tables see it; the queue is always coherent. */
+  readonly tables: Ram;
   readonly index: number;
   readonly segment: number;
   /** The register page as far as it is used, one word a register. */
@@ -80,6 +82,9 @@ export class VtdState {
   readonly mgawBits: number;
   readonly passThrough: boolean;
   readonly deviceTlbs: boolean;
+  readonly namesPhysical: boolean;
+  /** Writes of the CPU may wait in buffers of the root complex until they are flushed. */
+  readonly writeBuffer: boolean;
   readonly intRemap: boolean;
   readonly queued: boolean;
   readonly eim: boolean;
@@ -156,6 +161,7 @@ export class VtdState {
     readonly clock: Clock,
     readonly opts: VtdOptions,
   ) {
+    this.tables = opts.unsnooped === true ? ram.withUnsnooped() : ram;
     this.index = opts.index;
     this.segment = opts.segment;
     const caps = Int32Array.of(opts.cap[0], opts.cap[1], opts.ecap[0], opts.ecap[1]);
@@ -180,6 +186,8 @@ export class VtdState {
     this.firstLevel = get(caps, 2, ECAP.FLTS) === 1;
     this.secondLevelScalable = get(caps, 2, ECAP.SLTS) === 1;
     this.firstLevel1G = get(caps, 0, CAP.FL1GP) === 1;
+    this.namesPhysical = get(caps, 2, ECAP.DIT) === 1;
+    this.writeBuffer = get(caps, 0, CAP.RWBF) === 1;
     this.mamv = get(caps, 0, CAP.MAMV);
     // Firmware may claim anything; no host has less than 32 or more than 52 bits.
     this.beyondHaw = ~(2 ** (Math.min(Math.max(opts.haw, 32), 52) - 32) - 1);

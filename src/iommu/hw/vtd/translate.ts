@@ -110,7 +110,7 @@ function missed(s: VtdState, rid: number, dfn: number, write: boolean, c: number
   const outside = lo >>> Math.min((info >>> 6) & 0x3f, 31);
   if (lo !== dfn || outside !== 0 || levels > 4 || (info & KIND) !== 0 || s.tlbSizes > 1)
     return translateSlowly(s, rid, dfn, write);
-  const { words, pieces, slots } = s.ram;
+  const { words, pieces, slots } = s.tables;
   const limit = Math.min(s.tableLimit, pieces.length << 10);
   const need = write ? W : R;
   const pointing = need | NOT_PLAIN;
@@ -256,8 +256,8 @@ function readContext(s: VtdState, rid: number, fill: boolean): void {
     return;
   }
   if (s.rootFrame >= s.tableLimit) return;
-  const words = s.ram.words;
-  const r = s.ram.peek(s.rootFrame) * 1024 + (rid >>> 8) * 4;
+  const words = s.tables.words;
+  const r = s.tables.peek(s.rootFrame) * 1024 + (rid >>> 8) * 4;
   const rootLo = words[r]!;
   const rootHi = words[r + 1]!;
   ctx.reason = FR.ROOT_NOT_PRESENT;
@@ -268,7 +268,7 @@ function readContext(s: VtdState, rid: number, fill: boolean): void {
   const table = (rootHi & FRAME_HI) * 0x10_0000 + (rootLo >>> 12);
   ctx.reason = FR.CONTEXT_ACCESS;
   if (table >= s.tableLimit) return;
-  const e = s.ram.peek(table) * 1024 + (rid & 0xff) * 4;
+  const e = s.tables.peek(table) * 1024 + (rid & 0xff) * 4;
   decodeContext(s, words[e]!, words[e + 1]!, words[e + 2]!, words[e + 3]!);
   if (ctx.reason === 0 && (ctx.info & KIND) === 0)
     ctx.stamp = fill ? s.stampOf(ctx.did) : s.findStamp(ctx.did);
@@ -342,7 +342,7 @@ export function findWay(s: VtdState, at: number, lo: number, hi: number, size: n
  */
 function walkTables(s: VtdState, root: number, levels: number, lo: number, hi: number, need: number): void {
   const w = s.walk;
-  const ram = s.ram;
+  const ram = s.tables;
   const words = ram.words;
   const pieces = ram.pieces;
   const slots = ram.slots;

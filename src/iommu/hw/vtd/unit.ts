@@ -239,13 +239,24 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.compatPass = this.intRemap && (value & GCMD.CFI) !== 0 && !deviates(this, 'no-compatibility-format');
     const started = this.switchQueue((value & GCMD.QIE) !== 0);
     if (!this.te && !this.ire) this.faultAt = 0;
-    status &= GCMD.SRTP | GCMD.SIRTP;
+    status &= GCMD.SRTP | GCMD.SIRTP | GCMD.WBF;
     if (this.te) status |= GCMD.TE;
     if (this.qie) status |= GCMD.QIE;
     if (this.ire) status |= GCMD.IRE;
     if (this.compatPass) status |= GCMD.CFI;
     this.regs[gsts] = status;
+    if ((value & GCMD.WBF) !== 0 && this.writeBuffer) this.flushWriteBuffer();
     if (started || !deviates(this, 'iqe-needs-doorbell')) drainQueue(this);
+  }
+
+  /** GSTS.WBFS is set until what the CPU wrote before has left the buffers (11.4.4.1). */
+  private flushWriteBuffer(): void {
+    const gsts = VTD_REG.GSTS >>> 2;
+    this.regs[gsts] = this.regs[gsts]! | GCMD.WBF;
+    this.start(() => {
+      this.hw('writeBuffer');
+      this.regs[gsts] = this.regs[gsts]! & ~GCMD.WBF;
+    });
   }
 
   /** True when the queue was off and is on now. */
