@@ -255,7 +255,7 @@ function* undoMapping(
 
 /** Empties the entry and flushes it, all under the unit's lock. @returns 0 also when it was absent */
 function* clearEntry(vtd: Vtd, iommu: VtdIommu, bus: number, devfn: number): Co<Rc> {
-  using _lock = yield* hold(iommu.lock);
+  using _unit = yield* hold(iommu.lock);
   const table = busToContextMaddr(iommu, bus);
   if (table === 0 && vtd.seams.vtdNoticesMissingContextTable()) return 0;
   const at = contextEntryAt(iommu, table, devfn);

@@ -1,0 +1,240 @@
+// edition: co
+/**
+ * Two hypercalls at once, one per vCPU, under every schedule or many. Between any two steps of Xen each device of the
+ * machine tries DMA from all its requester ids; at rest the invariants are asked.
+ */
+
+import { Rng } from '../base/rng.js';
+import { bdfOf, busOf, devfnOf, formatSbdf, segOf } from '../base/sbdf.js';
+import type { Co } from '../sim/co.js';
+import { DOMID } from '../sim/frames.js';
+import {
+  type Choose,
+  forEverySchedule,
+  formatSchedule,
+  type Pick,
+  run,
+  type Schedule,
+  type Task,
+} from '../sim/schedule.js';
+import { restoreSnapshot, type Snapshot, takeSnapshot } from '../sim/snapshot.js';
+import type { Command } from './commands.js';
+import type { Invariant, Violation } from './invariants/invariant.js';
+import { ownershipInvariants } from './invariants/ownership.js';
+import { reachInvariants } from './invariants/reach.js';
+import type { MachineSpec } from './machines.js';
+import { World, type WorldOptions } from './world.js';
+
+/** A hypercall that can be one of a pair. Devices and domains by index, as in commands. */
+export type Call =
+  | { readonly op: 'assign' | 'deassign'; readonly dev: number; readonly dom: number }
+  | { readonly op: 'quarantine' | 'release' | 'remove' | 'add'; readonly dev: number }
+  | { readonly op: 'destroy'; readonly dom: number }
+  | { readonly op: 'populate' | 'decrease'; readonly dom: number }
+  | { readonly op: 'group'; readonly dev: number }
+  | { readonly op: 'faults' };
+
+export interface Pair {
+  readonly machine: MachineSpec;
+  /** What happens before, on one vCPU. */
+  readonly before: readonly Command[];
+  readonly calls: readonly [Call, Call];
+}
+
+export interface PairResult {
+  /** Schedules that ran, each to its end. */
+  readonly schedules: number;
+  /** How often the two calls answered what: `0/-16`. */
+  readonly outcomes: ReadonlyMap<string, number>;
+  readonly violation?: Violation & { readonly schedule: string };
+}
+
+export interface ExploreOptions extends WorldOptions {
+  /** Schedules at most; the rest is left out, which `complete` tells. */
+  readonly schedulesMax?: number;
+  /** In place of every schedule: this many by random priorities with `depth` - 1 changes (PCT). */
+  readonly pct?: { readonly runs: number; readonly depth: number; readonly seed: number };
+}
+
+/** Invariants about a machine at rest that do not ask what the last command was. */
+const atRest: readonly Invariant[] = [...reachInvariants, ...ownershipInvariants].filter((i) =>
+  ['INV-I1', 'INV-I2', 'INV-I5', 'INV-I6', 'INV-O1', 'INV-O2', 'INV-O3', 'INV-P3'].includes(i.id),
+);
+
+class Explorer {
+  readonly world: World;
+  private readonly start: Snapshot;
+  private readonly outcomes = new Map<string, number>();
+  private answers: [number | undefined, number | undefined] = [undefined, undefined];
+  private violation: Violation | undefined = undefined;
+
+  constructor(
+    private readonly pair: Pair,
+    o: WorldOptions,
+  ) {
+    this.world = new World(pair.machine, o);
+    for (const c of pair.before) this.world.apply(c);
+    this.start = takeSnapshot(this.world, { constants: [this.world.layout.host] });
+  }
+
+  /** One run from the same start. */
+  once(choose: Choose): Violation | undefined {
+    restoreSnapshot(this.start);
+    const { cpus } = this.world.machine.hw;
+    this.answers = [undefined, undefined];
+    this.violation = undefined;
+    const tasks: Task[] = this.pair.calls.map((c, i) => ({ cpu: cpus.list[i]!, co: this.task(c, i) }));
+    let schedule: Schedule = [];
+    try {
+      schedule = run(cpus, tasks, choose, { onYield: () => this.adversary() });
+    } catch (e) {
+      return { id: 'ASSERT', what: e instanceof Error ? e.message : String(e) };
+    }
+    const outcome = this.answers.map(String).join('/');
+    this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
+    this.violation ??= this.rest();
+    return this.violation === undefined
+      ? undefined
+      : { ...this.violation, what: `${this.violation.what} (schedule ${formatSchedule(schedule)})` };
+  }
+
+  result(schedules: number): PairResult {
+    return { schedules, outcomes: this.outcomes };
+  }
+
+  private *task(c: Call, i: number): Co<void> {
+    this.answers[i as 0 | 1] = yield* this.call(c);
+  }
+
+  private call(c: Call): Co<number> {
+    const { world } = this;
+    const { hypercalls } = world.machine;
+    const domid = 'dom' in c ? (world.domains[c.dom]?.domid ?? 77) : DOMID.IO;
+    const at = 'dev' in c ? world.layout.devices[c.dev]!.sbdf : 0;
+    const place = { seg: segOf(at), bus: busOf(at), devfn: devfnOf(at) };
+    const device = { domid, dev: 0, machineSbdf: at, flags: 0 };
+    switch (c.op) {
+      case 'assign':
+      case 'quarantine':
+        return hypercalls.domctl({ cmd: 'assign_device', ...device });
+      case 'deassign':
+      case 'release':
+        return hypercalls.domctl({ cmd: 'deassign_device', ...device });
+      case 'remove':
+        return hypercalls.physdevOp({ cmd: 'pci_device_remove', ...place });
+      case 'add':
+        return hypercalls.physdevOp({ cmd: 'pci_device_add', ...place, flags: 0 });
+      case 'destroy':
+        return hypercalls.domctl({ cmd: 'destroydomain', domid });
+      case 'populate':
+        return hypercalls.memoryOp({ cmd: 'populate_physmap', domid, gfns: [0x101], order: 0 });
+      case 'decrease':
+        return hypercalls.memoryOp({ cmd: 'decrease_reservation', domid, gfns: [0x100], order: 0 });
+      case 'group':
+        return hypercalls.domctl({ cmd: 'get_device_group', domid: 0, machineSbdf: at, maxSdevs: 8 });
+      case 'faults':
+        return this.faults();
+    }
+  }
+
+  private *faults(): Co<number> {
+    yield* this.world.machine.serviceInterrupts();
+    return 0;
+  }
+
+  /** Whatever moves, no device reaches a domain that is neither its owner before nor after (INV-I3). */
+  private adversary(): void {
+    const { world } = this;
+    const { machine } = world;
+    const involved = new Set(
+      this.pair.calls.map((c) => ('dom' in c ? world.domains[c.dom]?.domid : undefined)),
+    );
+    for (const device of world.layout.devices) {
+      const owner = world.pdev(device.sbdf)?.domain?.domid;
+      for (const rid of world.ownRids(device)) {
+        for (const dom of world.domains) {
+          if (dom.domid === owner || involved.has(dom.domid)) continue;
+          for (const frame of dom.memory.keys()) {
+            const mfn = machine.translate(segOf(device.sbdf), rid, frame, true);
+            if (mfn < 0 || machine.hw.frames.owner(mfn) !== dom.domid) continue;
+            if (owner === 0 && !machine.xen.opts.hwdomStrict) continue;
+            this.violation ??= {
+              id: 'INV-I3',
+              what: `${formatSbdf(device.sbdf)} as ${bdfOf(rid).toString(16)} reached d${dom.domid} in the middle of the calls`,
+            };
+          }
+        }
+      }
+    }
+  }
+
+  private rest(): Violation | undefined {
+    const { world } = this;
+    world.last = undefined;
+    world.memo.clear();
+    for (let i = world.domains.length - 1; i >= 0; i--)
+      if (!world.machine.xen.domains.has(world.domains[i]!.domid)) world.domains.splice(i, 1);
+    const held = world.machine.hw.cpus.list.reduce((n, cpu) => n + cpu.held.length, 0);
+    if (held > 0) return { id: 'INV-L4', what: `${held} locks are held at rest` };
+    for (const judge of atRest) {
+      const v = judge.holds(world);
+      if (v !== undefined) return v;
+    }
+    return undefined;
+  }
+}
+
+/** The first violation ends the exploration; its text has the schedule that replays it. */
+export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
+  const explorer = new Explorer(pair, o);
+  let schedules = 0;
+  let found: (Violation & { schedule: string }) | undefined;
+  const body = (choose: Choose | Pick): void => {
+    if (found !== undefined) {
+      (choose as Pick)(1);
+      return;
+    }
+    schedules += 1;
+    const v = explorer.once(choose as Choose);
+    if (v !== undefined) throw new Stop(v);
+  };
+  try {
+    if (o.pct === undefined) forEverySchedule(body, o.schedulesMax);
+    else for (let i = 0; i < o.pct.runs; i++) body(pct(o.pct.seed + i, o.pct.depth));
+  } catch (e) {
+    if (!(e instanceof Stop)) throw e;
+    const schedule = /\(schedule ([^)]*)\)/.exec(e.violation.what)?.[1] ?? '-';
+    found = { ...e.violation, schedule };
+  }
+  const r = explorer.result(schedules);
+  return found === undefined ? r : { ...r, violation: found };
+}
+
+class Stop extends Error {
+  constructor(readonly violation: Violation) {
+    super(violation.what);
+  }
+}
+
+/** Steps among which priorities change; runs of two hypercalls are shorter. */
+const PCT_STEPS = 400;
+
+/** Random priorities, lowered at `depth` - 1 random steps (Burckhardt et al., ASPLOS 2010). */
+export function pct(seed: number, depth: number): Choose {
+  const rng = new Rng(seed);
+  const priority = new Map<number, number>();
+  const changes = new Set(Array.from({ length: depth - 1 }, () => rng.below(PCT_STEPS)));
+  let step = 0;
+  return (_n, ready) => {
+    let best = 0;
+    for (const t of ready) {
+      if (!priority.has(t.cpu.id)) priority.set(t.cpu.id, depth + rng.below(1000));
+    }
+    ready.forEach((t, i) => {
+      if (priority.get(t.cpu.id)! > priority.get(ready[best]!.cpu.id)!) best = i;
+    });
+    if (changes.has(step)) priority.set(ready[best]!.cpu.id, depth - changes.size);
+    step += 1;
+    return best;
+  };
+}
