@@ -66,7 +66,7 @@ function fillRun(
     t[at + 1] = pteHi(frame) | (marked ? runMark(i, end) << MARK_SHIFT : 0);
   }
   reduceLower(t, base, idx);
-  if (vtd.opts.nonCoherent) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
+  if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
   return true;
 }
 
