@@ -1,6 +1,6 @@
 /** Looks for a history on which a replaced decision shows, by the general properties alone, and makes it short. */
 import type { Seams } from '../hypervisor/seams.js';
-import type { Command } from './commands.js';
+import { arbCommandOf, type Command } from './commands.js';
 import { checkHistories, type History, invariants, runHistory } from './histories.js';
 import type { Violation } from './invariants/invariant.js';
 import type { MachineSpec, Vendor } from './machines.js';
@@ -15,6 +15,8 @@ export interface SearchOptions {
   readonly bug?: string;
   /** What is given of the machine. */
   readonly machine?: Partial<MachineSpec>;
+  /** Kinds of commands to draw from. */
+  readonly ops?: readonly string[] | undefined;
   readonly seed: number;
   /** Histories at most, and commands of each. */
   readonly runs: number;
@@ -57,6 +59,7 @@ export function searchBug(o: SearchOptions): Found | undefined {
     seed: o.seed,
     invariants,
     shrink: false,
+    draw: arbCommandOf(o.ops),
     ...(o.limitMs === undefined ? {} : { limitMs: o.limitMs }),
   });
   if (r.failing === undefined) return undefined;
@@ -110,7 +113,7 @@ function leaveOut(best: () => History, size: number, attempt: (h: History) => bo
 function simplifyCommands(best: () => History, attempt: (h: History) => boolean): void {
   for (let i = 0; i < best().commands.length; i++) {
     for (const [key, value] of Object.entries(best().commands[i]!)) {
-      if (typeof value !== 'number' || value === 0) continue;
+      if (typeof value !== 'number' || value === 0 || key === 'order') continue;
       for (const smaller of value > 1 ? [0, 1] : [0]) {
         const { machine, commands } = best();
         if (i >= commands.length) return;

@@ -214,6 +214,10 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ op: fc.constant('clock' as const), ms: fc.constantFrom(1, 11, 100) }) },
 );
 
+/** Commands of some kinds only. */
+export const arbCommandOf = (ops: readonly string[] | undefined): fc.Arbitrary<Command> =>
+  ops === undefined ? arbCommand : arbCommand.filter((c) => ops.includes(c.op));
+
 /** One line of a readable script. */
 export function showCommand(c: Command): string {
   const { op, ...args } = c;

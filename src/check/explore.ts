@@ -12,7 +12,6 @@ import {
   type Choose,
   forEverySchedule,
   formatSchedule,
-  type Pick,
   run,
   type Schedule,
   type Task,
@@ -50,7 +49,7 @@ export interface PairResult {
 }
 
 export interface ExploreOptions extends WorldOptions {
-  /** Schedules at most; the rest is left out, which `complete` tells. */
+  /** More schedules than this are an error; a million when not given. */
   readonly schedulesMax?: number;
   /** In place of every schedule: this many by random priorities with `depth` - 1 changes (PCT). */
   readonly pct?: { readonly runs: number; readonly depth: number; readonly seed: number };
@@ -184,36 +183,22 @@ class Explorer {
   }
 }
 
-/** The first violation ends the exploration; its text has the schedule that replays it. */
+/** The first violation is kept; its text has the schedule that replays it. */
 export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
   const explorer = new Explorer(pair, o);
   let schedules = 0;
-  let found: (Violation & { schedule: string }) | undefined;
-  const body = (choose: Choose | Pick): void => {
-    if (found !== undefined) {
-      (choose as Pick)(1);
-      return;
-    }
+  let found: Violation | undefined;
+  const body = (choose: Choose): void => {
     schedules += 1;
-    const v = explorer.once(choose as Choose);
-    if (v !== undefined) throw new Stop(v);
+    const v = explorer.once(choose);
+    found ??= v;
   };
-  try {
-    if (o.pct === undefined) forEverySchedule(body, o.schedulesMax);
-    else for (let i = 0; i < o.pct.runs; i++) body(pct(o.pct.seed + i, o.pct.depth));
-  } catch (e) {
-    if (!(e instanceof Stop)) throw e;
-    const schedule = /\(schedule ([^)]*)\)/.exec(e.violation.what)?.[1] ?? '-';
-    found = { ...e.violation, schedule };
-  }
+  if (o.pct === undefined) forEverySchedule((pick) => body(pick), o.schedulesMax);
+  else for (let i = 0; i < o.pct.runs; i++) body(pct(o.pct.seed + i, o.pct.depth));
   const r = explorer.result(schedules);
-  return found === undefined ? r : { ...r, violation: found };
-}
-
-class Stop extends Error {
-  constructor(readonly violation: Violation) {
-    super(violation.what);
-  }
+  if (found === undefined) return r;
+  const schedule = /\(schedule ([^)]*)\)/.exec(found.what)?.[1] ?? '-';
+  return { ...r, violation: { ...found, schedule } };
 }
 
 /** Steps among which priorities change; runs of two hypercalls are shorter. */

@@ -121,6 +121,8 @@ export class World {
   readonly unsettled = new Set<Sbdf>();
   /** Devices that dom0 took away although the vendor's hook failed: Xen forgot them, their entries stand. */
   readonly lost = new Set<Sbdf>();
+  /** Devices that were given away although they share a reserved range, at the caller's risk. */
+  readonly relaxed = new Set<Sbdf>();
   last: Trace | undefined = undefined;
   /** Results that several invariants share, for the time of one command. */
   readonly memo = new Map<string, unknown>();
@@ -135,6 +137,7 @@ export class World {
   private pages: readonly WatchedPage[] = [];
   private blinks = new Set<WatchedPage>();
   private staleFrees: StaleFree[] = [];
+  private movesPages = false;
 
   constructor(spec: MachineSpec, o: WorldOptions = {}) {
     this.layout = layOut(spec);
@@ -153,7 +156,8 @@ export class World {
   /** Keeps events, and looks at the tables each time an entry has changed. */
   private listen(e: StampedEvent): void {
     this.events.push(e);
-    if (e.kind === 'alloc' && e.free) this.freedAtOnce(e.mfn, e.order);
+    if (e.kind === 'alloc' && e.free && this.movesPages && e.owner < DOMID.FIRST_RESERVED)
+      this.freedAtOnce(e.mfn, e.order);
     if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
     if (e.table !== 'pte') {
       this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });
@@ -248,7 +252,8 @@ export class World {
     this.moments = [];
     this.gaps = new Set();
     this.watched = this.reservedInReach();
-    this.pages = MOVES_PAGES.has(c.op) ? this.largePages() : [];
+    this.movesPages = MOVES_PAGES.has(c.op);
+    this.pages = this.movesPages ? this.largePages() : [];
     this.blinks = new Set();
     this.staleFrees = [];
     this.events = [];
@@ -264,7 +269,11 @@ export class World {
     const heldLocks = this.machine.hw.cpus.list.reduce((n, cpu) => n + cpu.held.length, 0);
     if (USES_FAULTS.has(c.op)) this.machine.hw.faults.disarm();
     if (rc !== undefined) this.count(`${c.op} ${rc}`);
-    this.settle(c);
+    if (c.op === 'assign' && rc === 0 && target !== undefined) {
+      if ((c.flags & 1) !== 0) this.relaxed.add(target.sbdf);
+      else this.relaxed.delete(target.sbdf);
+    }
+    this.settle(c, rc);
     const targetDomid = c.op === 'quarantine' || c.op === 'release' ? DOMID.IO : dom?.domid;
     this.last = {
       command: c,
@@ -312,7 +321,7 @@ export class World {
   }
 
   /** A vendor call that failed after another one succeeded leaves a device half moved. */
-  private settle(c: Command): void {
+  private settle(c: Command, rc: number | undefined): void {
     const ops = this.events.filter((e) => e.kind === 'vendorOp');
     for (const device of this.layout.devices) {
       const at = device.sbdf;
@@ -324,7 +333,7 @@ export class World {
         if (failed) this.unsettled.add(at);
         if (c.op === 'remove' && failed) this.lost.add(at);
         if (c.op === 'add' && this.pdev(at)?.domain !== undefined) this.lost.delete(at);
-      } else if (failed && (this.pdev(at)?.broken === true || own.at(-1)!.rc !== 0)) {
+      } else if (failed && rc !== 0 && (this.pdev(at)?.broken === true || own.at(-1)!.rc !== 0)) {
         this.unsettled.add(at);
         // An entry that was changed by somebody else is left alone, also by what undoes an error before.
         const tampered = this.machine.hw.faults.hit.at(-1) === 'cmpxchg' && own.at(-1)!.rc !== E.ILSEQ;
@@ -456,7 +465,8 @@ export class World {
       gfns: [gfn],
       order,
     };
-    if (dom.kind === 'hvm' && dom.memory.has(gfn)) return -17;
+    // A page may take the place of another of its size, which the guest then owns without seeing it.
+    if (dom.kind === 'hvm' && (dom.memory.get(gfn) ?? order) !== order) return -17;
     const done = this.memory(op);
     const frame = dom.kind === 'hvm' ? gfn : op.mfns?.[0];
     if (done === 1 && frame !== undefined) dom.memory.set(frame, order);

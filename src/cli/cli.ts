@@ -58,9 +58,11 @@ function fuzzCommand(xpsim: Command, done: (code: number) => void): void {
     .action(async (o: FuzzOptions) => done(await fuzzQemu(o)));
 }
 
+const noCount = (): InvalidArgumentError => new InvalidArgumentError('a number of up to 9 digits is wanted');
+
 /** A count or a seed. */
 function countOf(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('a number of up to 9 digits is wanted');
+  if (!/^\d{1,9}$/.test(text)) throw noCount();
   return Number(text);
 }
 

@@ -4,8 +4,9 @@ import zlib from 'node:zlib';
 import { InputError } from '../base/assert.js';
 import { compare, type Mismatch, shrink } from '../qtest/fuzz/compare.js';
 import { drawProgram } from '../qtest/fuzz/ops.js';
-import { Player, short } from '../qtest/fuzz/player.js';
+import { Player } from '../qtest/fuzz/player.js';
 import { simulatedSide } from '../qtest/fuzz/sides.js';
+import { short } from '../qtest/fuzz/values.js';
 import { parseQuirks, QUIRKS } from '../qtest/quirks.js';
 import { QemuProcess } from './fuzz_qemu_process.js';
 

@@ -141,7 +141,7 @@ export class QemuProcess implements Side {
       const [reply] = await this.send([`readq 0x${(bar + EDU.CMD).toString(16)}`]);
       if ((Number.parseInt(reply!.slice(-1), 16) & EDU_CMD.RUN) === 0) return;
     }
-    throw new Error('QEMU does not finish a DMA');
+    throw notStarted('QEMU', 'a DMA of it does not end');
   }
 
   /** A reset is done when its event was sent, which can be after the reply. */
@@ -164,12 +164,7 @@ export class QemuProcess implements Side {
 }
 
 const notStarted = (program: string, why: string): InputError =>
-  new InputError(
-    program,
-    '',
-    `cannot be started: ${why}`,
-    'give the path of a qemu-system-x86_64 with --qemu',
-  );
+  new InputError(program, '', `cannot be used: ${why}`, 'give the path of a qemu-system-x86_64 with --qemu');
 
 const accepted = (server: net.Server): Promise<net.Socket> =>
   new Promise((resolve) => server.once('connection', resolve));

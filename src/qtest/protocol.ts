@@ -1,27 +1,28 @@
 /** The text protocol of `-qtest`: one command a line, one reply a line, in order. (QEMU docs/devel/testing/qtest) */
+import { InputError } from '../base/assert.js';
 import type { QtestBoard } from './board.js';
 
 const LEN_MAX = 0x400_0000;
 const SIZES: Readonly<Record<string, number>> = { b: 1, w: 2, l: 4, q: 8 };
 
+const badCommand = (problem: string): InputError => new InputError('qtest', '', problem, 'see docs/qtest.md');
+
 type Handler = (board: QtestBoard, words: readonly string[]) => string;
 
 /** A number as C's strtoull takes it, exact up to 64 bits. */
 function number(text: string | undefined): bigint {
-  if (text === undefined || !/^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(text)) throw new BadCommand('bad number');
+  if (text === undefined || !/^(0x[0-9a-f]{1,16}|\d{1,20})$/i.test(text)) throw badCommand('bad number');
   const n = BigInt(text);
-  if (n >= 1n << 64n) throw new BadCommand('bad number');
+  if (n >= 1n << 64n) throw badCommand('bad number');
   return n;
 }
-
-class BadCommand extends Error {}
 
 /** Addresses beyond what the simulation can hold are as good as the last one: nobody answers there. */
 const address = (text: string | undefined): number => Math.min(Number(number(text)), 2 ** 52);
 
 function length(text: string | undefined): number {
   const n = Number(number(text));
-  if (n > LEN_MAX) throw new BadCommand('too long');
+  if (n > LEN_MAX) throw badCommand('too long');
   return n;
 }
 
@@ -35,7 +36,7 @@ function hex(bytes: Uint8Array): string {
 
 function port(words: readonly string[]): number {
   const p = Number(number(words[1]));
-  if (p > 0xffff) throw new BadCommand('no such port');
+  if (p > 0xffff) throw badCommand('no such port');
   return p;
 }
 
@@ -50,7 +51,7 @@ function bytesOf(value: bigint, size: number): Uint8Array {
 }
 
 function unhex(text: string | undefined, bytes: number): Uint8Array {
-  if (text === undefined || !/^0x[0-9a-f]*$/i.test(text)) throw new BadCommand('bad data');
+  if (text === undefined || !/^0x[0-9a-f]*$/i.test(text)) throw badCommand('bad data');
   const out = new Uint8Array(bytes);
   for (let i = 0; i < bytes && i * 2 + 4 <= text.length; i++)
     out[i] = Number.parseInt(text.slice(i * 2 + 2, i * 2 + 4), 16);
@@ -148,7 +149,7 @@ export function qtestCommand(board: QtestBoard, line: string): string {
   try {
     return handler(board, words);
   } catch (e) {
-    if (e instanceof BadCommand) return `FAIL ${e.message}`;
+    if (e instanceof InputError) return `FAIL ${e.problem}`;
     throw e;
   }
 }

@@ -17,6 +17,7 @@ import type {
 import type { ConfigPort } from './kernel/config.js';
 import { rootBusesOf } from './kernel/enumerate.js';
 import { Dom0Kernel } from './kernel/kernel.js';
+import type { KernelPci } from './kernel/pci_dev.js';
 import { findCapability } from './kernel/setup.js';
 import type { ToolstackProfile } from './libxl/profile.js';
 import type { BackendBus } from './pciback/backend.js';
@@ -140,8 +141,10 @@ export class Dom0Host implements Dom0 {
     kernel.log.info(`Linux version ${dom0.kernelRelease} ${KERNEL_VERSION}`);
     kernel.log.info(`Command line: ${dom0.kernelCmdline}`);
     for (const { bus, seg } of rootBusesOf(functions)) yield* kernel.pci.scanRoot(seg, bus);
+    yield* kernel.interrupts.bootLegacy();
     if (dom0.pciback === 'builtin') yield* this.loadPciback('builtin');
     yield* this.bindDrivers(true);
+    yield* kernel.interrupts.startLegacy();
     if (dom0.pciback === 'module') yield* this.loadPciback('module');
     yield* this.bindDrivers(false);
     for (const [path, value] of FIRST_NODES) xs.write(path, value);
@@ -162,10 +165,19 @@ export class Dom0Host implements Dom0 {
       const name = described.get(dev.sbdf) ?? (port ? 'pcieport' : undefined);
       // The driver for bridges with a hot-plug controller enables them, and gives up where firmware has it.
       if (builtin && dev.headerType === 1 && findCapability(this.setup.config, dev, SHPC) !== 0)
-        yield* kernel.power.enable(dev);
+        yield* this.tryHotplug(dev);
       if (name === undefined || name === 'pciback' || dev.driver !== undefined) continue;
       if (kernel.isBuiltin(name, dev) === builtin) yield* kernel.bindAtBoot(name, dev);
     }
+  }
+
+  /** @linux drivers/pci/hotplug/shpchp_core.c shpc_probe */
+  private *tryHotplug(dev: KernelPci): Co<void> {
+    const { interrupts, power } = this.kernel;
+    yield* power.enable(dev);
+    if ((yield* interrupts.allocVectors(dev, 1)) !== 0) return;
+    yield* interrupts.requestVectors(dev);
+    yield* interrupts.freeVectors(dev);
   }
 
   *settle(): Co<void> {

@@ -1,5 +1,5 @@
 /** A small Xen without silicon: real PCI functions, and a driver that only writes down what it is asked. */
-import { sbdf, withDevfn } from '../../src/base/sbdf.js';
+import { sbdf } from '../../src/base/sbdf.js';
 import { Console } from '../../src/hypervisor/console.js';
 import { Domain } from '../../src/hypervisor/domain.js';
 import { Irqs } from '../../src/hypervisor/irq/desc.js';
@@ -23,7 +23,6 @@ import {
   type IommuOps,
   type IommuOptions,
   type LookupResult,
-  PDEV_TYPE,
   type Pdev,
 } from '../../src/iommu/driver/types.js';
 import { PciHost } from '../../src/pci/bus.js';
@@ -387,4 +386,4 @@ export const told = (calls: readonly Call[]): string[] =>
 const name = (domid: number | undefined): string =>
   domid === undefined ? '-' : domid === DOMID.IO ? 'IO' : domid === DOMID.XEN ? 'XEN' : String(domid);
 
-export { PDEV_TYPE, sbdf, withDevfn };
+export { sbdf };

@@ -11,6 +11,69 @@ import { SEED } from '../support/seed.js';
 const RUNS = 300;
 const COMMANDS = 60;
 
+/** Each has a row in test/mutants/check.tsv: an edit of src that breaks it. */
+const CLAIMED = [
+  'INV-I7',
+  'INV-I5',
+  'INV-I1',
+  'INV-I2',
+  'INV-I6',
+  'INV-O1',
+  'INV-O2',
+  'INV-O3',
+  'INV-O4',
+  'INV-O5',
+  'INV-O6',
+  'INV-O7',
+  'INV-O8',
+  'INV-O9',
+  'INV-O10',
+  'INV-P2',
+  'INV-P3',
+  'INV-P4',
+  'INV-P1',
+  'INV-D1',
+  'INV-F2',
+  'INV-F1',
+  'INV-F3',
+  'INV-I8',
+  'INV-I12',
+  'INV-D5',
+  'INV-F5',
+  'INV-F6',
+  'INV-F7',
+  'INV-F9',
+  'INV-F10',
+  'INV-F11',
+  'INV-M1',
+  'INV-M2',
+  'INV-M3',
+  'INV-I3',
+  'INV-I4',
+  'INV-O11',
+  'INV-O13',
+  'INV-O14',
+  'INV-P5',
+  'INV-P6',
+  'INV-L1',
+  'INV-L3',
+  'INV-L4',
+  'INV-D2',
+  'INV-D3',
+  'INV-D4',
+  'INV-D6',
+  'INV-D7',
+  'INV-Q1',
+  'INV-Q2',
+  'INV-Q3',
+  'INV-Q4',
+  'INV-Q5',
+  'INV-A1',
+  'INV-A2',
+  'INV-A3',
+  'INV-A4',
+] as const;
+
 /** What a run must have come by: roll-backs, double failures, each errno, aliases and phantom functions. */
 const demanded: Readonly<Record<Vendor, readonly string[]>> = {
   vtd: [
@@ -83,8 +146,9 @@ function verdict(vendor: Vendor, invariant: Invariant): string {
 }
 
 describe.each(['vtd', 'amd'] as const)('%s, fixed profile', (vendor) => {
-  test.each(invariants.map((i) => [i.id, i.title, i] as const))('%s %s', (_id, _title, invariant) => {
-    expect(verdict(vendor, invariant)).toBe('holds');
+  test.each(CLAIMED)('%s holds on random histories', (id) => {
+    const invariant = invariants.find((i) => i.id === id);
+    expect(verdict(vendor, invariant!)).toBe('holds');
   });
 
   test('the histories reached what they must reach', () => {
@@ -94,6 +158,10 @@ describe.each(['vtd', 'amd'] as const)('%s, fixed profile', (vendor) => {
     expect(commandsRun).toBeGreaterThanOrEqual(RUNS * COMMANDS);
     expect(demanded[vendor].filter((what) => (counts.get(what) ?? 0) === 0)).toEqual([]);
   });
+});
+
+test('every invariant of the kit is claimed, and once', () => {
+  expect(invariants.map((i) => i.id).sort()).toEqual([...CLAIMED].sort());
 });
 
 test('the flaw R1 of every release is found on the unfixed AMD profile: quarantine leaves phantom functions on dom0', () => {

@@ -5,8 +5,9 @@ import zlib from 'node:zlib';
 import { expect, test } from 'vitest';
 import { compare, shrink } from '../../src/qtest/fuzz/compare.js';
 import { drawProgram, type Program } from '../../src/qtest/fuzz/ops.js';
-import { Player, short } from '../../src/qtest/fuzz/player.js';
+import { Player } from '../../src/qtest/fuzz/player.js';
 import { simulatedSide } from '../../src/qtest/fuzz/sides.js';
+import { short } from '../../src/qtest/fuzz/values.js';
 import { ROOT } from '../support/built.js';
 
 interface Recorded {

@@ -31,6 +31,9 @@ export class Recorder {
     this.physdev.push(op);
     return this.answers.get(op.cmd) ?? 0;
   }
+  *eventChannelOp(): Co<number> {
+    return 0;
+  }
 }
 
 class Port implements ConfigPort {

@@ -1,6 +1,5 @@
 /** The recorded board under the real Xen of this repository, with dom0 and `xl` on it. */
 
-import { readFileSync } from 'node:fs';
 import { parseSbdf } from '../../src/base/sbdf.js';
 import { qemuXen } from '../../src/devicemodel/qemu.js';
 import { pciSetup } from '../../src/guest/hvmloader.js';
@@ -261,13 +260,4 @@ function detail(op: DomctlOp): string {
     return `:${op.domid}:${op.add ? '+' : '-'}${where}`;
   }
   return '';
-}
-
-/** A configuration of the recordings; undefined without them. */
-export function goldenCfg(name: string): string | undefined {
-  try {
-    return readFileSync(new URL(`../../../shared/golden/cfg/${name}`, import.meta.url), 'latin1');
-  } catch {
-    return undefined;
-  }
 }

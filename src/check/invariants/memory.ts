@@ -82,29 +82,6 @@ function pagesAreMapped(w: World): Violation | undefined {
   return undefined;
 }
 
-function xenMmioIsOut(w: World): Violation | undefined {
-  for (const device of plain(w)) {
-    for (const frame of w.layout.unitFrames) {
-      if (entryOf(w.machine, bdfOf(device.sbdf))?.passThrough === true) continue;
-      if (translationOf(w.machine, bdfOf(device.sbdf), frame)?.mfn !== frame) continue;
-      return violation(
-        'INV-I9',
-        `${formatSbdf(device.sbdf)} reaches the registers of a unit at ${hex(frame)}`,
-      );
-    }
-  }
-  return undefined;
-}
-
-function dyingMapsNothing(w: World): Violation | undefined {
-  const t = w.last;
-  if (t?.command.op !== 'populate' && t?.command.op !== 'mmio') return undefined;
-  const dom = 'dom' in t.command ? w.machine.xen.domains.get(t.targetDomid ?? -1) : undefined;
-  if (dom?.isDying !== true) return undefined;
-  const wrote = t.events.some((e) => e.kind === 'entry' && e.table === 'pte');
-  return wrote ? violation('INV-I11', `a page was mapped for d${dom.domid}, which is dying`) : undefined;
-}
-
 function passThroughIsDom0s(w: World): Violation | undefined {
   const { hwdom, domXen } = w.machine.xen;
   for (const device of plain(w)) {
@@ -323,8 +300,6 @@ export const memoryInvariants: readonly Invariant[] = [
     title: 'what a guest does not have is not in the table of its device',
     holds: absentStaysAbsent,
   },
-  { id: 'INV-I9', title: 'no device of any owner reaches the registers of a unit', holds: xenMmioIsOut },
-  { id: 'INV-I11', title: 'nothing is mapped for a dying domain', holds: dyingMapsNothing },
   { id: 'INV-I12', title: 'only devices of dom0 pass untranslated', holds: passThroughIsDom0s },
   {
     id: 'INV-D5',

@@ -2,9 +2,6 @@
 import { DOMID } from '../../sim/frames.js';
 import type { Bug } from './bug.js';
 
-/** IR and IW of the upper word of an entry. */
-const READ_WRITE = (1 << 29) | (1 << 30);
-
 export const amdBugs: readonly Bug[] = [
   {
     id: 'XSA-347',
@@ -43,7 +40,7 @@ export const amdBugs: readonly Bug[] = [
     source: '899272539c',
     seams: { amdReleasesUnityMaps: () => false },
     breaks: ['INV-F11'],
-    environment: { vendor: 'amd', machine: { reserved: 0 } },
+    environment: { vendor: 'amd', ops: ['assign', 'deassign'], machine: { reserved: 0 } },
   },
   {
     id: 'XSA-400c',
@@ -108,7 +105,7 @@ export const amdBugs: readonly Bug[] = [
     source: '1a7ffe466c 937ef32565',
     seams: { amdReplaceFlush: () => 0 },
     breaks: ['INV-I7', 'INV-F5', 'INV-I6'],
-    environment: { vendor: 'amd' },
+    environment: { vendor: 'amd', ops: ['assign', 'dma', 'populate'] },
   },
   {
     id: 'XSA-373',
@@ -121,7 +118,7 @@ export const amdBugs: readonly Bug[] = [
     source: '7c893abc4e c4e4434357 e4fee66043',
     seams: { amdWaitsForEver: () => false },
     breaks: ['INV-I7', 'INV-I6', 'INV-F5'],
-    environment: { vendor: 'amd', machine: { slowUnits: true } },
+    environment: { vendor: 'amd', ops: ['assign', 'dma', 'decrease', 'stall'] },
   },
   {
     id: 'NX-08',
@@ -134,20 +131,7 @@ export const amdBugs: readonly Bug[] = [
     source: '2a758376f9',
     seams: { amdFillsBeforeLinking: () => false },
     breaks: ['INV-I3'],
-    environment: { vendor: 'amd' },
-  },
-  {
-    id: 'NX-09',
-    title: 'splitting a large page makes it writable',
-    year: 2021,
-    releases: 'up to 4.15',
-    mechanism:
-      'The pieces of a superpage were given read and write access whatever the superpage had.',
-    fix: 'The pieces inherit the rights.',
-    source: 'b8238afd07',
-    seams: { amdSplitRights: () => READ_WRITE },
-    breaks: ['INV-I8'],
-    environment: { vendor: 'amd' },
+    environment: { vendor: 'amd', ops: ['assign', 'populate', 'decrease'] },
   },
   {
     id: 'NX-14',

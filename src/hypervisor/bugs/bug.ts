@@ -28,4 +28,6 @@ export interface BugEnvironment {
   readonly vendor: 'vtd' | 'amd';
   /** Properties of the random machine, by their names in check/machines. */
   readonly machine?: Readonly<Record<string, unknown>>;
+  /** Kinds of commands it takes, by their names in check/commands; all when left out. */
+  readonly ops?: readonly string[];
 }

@@ -93,7 +93,7 @@ export const vtdBugs: readonly Bug[] = [
     source: '85c72f9fe7',
     seams: { vtdUnmapFlush: () => FLUSHF.added },
     breaks: ['INV-I7', 'INV-I6', 'INV-F5'],
-    environment: { vendor: 'vtd' },
+    environment: { vendor: 'vtd', ops: ['assign', 'dma', 'populate', 'decrease'] },
   },
   {
     id: 'NX-03',
@@ -106,7 +106,11 @@ export const vtdBugs: readonly Bug[] = [
     source: 'f3401d65d9',
     seams: { vtdUndoesAliasFailure: () => false },
     breaks: ['INV-I2', 'INV-I5', 'INV-O6'],
-    environment: { vendor: 'vtd', machine: { slots: ['pcieToPci', 'legacyBridge'] } },
+    environment: {
+      vendor: 'vtd',
+      ops: ['assign', 'fail', 'quarantine'],
+      machine: { slots: ['pcieToPci', 'legacyBridge'] },
+    },
   },
   {
     id: 'NX-13',
@@ -119,24 +123,27 @@ export const vtdBugs: readonly Bug[] = [
     source: 'fd3102e5d2 710942e57f d4619ab51e',
     seams: { vtdFlushAllOrder: () => 0 },
     breaks: ['INV-I7', 'INV-I6', 'INV-F5'],
-    environment: { vendor: 'vtd' },
+    environment: { vendor: 'vtd', ops: ['assign', 'dma', 'decrease', 'populate'] },
   },
   {
     id: 'NX-18',
     title: 'two guests share memory through one reserved range',
     year: 2015,
     releases: 'up to 4.5',
-    mechanism:
-      'An RMRR may list several devices. Given to two guests, both devices reach the same memory.',
+    mechanism: 'An RMRR may list several devices. Given to two guests, both devices reach the same memory.',
     fix: 'Such a device is refused, unless the administrator accepts the risk.',
     source: '6457dae996',
     seams: { vtdMaySplitRmrr: () => true },
     breaks: ['INV-I1'],
-    environment: { vendor: 'vtd', machine: { reserved: 0, sharedReserved: true } },
+    environment: {
+      vendor: 'vtd',
+      ops: ['assign', 'deassign'],
+      machine: { reserved: 0, sharedReserved: true },
+    },
   },
   {
     id: 'NX-20',
-    title: 'requests that a PCIe-to-PCI bridge makes its own are nobody\'s',
+    title: "requests that a PCIe-to-PCI bridge makes its own are nobody's",
     year: 2011,
     releases: 'up to 4.1',
     mechanism:
@@ -145,7 +152,7 @@ export const vtdBugs: readonly Bug[] = [
     source: 'ba3d7de6ce a4d457fd59',
     seams: { vtdMapsSecondaryBus: () => false },
     breaks: ['INV-I4'],
-    environment: { vendor: 'vtd', machine: { slots: ['pcieToPci'] } },
+    environment: { vendor: 'vtd', ops: ['assign', 'deassign'], machine: { slots: ['pcieToPci'] } },
   },
   {
     id: 'NX-05',
@@ -158,6 +165,10 @@ export const vtdBugs: readonly Bug[] = [
     source: 'e6252a51fa',
     seams: { vtdFreesDidOnError: () => false },
     breaks: ['INV-D6'],
-    environment: { vendor: 'vtd', machine: { fewIds: true, slots: ['endpoint', 'phantom1'] } },
+    environment: {
+      vendor: 'vtd',
+      ops: ['assign', 'fail'],
+      machine: { fewIds: true, slots: ['endpoint', 'phantom1'] },
+    },
   },
 ];

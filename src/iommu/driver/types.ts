@@ -431,8 +431,6 @@ export interface AmdSeams {
   amdReplaceFlush(): number;
   /** A superpage is split aside, then replaced. */
   amdFillsBeforeLinking(): boolean;
-  /** Rights of the pieces of a superpage; IR and IW of the upper word. */
-  amdSplitRights(rights: number): number;
   /** A completion wait goes on until the unit has answered. XSA-373: for a while. */
   amdWaitsForEver(): boolean;
 }

@@ -5,6 +5,24 @@
 import { EDU, EDU_CMD } from '../edu.js';
 import * as L from './layout.js';
 import { OP, type Op, type Program } from './ops.js';
+import {
+  BUFFER_BYTES,
+  CONTEXT_ODD,
+  DESCRIPTOR_ODD,
+  digest,
+  GCMD_BITS,
+  HIGH_ADDRESS,
+  normalized,
+  PASS_THROUGH,
+  PTE_ODD,
+  QIE,
+  R,
+  READABLE,
+  ROOT_ODD,
+  SIRTP,
+  SRTP,
+  TE,
+} from './values.js';
 
 /** A board behind the qtest protocol. */
 export interface Side {
@@ -23,88 +41,8 @@ export interface Played {
   readonly script: readonly string[];
 }
 
-const R = {
-  VER: 0x00,
-  CAP: 0x08,
-  ECAP: 0x10,
-  GCMD: 0x18,
-  GSTS: 0x1c,
-  RTADDR: 0x20,
-  CCMD: 0x28,
-  FSTS: 0x34,
-  FECTL: 0x38,
-  FEDATA: 0x3c,
-  FEADDR: 0x40,
-  FEUADDR: 0x44,
-  PMEN: 0x64,
-  IQH: 0x80,
-  IQT: 0x88,
-  IQA: 0x90,
-  ICS: 0x9c,
-  IECTL: 0xa0,
-  IEDATA: 0xa4,
-  IEADDR: 0xa8,
-  IEUADDR: 0xac,
-  IRTA: 0xb8,
-  IVA: 0xf0,
-  IOTLB: 0xf8,
-  FRCD: 0x220,
-} as const;
-const READABLE: readonly (readonly [offset: number, bytes: 4 | 8])[] = [
-  ...([R.VER, R.GSTS, R.FSTS, R.FECTL, R.FEDATA, R.FEADDR, R.FEUADDR] as const).map((o) => [o, 4] as const),
-  ...([R.ICS, R.IECTL, R.IEDATA, R.IEADDR, R.IEUADDR] as const).map((o) => [o, 4] as const),
-  ...([R.CAP, R.ECAP, R.RTADDR, R.CCMD, R.IQH, R.IQT, R.IQA, R.IRTA, R.IOTLB] as const).map(
-    (o) => [o, 8] as const,
-  ),
-  ...([R.IVA, R.FRCD, R.FRCD + 8] as const).map((o) => [o, 8] as const),
-  ...([R.GCMD, R.CAP + 4, R.ECAP + 4, R.RTADDR + 4, R.CCMD + 4, R.IQA + 4, R.IQH + 4] as const).map(
-    (o) => [o, 4] as const,
-  ),
-  [R.PMEN, 4],
-];
-const TE = 0x8000_0000;
-const SRTP = 0x4000_0000;
-const QIE = 0x0400_0000;
-const IRE = 0x0200_0000;
-const SIRTP = 0x0100_0000;
-const GCMD_BITS = [TE, QIE, SRTP, IRE, SIRTP];
-const PASS_THROUGH = 2;
-/** QEMU 7.2 stops when a transfer ends with the buffer. */
-const BUFFER_BYTES = EDU.BYTES - 4;
-
-/** Odd bits of page-table entries: mostly ignored or reserved ones. */
-const PTE_ODD = [0, 2, 5, 6, 7, 8, 10, 11, 12, 46, 48, 50, 52, 58, 62, 63];
-const CONTEXT_ODD: readonly (readonly [word: 0 | 1, bit: number])[] = [
-  [0, 0],
-  [0, 4],
-  [0, 11],
-  [0, 48],
-  [0, 60],
-  [1, 3],
-  [1, 7],
-  [1, 24],
-];
-const ROOT_ODD: readonly (readonly [word: 0 | 1, bit: number])[] = [
-  [0, 0],
-  [0, 1],
-  [0, 11],
-  [0, 48],
-  [1, 0],
-  [1, 40],
-];
-const DESCRIPTOR_ODD: readonly (readonly [word: 0 | 1, bit: number])[] = [
-  [0, 0],
-  [0, 8],
-  [0, 15],
-  [0, 52],
-  [1, 7],
-  [1, 11],
-  [1, 1],
-  [0, 9],
-  [1, 8],
-  [0, 14],
-];
-const HIGH_ADDRESS = [0, 2 ** 39, 2 ** 47, 2 ** 48, 2 ** 51];
+/** The table of level 1 that a slot is in. */
+const half = (slot: number): number => slot >>> 2;
 const bit = (n: number): bigint => 1n << BigInt(n);
 const hex = (n: number | bigint): string => `0x${n.toString(16)}`;
 const page = (frame: number): bigint => BigInt(frame) * 4096n;
@@ -251,19 +189,22 @@ export class Player {
 
   private pte([, domain = 0, above = 0, slot = 0, permissions = 0, target = 0, odd = 0]: Op): void {
     const level = above + 1;
-    const half = level === 1 ? slot >>> 2 : 0;
+    const part = level === 1 ? half(slot) : 0;
     const index = level === 1 ? slot & 3 : level === 2 ? slot & 3 : slot & 1;
     let entry = BigInt(permissions) | this.target(domain, level, slot, index, target);
     if (odd !== 0) entry |= bit(PTE_ODD[odd]!);
-    this.writeq(L.tableFrame(domain, level, half) * 4096 + index * 8, entry);
+    this.writeq(L.tableFrame(domain, level, part) * 4096 + index * 8, entry);
   }
 
-  /** Where an entry leads: as a rule to the table below, or to data. */
+  /**
+   * Where an entry leads: as a rule to the table below, or to data. The interrupt range is left to tables that no odd bit
+   * turns into tables of a higher level: QEMU reads device registers there as if they were entries.
+   */
   private target(domain: number, level: number, slot: number, index: number, target: number): bigint {
     const large = level === 2 || level === 3;
     if (target === 1 && large) return (level === 2 ? page(index * 0x200) : 0n) | bit(7);
     if (target === 2) return page(L.NOWHERE + slot);
-    if (target === 3 && level === 1) return page(0xfee00 + slot);
+    if (target === 3 && level === 1 && half(slot) === 1) return page(0xfee00 + slot);
     if (target === 4) return page(L.tableFrame(1 - domain, Math.max(1, level - 1)));
     if (target === 5 && large) return page(0x201) | bit(7);
     if (level === 1) return page(L.DATA + domain * 8 + slot);
@@ -532,33 +473,3 @@ export class Player {
     return digest(await this.flush());
   }
 }
-
-/**
- * QEMU 7.2 leaves what it has for "no PASID" in the PASID bits of a fault record; without PASID support they are
- * reserved, and not compared.
- */
-function normalized(line: string, reply: string): string {
-  if (!line.startsWith(`readq ${hex(L.IOMMU + R.FRCD + 8)}`)) return reply;
-  const m = /^OK 0x([0-9a-f]{16})$/.exec(reply);
-  if (m === null) return reply;
-  return `OK 0x${(BigInt(`0x${m[1]}`) & 0xc000_00ff_0000_ffffn).toString(16).padStart(16, '0')}`;
-}
-
-/** FNV-1a, 64 bits as two of 32: memory is long, and only its equality matters. */
-function digest(text: string): string {
-  let a = 0x811c_9dc5;
-  let b = 0x1234_5678;
-  for (let i = 0; i < text.length; i++) {
-    const c = text.charCodeAt(i);
-    a = Math.imul(a ^ c, 0x0100_0193);
-    b = Math.imul(b ^ c, 0x0100_01b3) ^ (a >>> 15);
-  }
-  return `${(a >>> 0).toString(16)}-${(b >>> 0).toString(16)}`;
-}
-
-/** Replies without the words that all have: the form of the recordings. */
-export const short = (replies: string): string =>
-  replies
-    .replaceAll(/OK(?: 0x0*([0-9a-f]+))?/g, (_, digits: string | undefined) => digits ?? '')
-    .replaceAll(/ +/g, ' ')
-    .trim();

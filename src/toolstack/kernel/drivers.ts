@@ -3,6 +3,7 @@ import type { Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
 import { KernelDriver, matchesId, type PciId } from './driver.js';
+import type { Interrupts } from './interrupts.js';
 import type { KernelLog } from './log.js';
 import type { KernelPci } from './pci_dev.js';
 import type { DevicePower } from './power.js';
@@ -25,6 +26,8 @@ export interface DriverSpec {
   readonly sriov?: boolean;
   /** It uses an MSI, whose number shows in `irq` and in `{irq}` of its lines. */
   readonly msi?: boolean;
+  /** Messages it asks for, one set-up after the other: each gives back what the former had. */
+  readonly vectors?: readonly { readonly count: number; readonly requested: boolean }[];
   /** What it says of a root port besides. */
   readonly onRootPort?: readonly string[];
 }
@@ -51,6 +54,10 @@ export const DRIVER_SPECS: readonly DriverSpec[] = [
     ids: [{ classCode: 0x010802 }],
     unit: 'nvme',
     sriov: true,
+    vectors: [
+      { count: 1, requested: true },
+      { count: 2, requested: true },
+    ],
     onProbe: ['nvme {unit}: pci function {dev}', '{enable}', 'nvme {unit}: 1/0/0 default/read/poll queues'],
   },
   {
@@ -61,6 +68,7 @@ export const DRIVER_SPECS: readonly DriverSpec[] = [
       (device) => ({ vendor: 0x8086, device }),
     ),
     unit: 'eth',
+    vectors: [{ count: 3, requested: false }],
     banner: [
       'e1000e: Intel(R) PRO/1000 Network Driver',
       'e1000e: Copyright(c) 1999 - 2015 Intel Corporation.',
@@ -193,6 +201,7 @@ export class NativeDriver extends KernelDriver {
     private readonly log: KernelLog,
     private readonly units: UnitNames,
     private readonly msis: MsiNumbers,
+    private readonly interrupts: Interrupts,
   ) {
     super();
     this.name = spec.name;
@@ -214,6 +223,7 @@ export class NativeDriver extends KernelDriver {
         yield* this.power.enable(dev);
         yield* this.power.setMaster(dev);
         if (this.spec.msi === true) this.takeMsi(dev);
+        yield* this.takeVectors(dev);
       }
     }
     if (dev.expressType === ROOT_PORT) {
@@ -227,9 +237,23 @@ export class NativeDriver extends KernelDriver {
     for (const line of this.spec.onRemove ?? []) this.log.info(this.fill(line, dev, unit));
     this.units.release(unit);
     this.msis.release(dev.sbdf);
+    yield* this.interrupts.freeVectors(dev);
     if (this.spec.sriov === true && dev.virtfns.length > 0)
       this.log.warn(`${dev.logName}: driver left SR-IOV enabled after remove`);
     yield* this.power.disable(dev);
+  }
+
+  /** A port's interrupt is asked for by what a root port reports with it: power events and errors. */
+  private *takeVectors(dev: KernelPci): Co<void> {
+    const one = {
+      count: 1,
+      requested: this.spec.expressTypes === undefined || dev.expressType === ROOT_PORT,
+    };
+    for (const { count, requested } of this.spec.vectors ?? (this.spec.msi === true ? [one] : [])) {
+      yield* this.interrupts.freeVectors(dev);
+      if ((yield* this.interrupts.allocVectors(dev, count)) === 0 && requested)
+        yield* this.interrupts.requestVectors(dev);
+    }
   }
 
   /** MSI takes the place of the interrupt line in sysfs; MSI-X vectors have files of their own. */

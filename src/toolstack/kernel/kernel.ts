@@ -9,6 +9,7 @@ import type { ConfigPort } from './config.js';
 import { DriverCore, type PciId } from './driver.js';
 import { DRIVER_SPECS, type DriverSpec, MsiNumbers, NativeDriver, UnitNames } from './drivers.js';
 import { Enumerator } from './enumerate.js';
+import { Interrupts } from './interrupts.js';
 import { KernelLog } from './log.js';
 import { IOV_RESOURCE, KernelPci } from './pci_dev.js';
 import { DevicePower } from './power.js';
@@ -19,6 +20,7 @@ const MS = 1_000_000;
 
 export class Dom0Kernel {
   readonly log: KernelLog;
+  readonly interrupts: Interrupts;
   readonly power: DevicePower;
   readonly reset: DeviceReset;
   readonly pci: Enumerator;
@@ -37,7 +39,8 @@ export class Dom0Kernel {
     readonly events: EventStream,
   ) {
     this.log = new KernelLog(clock, events);
-    this.power = new DevicePower(config, clock, this.log);
+    this.interrupts = new Interrupts(hv, config, this.log);
+    this.power = new DevicePower(config, clock, this.log, this.interrupts);
     this.reset = new DeviceReset(config, clock, this.power, this.log);
     this.pci = new Enumerator(config, hv, this.log, this.reset);
     this.core = new DriverCore(events, this.pci.devices);
@@ -60,7 +63,15 @@ export class Dom0Kernel {
   }
 
   private newDriver(spec: DriverSpec): NativeDriver {
-    const driver = new NativeDriver(spec, this.power, this.config, this.log, this.units, this.msis);
+    const driver = new NativeDriver(
+      spec,
+      this.power,
+      this.config,
+      this.log,
+      this.units,
+      this.msis,
+      this.interrupts,
+    );
     this.core.drivers.set(spec.name, driver);
     if (spec.module !== undefined && !this.modules.includes(spec.module)) {
       this.modules.push(spec.module);

@@ -3,18 +3,18 @@ import { COMMAND, PCI } from '../../pci/registers.js';
 import type { Clock } from '../../sim/clock.js';
 import { type Co, pause } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
+import type { Interrupts } from './interrupts.js';
 import type { KernelLog } from './log.js';
 import { IORESOURCE, type KernelPci, ROM_RESOURCE, type SavedState } from './pci_dev.js';
 
 const hex4 = (n: number): string => n.toString(16).padStart(4, '0');
 
 export class DevicePower {
-  /** Global system interrupts that were set up before: Xen answers -EEXIST for them. */
-  private readonly gsis = new Set<number>();
   constructor(
     private readonly config: ConfigPort,
     private readonly clock: Clock,
     private readonly log: KernelLog,
+    private readonly interrupts: Interrupts,
   ) {}
 
   /** @linux pci_enable_device */
@@ -25,7 +25,7 @@ export class DevicePower {
     if (bridge !== undefined) yield* this.enableBridge(bridge);
     yield* this.toD0(dev);
     yield* this.enableResources(dev);
-    this.enableIrq(dev);
+    yield* this.enableIrq(dev);
     if (dev.pin === 0) return;
     const command = this.config.read(dev.sbdf, PCI.COMMAND, 2);
     if ((command & COMMAND.INTX_DISABLE) !== 0)
@@ -74,13 +74,12 @@ export class DevicePower {
   }
 
   /** @linux drivers/acpi/pci_irq.c acpi_pci_irq_enable, arch/x86/pci/xen.c xen_register_gsi */
-  private enableIrq(dev: KernelPci): void {
+  private *enableIrq(dev: KernelPci): Co<void> {
     if (dev.pin === 0 || dev.irqManaged) return;
     const gsi = gsiOf(dev);
     dev.irqManaged = true;
     dev.irq = gsi;
-    if (this.gsis.has(gsi)) this.log.info(`Already setup the GSI :${gsi}`);
-    else this.gsis.add(gsi);
+    yield* this.interrupts.setupGsi(gsi, true);
   }
 
   *toD0(dev: KernelPci): Co<void> {

@@ -3,15 +3,7 @@
  * `xl list -l`, where a field that has its initial value is left out.
  */
 import { deepClone } from './clone.js';
-import type {
-  DeviceDisk,
-  DeviceNic,
-  DevicePci,
-  DeviceRdm,
-  DeviceVfb,
-  DeviceVkb,
-  DomainConfig,
-} from './types.js';
+import type { DeviceDisk, DeviceNic, DevicePci, DeviceVfb, DeviceVkb, DomainConfig } from './types.js';
 
 export type Field =
   /** Number, string, boolean or enumeration name; left out when equal to `init`. */
@@ -344,7 +336,6 @@ export const makeDomainConfig = (): DomainConfig => {
 export const makePci = (): DevicePci => make(PCI) as unknown as DevicePci;
 export const makeDisk = (): DeviceDisk => make(DISK) as unknown as DeviceDisk;
 export const makeNic = (): DeviceNic => make(NIC) as unknown as DeviceNic;
-export const makeRdm = (): DeviceRdm => make(RDM) as unknown as DeviceRdm;
 export const makeVfb = (): DeviceVfb => make(VFB) as unknown as DeviceVfb;
 export const makeVkb = (): DeviceVkb => make(VKB) as unknown as DeviceVkb;
 export const copyConfig = (c: DomainConfig): DomainConfig => deepClone(c);

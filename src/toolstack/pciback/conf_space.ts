@@ -87,8 +87,11 @@ export class VirtualConfig {
   /** @linux command_write */
   private *writeCommand(dev: KernelPci, s: Shadow, value: number): Co<void> {
     const { config, power } = this.kernel;
-    if (dev.enableCount === 0 && (value & ENABLES) !== 0) yield* power.enable(dev);
-    else if (dev.enableCount > 0 && (value & ENABLES) === 0) yield* power.disable(dev);
+    const enables = (value & ENABLES) !== 0;
+    const changes = enables === (dev.enableCount === 0);
+    if (changes && enables) yield* power.enable(dev);
+    else if (changes) yield* power.disable(dev);
+    if (changes) yield* this.stub.controlIsr(dev, enables);
     const master = (value & COMMAND.MASTER) !== 0;
     if (dev.isBusmaster !== master) yield* power.setMaster(dev, master);
     s.command = value;

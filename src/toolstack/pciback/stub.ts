@@ -22,6 +22,8 @@ export class SeizedDevice {
   handled = 0;
   readonly quirks: QuirkField[] = [];
   saved: SavedState | undefined = undefined;
+  /** Its own handler is on the line of the device. */
+  handler = false;
   constructor(readonly dev: KernelPci) {}
 }
 
@@ -117,8 +119,18 @@ export class Pciback extends KernelDriver {
     if (rc !== 0 && rc !== E.NOSYS) this.kernel.log.error(`${this.log(dev)}: MSI-X ${what} failed (${rc})`);
   }
 
+  /** A handler on the device's line while its guest has it decode. @linux pciback_ops.c xen_pcibk_control_isr */
+  *controlIsr(dev: KernelPci, on: boolean): Co<void> {
+    const psdev = this.find(dev);
+    if (psdev === undefined || dev.headerType !== 0 || psdev.handler === on || dev.irq === 0) return;
+    psdev.handler = on;
+    if (on) yield* this.kernel.interrupts.request(dev.irq);
+    else yield* this.kernel.interrupts.free(dev.irq);
+  }
+
   /** @linux pciback_ops.c xen_pcibk_reset_device */
   *disableDevice(dev: KernelPci): Co<void> {
+    yield* this.controlIsr(dev, false);
     const MWI = 0x10;
     if (dev.headerType === 0) {
       if (dev.enableCount > 0) yield* this.kernel.power.disable(dev);

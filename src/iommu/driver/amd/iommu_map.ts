@@ -147,8 +147,7 @@ function installTable(
     const lo = amd.s.ram.words[base + idx * 2]!;
     const hi = amd.s.ram.words[base + idx * 2 + 1]!;
     if (!amd.seams.amdFillsBeforeLinking()) setIommuPdePresent(amd, table, idx, fresh, level - 1, IR | IW);
-    const rights = amd.seams.amdSplitRights(hi & (IR | IW));
-    setIommuPtesPresent(amd, fresh, frameOf(lo, hi), level - 1, rights);
+    setIommuPtesPresent(amd, fresh, frameOf(lo, hi), level - 1, hi & (IR | IW));
   }
   setIommuPdePresent(amd, table, idx, fresh, level - 1, IR | IW);
   ptUpdateContigMarkers(amd.s.ram.words, base, idx, level, PTE_KIND.table);

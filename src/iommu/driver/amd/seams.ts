@@ -28,7 +28,6 @@ export const amdSeams: AmdSeams = Object.freeze<AmdSeams>({
   amdWasPresent: (lo) => (lo & 1) !== 0,
   amdReplaceFlush: () => FLUSHF.modified,
   amdFillsBeforeLinking: () => true,
-  amdSplitRights: (rights) => rights,
   amdWaitsForEver: () => true,
 });
 

@@ -165,7 +165,7 @@ export function* iommuFlushIotlb(
     const rc =
       order < 0
         ? yield* iommuFlushIotlbDsi(iommu, did, false)
-        : yield* iommuFlushIotlbPsi(iommu, did, Math.max(dfn, 0), order, (flags & FLUSHF.modified) === 0);
+        : yield* iommuFlushIotlbPsi(iommu, did, everything ? 0 : dfn, order, (flags & FLUSHF.modified) === 0);
     if (rc > 0) yield* iommuFlushWriteBuffer(iommu);
     else if (ret === 0) ret = rc;
   }

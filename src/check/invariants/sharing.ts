@@ -1,0 +1,78 @@
+/** What devices have in common: reserved ranges, ids behind bridges, domain ids of a unit. */
+import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { VtdDriver } from '../../iommu/driver/vtd/iommu.js';
+import { DOMID } from '../../sim/frames.js';
+import { entryOf } from '../tables_now.js';
+import type { World } from '../world.js';
+import type { Invariant, Violation } from './invariant.js';
+
+const violation = (id: string, what: string): Violation => ({ id, what });
+
+/** VT-d: a range that two guests reach is memory they share, unless both were told. */
+function rangeOfOneGuest(w: World): Violation | undefined {
+  const { reserved } = w.layout;
+  if (reserved === undefined || w.layout.spec.vendor !== 'vtd') return undefined;
+  const holders = reserved.sbdfs.flatMap((at) => {
+    const domid = w.pdev(at)?.domain?.domid;
+    const guest = domid !== undefined && domid > 0 && domid < DOMID.FIRST_RESERVED;
+    return guest && !w.relaxed.has(at) ? [{ at, domid }] : [];
+  });
+  const [first] = holders;
+  const other = holders.find((h) => h.domid !== first!.domid);
+  return other === undefined
+    ? undefined
+    : violation(
+        'INV-I1',
+        `${formatSbdf(first!.at)} of d${first!.domid} and ${formatSbdf(other.at)} of d${other.domid} share a reserved range`,
+      );
+}
+
+/** VT-d: once a device behind a bridge was given away, the ids it is seen under have its entry. */
+function aliasesWentAlong(w: World): Violation | undefined {
+  const t = w.last;
+  if (t?.command.op !== 'assign' || t.rc !== 0 || w.layout.spec.vendor !== 'vtd') return undefined;
+  const own = t.target === undefined ? undefined : entryOf(w.machine, bdfOf(t.target.sbdf));
+  if (own === undefined || w.pdev(t.target!.sbdf)?.domain?.domid !== t.targetDomid) return undefined;
+  if (t.events.every((e) => e.kind !== 'entry' || e.table !== 'context')) return undefined;
+  for (const rid of t.target!.sharedRids) {
+    const e = entryOf(w.machine, rid);
+    if (e?.root !== own.root || e.did !== own.did)
+      return violation(
+        'INV-I4',
+        `${formatSbdf(t.target!.sbdf)} is also seen as ${rid.toString(16)}, which was not given away with it`,
+      );
+  }
+  return undefined;
+}
+
+/** VT-d units that deal ids out: whoever has one has a device behind the unit. */
+function idsAreInUse(w: World): Violation | undefined {
+  const { driver, domIo, domXen, hwdom, pdevs } = w.machine.xen;
+  if (!(driver instanceof VtdDriver) || w.unsettled.size > 0 || w.lost.size > 0) return undefined;
+  for (const { iommu } of driver.vtd.drhds) {
+    for (const domid of iommu?.domidMap ?? []) {
+      if (domid < 0 || domid === DOMID.INVALID || domid === hwdom.domid) continue;
+      const unit = w.machine.units[iommu!.index];
+      const used = [...pdevs.values()].some(
+        (p) =>
+          p.arch.pseudoDomid === domid ||
+          (p.domain?.domid === domid &&
+            p.domain !== domIo &&
+            p.domain !== domXen &&
+            w.machine.unitFor(p.sbdf) === unit),
+      );
+      if (!used)
+        return violation(
+          'INV-D6',
+          `d${domid} keeps a domain id of unit ${iommu!.index}, where it has no device`,
+        );
+    }
+  }
+  return undefined;
+}
+
+export const sharingInvariants: readonly Invariant[] = [
+  { id: 'INV-I1', title: "a reserved range is one guest's", holds: rangeOfOneGuest },
+  { id: 'INV-I4', title: 'the ids behind a bridge go with the device', holds: aliasesWentAlong },
+  { id: 'INV-D6', title: 'who has a domain id has a device behind the unit', holds: idsAreInUse },
+];
