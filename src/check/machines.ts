@@ -132,6 +132,19 @@ const QUARANTINE_OPTION = {
   'scratch-page': 'quarantine=scratch-page',
 } as const;
 
+/** A root port, a PCIe-to-PCI bridge behind it, and two conventional devices. Takes two bus numbers. */
+function pcieToPci(port: Sbdf, behind: number, functions: FunctionSpec[], devices: TestDevice[]): void {
+  const bridge = sbdf(0, behind, 0, 0);
+  functions.push({ sbdf: port, kind: 'root-port', secondary: behind, subordinate: behind + 1 });
+  functions.push({ sbdf: bridge, kind: 'pcie-to-pci-bridge', secondary: behind + 1 });
+  for (const dev of [1, 2]) {
+    const at = sbdf(0, behind + 1, dev, 0);
+    functions.push({ sbdf: at, kind: 'pci-device' });
+    const sharedRids = [bridge & 0xffff, (behind + 1) << 8];
+    devices.push({ sbdf: at, conventional: true, sharedRids, stride: 0 });
+  }
+}
+
 /** Lays the slots out on buses and writes the firmware tables for them. */
 export function layOut(spec: MachineSpec): TestMachine {
   const functions: FunctionSpec[] = [{ sbdf: sbdf(0, 0, 0, 0), kind: 'host-bridge' }];
@@ -158,15 +171,7 @@ export function layOut(spec: MachineSpec): TestMachine {
         return;
       }
       case 'pcieToPci': {
-        const bridge = sbdf(0, behind, 0, 0);
-        functions.push({ sbdf: port, kind: 'root-port', secondary: behind, subordinate: behind + 1 });
-        functions.push({ sbdf: bridge, kind: 'pcie-to-pci-bridge', secondary: behind + 1 });
-        for (const dev of [1, 2]) {
-          const at = sbdf(0, behind + 1, dev, 0);
-          functions.push({ sbdf: at, kind: 'pci-device' });
-          const sharedRids = [bridge & 0xffff, (behind + 1) << 8];
-          devices.push({ sbdf: at, conventional: true, sharedRids, stride: 0 });
-        }
+        pcieToPci(port, behind, functions, devices);
         bus += 2;
         return;
       }

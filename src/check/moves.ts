@@ -3,10 +3,10 @@
 import { P2M } from '../hypervisor/mm/p2m.js';
 import { AmdIommuUnit } from '../iommu/hw/amd/unit.js';
 import { runAlone } from '../sim/co.js';
-import type { World, WorldDomain } from './world.js';
+import type { WorldDomain, WorldState } from './world_state.js';
 
 /** Moves `count` small pages within a guest's physical map, as one batch; what was at the target is freed. */
-export function movePages(w: World, dom: WorldDomain, from: number, to: number, count: number): number {
+export function movePages(w: WorldState, dom: WorldDomain, from: number, to: number, count: number): number {
   const { machine } = w;
   const p2m = machine.xen.domains.get(dom.domid)?.p2m;
   if (p2m === undefined) return -13;
@@ -35,7 +35,7 @@ export function movePages(w: World, dom: WorldDomain, from: number, to: number, 
 }
 
 /** Takes the last small page out of a large one. What is left is booked as smaller and smaller blocks. */
-export function takeLastPage(w: World, dom: WorldDomain, at: number, order: number): number {
+export function takeLastPage(w: WorldState, dom: WorldDomain, at: number, order: number): number {
   const gfn = at + 2 ** order - 1;
   const mfn = w.mfnOf(dom, gfn);
   const done = runAlone(
@@ -58,7 +58,7 @@ export function takeLastPage(w: World, dom: WorldDomain, at: number, order: numb
 }
 
 /** AMD: units take no commands for a while. Xen waits, however long it takes. */
-export function stall(w: World, ms: number): void {
+export function stall(w: WorldState, ms: number): void {
   for (const unit of w.machine.units) {
     if (!(unit instanceof AmdIommuUnit)) continue;
     unit.stalled = true;

@@ -1,91 +1,28 @@
 /** A machine under a random history: applies commands, keeps what the invariants need, counts what was reached. */
 import { E } from '../base/errno.js';
-import { bdfOf, busOf, devfnOf, formatSbdf, type Sbdf, segOf } from '../base/sbdf.js';
-import type { CreateDomain, DomctlOp } from '../hypervisor/public/domctl.js';
+import { bdfOf, formatSbdf, type Sbdf, segOf } from '../base/sbdf.js';
+import type { CreateDomain } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
-import type { Seams } from '../hypervisor/seams.js';
 import type { Pdev } from '../iommu/driver/types.js';
 import { Machine } from '../machine.js';
-import type { IommuUnit } from '../machine_hw.js';
 import { runAlone } from '../sim/co.js';
-import type { StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
-import { layOut, type MachineSpec, type TestDevice, type TestMachine } from './machines.js';
+import { layOut, type MachineSpec, type TestDevice } from './machines.js';
 import { movePages, stall, takeLastPage } from './moves.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
-import type { TableEntry } from './reference/tables.js';
 import { entryOf, translationOf } from './tables_now.js';
+import { type WorldDomain, type WorldOptions, WorldState } from './world_state.js';
 
-export interface WorldDomain {
-  readonly domid: number;
-  readonly kind: 'hvm' | 'pv' | 'noiommu';
-  /** Bus frame to order, for what was populated. */
-  readonly memory: Map<number, number>;
-  /** Device memory: guest frame to machine frame, and frames it has the right to. */
-  readonly mmio: Map<number, number>;
-  readonly allowed: Set<number>;
-}
-
-/** The state of an entry in the middle of a command. */
-export interface Moment {
-  readonly unit: number;
-  readonly rid: number;
-  readonly entry: TableEntry | undefined;
-}
-
-/** What the last command did, for invariants about it. */
-export interface Trace {
-  readonly command: Command;
-  /** 0 or an errno, where the command was a hypercall. */
-  readonly rc: number | undefined;
-  readonly events: readonly StampedEvent[];
-  /** Owner of each device before, by sbdf. */
-  readonly ownersBefore: ReadonlyMap<Sbdf, number | undefined>;
-  readonly target: TestDevice | undefined;
-  readonly targetDomid: number | undefined;
-  /** Flags of each device before. */
-  readonly devicesBefore: ReadonlyMap<Sbdf, DeviceBefore>;
-  /** Entries of requester ids before the command, and each time one changed. */
-  readonly entriesBefore: readonly Moment[];
-  readonly moments: readonly Moment[];
-  /** Devices whose reserved range was out of reach at a moment, though not before. */
-  readonly gaps: ReadonlySet<Sbdf>;
-  /** Pages that were out of reach at a moment, though neither before nor after. */
-  readonly blinks: ReadonlySet<WatchedPage>;
-  /** Frames that went back while a cache had them. */
-  readonly staleFrees: readonly StaleFree[];
-  /** Sites that were made to fail. */
-  readonly failures: number;
-  readonly heldLocks: number;
-  /** What was wrong with the counting of faults, if anything. */
-  readonly accounting: string | undefined;
-}
-
-export interface DeviceBefore {
-  readonly quarantine: boolean;
-  readonly broken: boolean;
-  readonly faults: number;
-  readonly pseudoDomid: number;
-}
-
-export interface WatchedPage {
-  readonly rid: number;
-  readonly dfn: number;
-  readonly mfn: number;
-}
-export interface StaleFree {
-  readonly unit: IommuUnit;
-  readonly did: number;
-  readonly mfn: number;
-}
-
-export interface WorldOptions {
-  readonly release?: string;
-  readonly fixed?: boolean;
-  /** Single decisions replaced: a historical bug. */
-  readonly seams?: Partial<Seams>;
-}
+export type {
+  DeviceBefore,
+  Moment,
+  StaleFree,
+  Trace,
+  WatchedPage,
+  WorldDomain,
+  WorldOptions,
+} from './world_state.js';
 
 /** Commands that may split or join pages. */
 const MOVES_PAGES: ReadonlySet<Command['op']> = new Set(['populate', 'decrease', 'move']);
@@ -110,129 +47,20 @@ const gfnOf = (page: number, order: number): number => (order === 9 ? (page + 8)
 const MMIO_FIRST = 0xc_0000;
 const MMIO_GFN = 0xd_0000;
 
-export class World {
-  readonly layout: TestMachine;
-  readonly machine: Machine;
-  readonly domains: WorldDomain[] = [];
-  /** Frames that dead guests owned, newest last. */
-  readonly freed: number[] = [];
-  readonly counts = new Map<string, number>();
-  /** Devices whose last move failed half-way: their phantom functions may be elsewhere. */
-  readonly unsettled = new Set<Sbdf>();
-  /** Devices that dom0 took away although the vendor's hook failed: Xen forgot them, their entries stand. */
-  readonly lost = new Set<Sbdf>();
-  /** Devices that were given away although they share a reserved range, at the caller's risk. */
-  readonly relaxed = new Set<Sbdf>();
-  last: Trace | undefined = undefined;
-  /** Results that several invariants share, for the time of one command. */
-  readonly memo = new Map<string, unknown>();
-  /** Requester ids of each device, also while Xen does not know it. */
-  private readonly slots = new Map<Sbdf, readonly number[]>();
-  private devicesBefore = new Map<Sbdf, DeviceBefore>();
-  private accounting: string | undefined = undefined;
-  private events: StampedEvent[] = [];
-  private moments: Moment[] = [];
-  private gaps = new Set<Sbdf>();
-  private watched: readonly TestDevice[] = [];
-  private pages: readonly WatchedPage[] = [];
-  private blinks = new Set<WatchedPage>();
-  private staleFrees: StaleFree[] = [];
-  private movesPages = false;
-
+export class World extends WorldState {
   constructor(spec: MachineSpec, o: WorldOptions = {}) {
-    this.layout = layOut(spec);
-    this.machine = Machine.boot(this.layout.host, {
+    const layout = layOut(spec);
+    const machine = Machine.boot(layout.host, {
       release: o.release ?? '4.18',
       fixed: o.fixed ?? true,
-      cmdline: this.layout.cmdline,
+      cmdline: layout.cmdline,
       ...(o.seams === undefined ? {} : { seams: o.seams }),
     });
+    super(layout, machine);
     for (const fn of this.layout.host.functions) this.physdev('pci_device_add', fn.sbdf);
     this.create('hvm', true);
     this.create('pv', false);
     this.machine.hw.events.attach((e) => this.listen(e));
-  }
-
-  /** Keeps events, and looks at the tables each time an entry has changed. */
-  private listen(e: StampedEvent): void {
-    this.events.push(e);
-    if (e.kind === 'alloc' && e.free && this.movesPages && e.owner < DOMID.FIRST_RESERVED)
-      this.freedAtOnce(e.mfn, e.order);
-    if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
-    if (e.table !== 'pte') {
-      this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });
-    }
-    const { reserved } = this.layout;
-    for (const device of this.watched) {
-      if (translationOf(this.machine, bdfOf(device.sbdf), reserved!.start)?.mfn !== reserved!.start)
-        this.gaps.add(device.sbdf);
-    }
-    if (e.table === 'pte') for (const page of this.pages) if (!this.isThere(page)) this.blinks.add(page);
-  }
-
-  private isThere(page: WatchedPage): boolean {
-    return translationOf(this.machine, page.rid, page.dfn)?.mfn === page.mfn;
-  }
-
-  /** The first pages of large ones that devices of guests reach now. */
-  private largePages(): WatchedPage[] {
-    return this.layout.devices.flatMap((device) => {
-      const dom = this.domains.find((d) => d.domid === this.pdev(device.sbdf)?.domain?.domid);
-      const rid = bdfOf(device.sbdf);
-      return [...(dom?.memory ?? [])].flatMap(([dfn, order]) => {
-        const mfn = order === 0 ? undefined : translationOf(this.machine, rid, dfn)?.mfn;
-        return mfn === undefined ? [] : [{ rid, dfn, mfn }];
-      });
-    });
-  }
-
-  /** A frame goes back while a cache still has it for a guest. */
-  private freedAtOnce(mfn: number, order: number): void {
-    for (const unit of this.machine.units) {
-      for (const c of unit.cachedTranslations()) {
-        const frames = 'frames' in c ? c.frames : 1;
-        if (c.mfn < mfn + 2 ** order && mfn < c.mfn + frames)
-          this.staleFrees.push({ unit, did: 'did' in c ? c.did : c.domid, mfn });
-      }
-    }
-  }
-
-  /** Every id that a device of the machine may use. */
-  allRids(): number[] {
-    const rids = new Set<number>();
-    for (const d of this.layout.devices) for (const rid of this.ownRids(d)) rids.add(rid);
-    return [...rids];
-  }
-
-  /** The same for the time of a command: `make` is asked once. */
-  once<T>(key: string, make: () => T): T {
-    if (!this.memo.has(key)) this.memo.set(key, make());
-    return this.memo.get(key) as T;
-  }
-
-  count(what: string): void {
-    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
-  }
-
-  pdev(at: Sbdf): Pdev | undefined {
-    return this.machine.xen.pdevs.get(at);
-  }
-
-  private pick<T>(list: readonly T[], i: number): T | undefined {
-    return list.length === 0 ? undefined : list[i % list.length];
-  }
-
-  private physdev(cmd: 'pci_device_add' | 'pci_device_remove', at: Sbdf): number {
-    const op = { cmd, seg: segOf(at), bus: busOf(at), devfn: devfnOf(at) };
-    return runAlone(
-      this.machine.hypercalls.physdevOp(cmd === 'pci_device_add' ? { ...op, cmd, flags: 0 } : { ...op, cmd }),
-    );
-  }
-  private domctl(op: DomctlOp): number {
-    return runAlone(this.machine.hypercalls.domctl(op));
-  }
-  private memory(op: MemoryOp): number {
-    return runAlone(this.machine.hypercalls.memoryOp(op));
   }
 
   /** Applies one command and leaves its trace in `last`. */
@@ -532,31 +360,11 @@ export class World {
     return rc;
   }
 
-  private pvGfn(dom: WorldDomain, mfn: number): number {
-    const d = this.machine.xen.domains.get(dom.domid);
-    for (const [gfn, at] of d?.pvGfns ?? []) if (at === mfn) return gfn;
-    return 0;
-  }
-
   private sharing(dom: WorldDomain, what: 'paging' | 'sharing' | 'logdirty', on: boolean): number {
     const { domid } = dom;
     if (what === 'paging') return this.domctl({ cmd: 'vm_event_op', domid, ring: 'paging', enable: on });
     if (what === 'sharing') return this.domctl({ cmd: 'mem_sharing_op', domid, enable: on });
     return this.domctl({ cmd: 'shadow_op', domid, op: on ? 'enable_logdirty' : 'off' });
-  }
-
-  /** Machine frame behind a bus frame of the guest's own memory. */
-  mfnOf(dom: WorldDomain, busFrame: number): number {
-    if (dom.kind !== 'hvm') return busFrame;
-    return this.machine.xen.domains.get(dom.domid)?.p2m?.lookup(busFrame).mfn ?? -1;
-  }
-  framesOf(dom: WorldDomain): number[] {
-    return [...dom.memory.keys()].map((at) => this.mfnOf(dom, at)).filter((mfn) => mfn >= 0);
-  }
-
-  /** Requester ids a device may use by itself: its own and its phantom functions'. */
-  ownRids(device: TestDevice): number[] {
-    return [bdfOf(device.sbdf), ...this.machine.phantomRids(device.sbdf)];
   }
 
   /** A bus frame worth trying. */

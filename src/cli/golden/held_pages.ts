@@ -1,5 +1,5 @@
 /** Machine pages that a recording names: the recorder held some of dom0's, and looked some up in guests. */
-import { XenBug } from '../../base/assert.js';
+import { assert } from '../../base/assert.js';
 import type { Machine } from '../../machine.js';
 import type { GoldenRecord } from './recording.js';
 
@@ -55,7 +55,7 @@ export class HeldPages {
         Array.from({ length: Math.min(2 ** x.order, 64) }, (_, i) => x.mfn + i),
       );
       const found = pages.find((mfn) => frames.owner(mfn) === domid && !this.used.has(mfn));
-      if (found === undefined) throw new XenBug(`domain ${domid} has no page left to hold`);
+      assert(found !== undefined, 'the domain has a page left to hold');
       frame = found;
     }
     this.used.add(frame);

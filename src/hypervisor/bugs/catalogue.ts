@@ -9,6 +9,3 @@ import { genericBugs } from './generic.js';
 import { vtdBugs } from './vtd.js';
 
 export const catalogue: readonly Bug[] = [...genericBugs, ...vtdBugs, ...amdBugs];
-
-export const findBug = (id: string): Bug | undefined =>
-  catalogue.find((bug) => bug.id.toLowerCase() === id.toLowerCase());

@@ -1,8 +1,9 @@
 /** Interrupts of the machine as Xen keeps them. @xen struct irq_desc, arch/x86/irq.c */
+import type { Rc } from '../../base/errno.js';
 import type { Sbdf } from '../../base/sbdf.js';
 import type { MsiDesc, MsiMsg, Pdev } from '../../iommu/driver/types.js';
+import type { Co } from '../../sim/co.js';
 import type { Domain } from '../domain.js';
-import type { IoApic } from './io_apic.js';
 
 /** A mask of CPUs; Xen's flat mode knows eight, and addresses all there are with it. */
 export type CpuMask = number;
@@ -60,6 +61,28 @@ export class IrqDesc {
   }
 }
 
+/** A redirection entry; the destination is a mask of CPUs. @xen struct IO_APIC_route_entry */
+export interface Rte {
+  vector: number;
+  deliveryMode: number;
+  logical: boolean;
+  level: boolean;
+  masked: boolean;
+  dest: CpuMask;
+}
+
+/** What the rest of Xen asks of the I/O APIC; io_apic.ts is one. */
+export interface IoApicPins {
+  readonly rtes: readonly Rte[];
+  restore(): Co<void>;
+  setUp(irqs: Irqs): Co<void>;
+  setUpSerial(irqs: Irqs): Co<void>;
+  aim(irqs: Irqs): Co<void>;
+  registerGsi(irqs: Irqs, gsi: number, level: boolean): Co<Rc>;
+  setAffinity(desc: IrqDesc, cpus: CpuMask): Co<void>;
+  setMask(desc: IrqDesc, masked: boolean): Co<void>;
+}
+
 /** @xen irq_desc[], current_vector */
 export class Irqs {
   readonly descs = new Map<number, IrqDesc>();
@@ -71,7 +94,7 @@ export class Irqs {
   currentOffset = 0;
   readonly online: CpuMask;
   /** Undefined where the firmware describes none. */
-  ioApic: IoApic | undefined = undefined;
+  ioApic: IoApicPins | undefined = undefined;
 
   constructor(cpus: number, firstVector: number) {
     this.online = onlineCpus(cpus);

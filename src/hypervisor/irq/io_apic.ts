@@ -7,7 +7,7 @@ import { type Co, hold } from '../../sim/co.js';
 import { RANK } from '../../sim/lock_ranks.js';
 import { SpinLock } from '../../sim/locks.js';
 import type { Xen } from '../xen.js';
-import type { CpuMask, IrqDesc, Irqs } from './desc.js';
+import type { CpuMask, IoApicPins, IrqDesc, Irqs, Rte } from './desc.js';
 import { assignIrqVector, bindVector, FIRST_HIPRIORITY_VECTOR, IRQ0_VECTOR } from './vectors.js';
 
 /** What firmware says of it. */
@@ -24,16 +24,6 @@ const LEGACY_IRQS = 16;
 /** @xen dest_LowestPrio, flat mode's delivery */
 const LOWEST_PRIORITY = 1;
 
-/** A redirection entry; the destination is a mask of CPUs. @xen struct IO_APIC_route_entry */
-export interface Rte {
-  vector: number;
-  deliveryMode: number;
-  logical: boolean;
-  level: boolean;
-  masked: boolean;
-  dest: CpuMask;
-}
-
 const blank = (): Rte => ({
   vector: 0,
   deliveryMode: 0,
@@ -43,7 +33,7 @@ const blank = (): Rte => ({
   dest: 0,
 });
 
-export class IoApic {
+export class IoApic implements IoApicPins {
   /** As Xen means them; what the hardware holds refers to the remapping table. */
   readonly rtes: Rte[];
   /** Pins that dom0 has set up. @xen mp_ioapic_routing pin_programmed */
