@@ -9,6 +9,10 @@ const NODE = '/libxl/pci/0000-06-00-0';
 const PCIBACK = '/sys/bus/pci/drivers/pciback';
 const E1000E = '/sys/bus/pci/drivers/e1000e';
 
+/** What a PV kernel asks Xen for the network card: three MSI-X vectors of the driver, the line of the slot. */
+const vectors = (op: string): string[] => Array<string>(3).fill(`hv ${op}_pirq`);
+const LINE = 'hv setup_gsi';
+
 /** A host on which the network card has its driver. */
 function bound(): XlHost {
   const h = xlHost();
@@ -25,9 +29,11 @@ describe('FT-F10 pci-assignable-add', () => {
     expect(h.xl('pci-assignable-add', BDF)).toEqual({ exit: 0, out: '', err: '' });
     expect(h.steps()).toEqual([
       `sysfs ${E1000E}/unbind 0000:06:00.0`,
+      ...vectors('unmap'),
       `xs ${NODE}/driver_path=${E1000E}`,
       `sysfs ${PCIBACK}/new_slot 0000:06:00.0`,
       `sysfs ${PCIBACK}/bind 0000:06:00.0`,
+      LINE,
       'hv prepare_msix',
       'hv assign_device:7ff1:600',
     ]);
@@ -82,6 +88,8 @@ describe('FT-F12 pci-assignable-remove', () => {
       'hv release_msix',
       `sysfs ${PCIBACK}/remove_slot 0000:06:00.0`,
       `sysfs ${E1000E}/bind 0000:06:00.0`,
+      LINE,
+      ...vectors('map'),
       `xs rm ${NODE}/driver_path`,
     ]);
     expect([driver(h), h.machine.xen.pdevs.get(SBDF)?.domain?.domid]).toEqual(['e1000e', 0]);
