@@ -2,19 +2,21 @@
 import type { Seams } from '../hypervisor/seams.js';
 import { arbCommandOf, type Command } from './commands.js';
 import { checkHistories, type History, invariants, runHistory } from './histories.js';
-import type { Violation } from './invariants/invariant.js';
+import type { Invariant, Violation } from './invariants/invariant.js';
 import type { MachineSpec, Vendor } from './machines.js';
 import { formatToken } from './token.js';
 
 export interface SearchOptions {
   readonly vendor: Vendor;
   readonly seams: Partial<Seams>;
-  readonly release?: string;
+  readonly release?: string | undefined;
   /** Other flaws of the release are repaired. */
-  readonly fixed?: boolean;
+  readonly fixed?: boolean | undefined;
   readonly bug?: string;
   /** What is given of the machine. */
   readonly machine?: Partial<MachineSpec>;
+  /** Ids of the invariants that are asked; default: all. */
+  readonly judges?: readonly string[] | undefined;
   /** Kinds of commands to draw from. */
   readonly ops?: readonly string[] | undefined;
   readonly seed: number;
@@ -32,13 +34,17 @@ export interface Found {
   readonly histories: number;
 }
 
+const judgesOf = (ids: readonly string[] | undefined): readonly Invariant[] =>
+  ids === undefined ? invariants : invariants.filter((i) => ids.includes(i.id));
+
 /** What a history violates with these decisions. An assertion or a crash of Xen is a violation too. */
 export function violationOf(
   h: History,
-  o: Pick<SearchOptions, 'seams' | 'release' | 'fixed'>,
+  o: Pick<SearchOptions, 'seams' | 'release' | 'fixed' | 'judges'>,
 ): { violation: Violation; at: number } | undefined {
   try {
-    const { violation, at } = runHistory(h, { release: o.release, fixed: o.fixed ?? true, seams: o.seams });
+    const profile = { release: o.release, fixed: o.fixed ?? true, seams: o.seams };
+    const { violation, at } = runHistory(h, profile, judgesOf(o.judges));
     return violation === undefined ? undefined : { violation, at };
   } catch (e) {
     const what = e instanceof Error ? `${e.name}: ${e.message}` : String(e);
@@ -57,14 +63,23 @@ export function searchBug(o: SearchOptions): Found | undefined {
     runs: o.runs,
     commands: o.commands,
     seed: o.seed,
-    invariants,
+    invariants: judgesOf(o.judges),
     shrink: false,
     draw: arbCommandOf(o.ops),
     ...(o.limitMs === undefined ? {} : { limitMs: o.limitMs }),
   });
   if (r.failing === undefined) return undefined;
+  // What fails without the decision is not its doing.
+  const doing = (h: History): { violation: Violation; at: number } | undefined => {
+    const found = violationOf(h, o);
+    return found !== undefined &&
+      violationOf(h, { seams: {}, release: o.release, fixed: o.fixed }) === undefined
+      ? found
+      : undefined;
+  };
+  if (doing(r.failing) === undefined) return undefined;
   const fixed = new Set(Object.keys(o.machine ?? {}));
-  const history = shorten(r.failing, (h) => violationOf(h, o), fixed);
+  const history = shorten(r.failing, doing, fixed);
   const { violation } = violationOf(history, o)!;
   const token = formatToken({
     ...history,

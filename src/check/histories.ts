@@ -6,7 +6,6 @@ import type { Invariant, Violation } from './invariants/invariant.js';
 import { memoryInvariants } from './invariants/memory.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
-import { sharingInvariants } from './invariants/sharing.js';
 import { stateInvariants } from './invariants/states.js';
 import { tableInvariants } from './invariants/tables.js';
 import { arbMachine, type MachineSpec, type Vendor } from './machines.js';
@@ -15,7 +14,6 @@ import { World } from './world.js';
 
 export const invariants: readonly Invariant[] = [
   ...reachInvariants,
-  ...sharingInvariants,
   ...ownershipInvariants,
   ...tableInvariants,
   ...memoryInvariants,

@@ -49,7 +49,7 @@ export interface MachineSpec {
   readonly phantomOption: boolean;
   /** A second reserved range of the same device, with 16 frames between. */
   readonly gapInReserved?: boolean;
-  /** VT-d: the reserved range is given by `rmrr=`, not by firmware. */
+  /** The reserved range is given by `rmrr=` or `ivmd=`, not by firmware. */
   readonly reservedByOption?: boolean;
 }
 
@@ -101,7 +101,7 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     threeLevels: fc.constantFrom(false, false, false, vendor === 'vtd'),
     phantomOption: fc.constantFrom(false, false, false, vendor === 'vtd'),
     gapInReserved: fc.constantFrom(false, false, true),
-    reservedByOption: fc.constantFrom(false, false, false, vendor === 'vtd'),
+    reservedByOption: fc.constantFrom(false, false, false, true),
   });
 
 const RESERVED_START = 0x3f000;
@@ -209,15 +209,26 @@ export function layOut(spec: MachineSpec): TestMachine {
     host: hostOf(spec, functions, reserved),
     devices,
     reserved,
-    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'relaxed' ? 'no-strict' : spec.dom0} loglvl=all guest_loglvl=all${phantom}${rangeOption(spec, reserved)}`,
+    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'relaxed' ? 'no-strict' : spec.dom0} loglvl=all guest_loglvl=all${phantom}${rangeOption(spec, reserved, devices)}`,
   };
 }
 
 /** `rmrr=` for the reserved range, where it is given that way. */
-function rangeOption(spec: MachineSpec, reserved: TestMachine['reserved']): string {
-  if (reserved === undefined || spec.reservedByOption !== true || spec.vendor !== 'vtd') return '';
-  const devices = reserved.sbdfs.map((at) => formatSbdf(at)).join(',');
-  return ` rmrr=${reserved.start.toString(16)}-${reserved.end.toString(16)}=${devices}`;
+function rangeOption(
+  spec: MachineSpec,
+  reserved: TestMachine['reserved'],
+  devices: readonly TestDevice[],
+): string {
+  if (reserved === undefined || spec.reservedByOption !== true) return '';
+  const range = `${reserved.start.toString(16)}-${reserved.end.toString(16)}`;
+  // As IVMDs of firmware that name a range of ids: phantom functions are among them.
+  const slot = (at: Sbdf): string => {
+    const phantoms = devices.find((d) => d.sbdf === at)!.stride !== 0;
+    return phantoms ? `${formatSbdf(at)}-${formatSbdf(withDevfn(at, 7))}` : formatSbdf(at);
+  };
+  if (spec.vendor === 'amd') return ` ivmd=${range}=${reserved.sbdfs.map(slot).join(',')}`;
+  const names = reserved.sbdfs.map((at) => formatSbdf(at)).join(',');
+  return ` rmrr=${range}=${names}`;
 }
 
 /** A range for a device whose id is taken over by a bridge is one for all behind that bridge. */
@@ -237,7 +248,7 @@ function hostOf(
   reserved: TestMachine['reserved'],
 ): HostDescription {
   const ranges: ReservedSpec[] =
-    reserved === undefined || rangeOption(spec, reserved) !== ''
+    reserved === undefined || spec.reservedByOption === true
       ? []
       : [{ start: reserved.start, end: reserved.end, devices: reserved.sbdfs }];
   if (ranges.length > 0 && spec.gapInReserved === true)

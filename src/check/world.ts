@@ -12,7 +12,7 @@ import { layOut, type MachineSpec, type TestDevice } from './machines.js';
 import { movePages, stall, takeLastPage } from './moves.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
 import { entryOf, translationOf } from './tables_now.js';
-import { type WorldDomain, type WorldOptions, WorldState } from './world_state.js';
+import { FRAME_ZERO_MARK, type WorldDomain, type WorldOptions, WorldState } from './world_state.js';
 
 export type {
   DeviceBefore,
@@ -60,6 +60,7 @@ export class World extends WorldState {
     for (const fn of this.layout.host.functions) this.physdev('pci_device_add', fn.sbdf);
     this.create('hvm', true);
     this.create('pv', false);
+    this.machine.hw.ram.write32(0, FRAME_ZERO_MARK);
     this.machine.hw.events.attach((e) => this.listen(e));
   }
 

@@ -65,6 +65,9 @@ export interface DeviceBefore {
   readonly pseudoDomid: number;
 }
 
+/** Stands in machine frame 0, which no device has a right to. */
+export const FRAME_ZERO_MARK = 0x0f_ace0;
+
 export interface WatchedPage {
   readonly rid: number;
   readonly dfn: number;

@@ -2,6 +2,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { HostCrash, InputError } from '../base/assert.js';
 import { releaseNames } from '../hypervisor/releases/index.js';
+import { type BugOptions, runBug } from './bug.js';
 import { type FuzzOptions, fuzzQemu } from './fuzz_qemu.js';
 import { type ReplayOptions, runReplay } from './replay.js';
 import { EXIT, interactive, type RunOptions, runScript } from './run.js';
@@ -38,8 +39,21 @@ function program(done: (code: number) => void): Command {
     .option('--json', 'print our own records, in the form of the recording')
     .option('--diff', 'print each difference')
     .action((dir: string, o: ReplayOptions) => done(runReplay(dir, o, (t) => void process.stdout.write(t))));
+  bugCommand(xpsim, done);
   fuzzCommand(xpsim, done);
   return xpsim;
+}
+
+function bugCommand(xpsim: Command, done: (code: number) => void): void {
+  xpsim
+    .command('bug')
+    .argument('<id>', 'list, or an id such as XSA-449')
+    .description('the museum of bugs: the shortest history on which one shows, as a story')
+    .option('--find', 'search for a history instead of telling the one that is known')
+    .option('--replay <token>', 'tell this history')
+    .option('--explain', 'tell mechanism and fix only')
+    .option('--seed <n>', 'seed of the search', countOf, 1)
+    .action((id: string, o: BugOptions) => done(runBug(id, o, (t) => void process.stdout.write(t))));
 }
 
 function fuzzCommand(xpsim: Command, done: (code: number) => void): void {

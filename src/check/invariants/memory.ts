@@ -199,7 +199,9 @@ function identityOf(w: World, dom: WorldDomain, d: Domain): string | undefined {
   const record = d.iommu.identityMaps.find((m) => m.base === start);
   if (record !== undefined && record.count < 1) return 'a record without holders';
   const moved = d.pdevList.toArray().filter((p) => sbdfs.includes(p.sbdf) && !w.unsettled.has(p.sbdf));
-  const holders = moved.length;
+  // IVMDs for a range of ids name phantom functions too, and each counts.
+  const each = w.layout.spec.vendor === 'amd' && w.layout.spec.reservedByOption === true;
+  const holders = moved.reduce((n, p) => n + 1 + (each ? w.machine.phantomRids(p.sbdf).length : 0), 0);
   if (holders > 0 && record === undefined) return 'a device has a reserved range that nobody recorded';
   if (w.unsettled.size === 0 && record !== undefined && record.count !== holders)
     return `${record.count} holders are counted, ${holders} are there`;

@@ -1,15 +1,15 @@
-/** What devices have in common: reserved ranges, ids behind bridges, domain ids of a unit. */
+/** What devices have in common: reserved ranges, and ids behind bridges. */
 import { bdfOf, formatSbdf } from '../../base/sbdf.js';
-import { VtdDriver } from '../../iommu/driver/vtd/iommu.js';
 import { DOMID } from '../../sim/frames.js';
 import { entryOf } from '../tables_now.js';
 import type { World } from '../world.js';
-import type { Invariant, Violation } from './invariant.js';
+import { FRAME_ZERO_MARK } from '../world_state.js';
+import type { Violation } from './invariant.js';
 
 const violation = (id: string, what: string): Violation => ({ id, what });
 
 /** VT-d: a range that two guests reach is memory they share, unless both were told. */
-function rangeOfOneGuest(w: World): Violation | undefined {
+export function rangeOfOneGuest(w: World): Violation | undefined {
   const { reserved } = w.layout;
   if (reserved === undefined || w.layout.spec.vendor !== 'vtd') return undefined;
   const holders = reserved.sbdfs.flatMap((at) => {
@@ -28,9 +28,14 @@ function rangeOfOneGuest(w: World): Violation | undefined {
 }
 
 /** VT-d: once a device behind a bridge was given away, the ids it is seen under have its entry. */
-function aliasesWentAlong(w: World): Violation | undefined {
+export function aliasesWentAlong(w: World): Violation | undefined {
   const t = w.last;
-  if (t?.command.op !== 'assign' || t.rc !== 0 || w.layout.spec.vendor !== 'vtd') return undefined;
+  if (
+    (t?.command.op !== 'assign' && t?.command.op !== 'quarantine') ||
+    t.rc !== 0 ||
+    w.layout.spec.vendor !== 'vtd'
+  )
+    return undefined;
   const own = t.target === undefined ? undefined : entryOf(w.machine, bdfOf(t.target.sbdf));
   if (own === undefined || w.pdev(t.target!.sbdf)?.domain?.domid !== t.targetDomid) return undefined;
   if (t.events.every((e) => e.kind !== 'entry' || e.table !== 'context')) return undefined;
@@ -45,34 +50,9 @@ function aliasesWentAlong(w: World): Violation | undefined {
   return undefined;
 }
 
-/** VT-d units that deal ids out: whoever has one has a device behind the unit. */
-function idsAreInUse(w: World): Violation | undefined {
-  const { driver, domIo, domXen, hwdom, pdevs } = w.machine.xen;
-  if (!(driver instanceof VtdDriver) || w.unsettled.size > 0 || w.lost.size > 0) return undefined;
-  for (const { iommu } of driver.vtd.drhds) {
-    for (const domid of iommu?.domidMap ?? []) {
-      if (domid < 0 || domid === DOMID.INVALID || domid === hwdom.domid) continue;
-      const unit = w.machine.units[iommu!.index];
-      const used = [...pdevs.values()].some(
-        (p) =>
-          p.arch.pseudoDomid === domid ||
-          (p.domain?.domid === domid &&
-            p.domain !== domIo &&
-            p.domain !== domXen &&
-            w.machine.unitFor(p.sbdf) === unit),
-      );
-      if (!used)
-        return violation(
-          'INV-D6',
-          `d${domid} keeps a domain id of unit ${iommu!.index}, where it has no device`,
-        );
-    }
-  }
-  return undefined;
+/** Frame 0 is nobody's: what stands there stays there. */
+export function frameZeroStays(w: World): Violation | undefined {
+  return w.machine.hw.ram.read32(0) === FRAME_ZERO_MARK
+    ? undefined
+    : violation('INV-Q3', 'machine frame 0 was cleared, which is no scratch page');
 }
-
-export const sharingInvariants: readonly Invariant[] = [
-  { id: 'INV-I1', title: "a reserved range is one guest's", holds: rangeOfOneGuest },
-  { id: 'INV-I4', title: 'the ids behind a bridge go with the device', holds: aliasesWentAlong },
-  { id: 'INV-D6', title: 'who has a domain id has a device behind the unit', holds: idsAreInUse },
-];

@@ -8,6 +8,7 @@ import { entryOf } from '../tables_now.js';
 import type { Trace, World } from '../world.js';
 import type { Invariant, Violation } from './invariant.js';
 import { isSharedId } from './reach.js';
+import { aliasesWentAlong, frameZeroStays } from './sharing.js';
 
 const violation = (id: string, what: string): Violation => ({ id, what });
 const hex = (n: number): string => n.toString(16);
@@ -354,7 +355,7 @@ export const stateInvariants: readonly Invariant[] = [
   {
     id: 'INV-I4',
     title: 'the id of a bridge has the entry of a device behind it, or none',
-    holds: aliasesFollow,
+    holds: (w) => aliasesFollow(w) ?? aliasesWentAlong(w),
   },
   { id: 'INV-O11', title: 'a removed device is known to nobody', holds: removedIsGone },
   { id: 'INV-O13', title: "read-only devices are Xen's", holds: hiddenStaysHidden },
@@ -391,7 +392,11 @@ export const stateInvariants: readonly Invariant[] = [
     title: 'each quarantined device has tables and a scratch page of its own',
     holds: quarantineTables,
   },
-  { id: 'INV-Q3', title: 'a scratch page is empty when a device arrives', holds: leafIsClean },
+  {
+    id: 'INV-Q3',
+    title: 'a scratch page is empty when a device arrives',
+    holds: (w) => leafIsClean(w) ?? frameZeroStays(w),
+  },
   { id: 'INV-Q4', title: 'basic quarantine without reserved ranges has no entry', holds: basicHasNoTable },
   {
     id: 'INV-Q5',

@@ -52,7 +52,7 @@ export const amdBugs: readonly Bug[] = [
     fix: 'The entry is replaced by one 16-byte store.',
     source: '1fa6e9aa36',
     seams: { amdReassignsDirectly: () => false },
-    breaks: ['INV-I3'],
+    breaks: ['INV-F11'],
     environment: { vendor: 'amd', machine: { reserved: 0 } },
   },
   {
@@ -65,7 +65,7 @@ export const amdBugs: readonly Bug[] = [
     fix: 'Each quarantined device has a table of its own, with its ranges.',
     source: '14dd241aad',
     seams: { amdQuarantineMapsReserved: () => false },
-    breaks: ['INV-I3', 'INV-I5'],
+    breaks: ['INV-F11'],
     environment: { vendor: 'amd', machine: { reserved: 0 } },
   },
   {
@@ -130,7 +130,7 @@ export const amdBugs: readonly Bug[] = [
     fix: 'The table is filled, then linked.',
     source: '2a758376f9',
     seams: { amdFillsBeforeLinking: () => false },
-    breaks: ['INV-I3'],
+    breaks: ['INV-F6'],
     environment: { vendor: 'amd', ops: ['assign', 'populate', 'decrease'] },
   },
   {

@@ -78,7 +78,7 @@ export const genericBugs: readonly Bug[] = [
     fix: 'An error takes everything back; when that fails too, the device is broken.',
     source: 'cb4ecb3cc1',
     seams: { phantomAssignResult: () => 0 },
-    breaks: ['INV-P1', 'INV-O7'],
+    breaks: ['INV-P1', 'INV-I1', 'INV-I2'],
     environment: { vendor: 'vtd', ops: ['assign', 'fail', 'failTwo'], machine: { slots: ['phantom1'] } },
   },
   {
@@ -104,7 +104,7 @@ export const genericBugs: readonly Bug[] = [
     fix: 'The error is not ignored.',
     source: 'a0cce6048d b614f642c3',
     seams: { removalResult: () => 0 },
-    breaks: ['INV-I6', 'INV-I1', 'INV-I8'],
+    breaks: ['INV-I7', 'INV-I6'],
     environment: { vendor: 'vtd', ops: ['assign', 'dma', 'populate', 'decrease', 'fail'] },
   },
   {

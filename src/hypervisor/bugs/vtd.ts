@@ -40,7 +40,7 @@ export const vtdBugs: readonly Bug[] = [
     fix: 'On assignment the range comes first, on the way back it goes last.',
     source: '78a40f8b5d',
     seams: { vtdRmrrFollowsContext: () => true },
-    breaks: ['INV-I3'],
+    breaks: ['INV-F11'],
     environment: { vendor: 'vtd', machine: { reserved: 0 } },
   },
   {
@@ -53,7 +53,7 @@ export const vtdBugs: readonly Bug[] = [
     fix: 'The entry is replaced by one 16-byte store.',
     source: '8f41e481b4',
     seams: { vtdReassignsDirectly: () => false },
-    breaks: ['INV-I3'],
+    breaks: ['INV-F11'],
     environment: { vendor: 'vtd', machine: { reserved: 0 } },
   },
   {
@@ -66,7 +66,7 @@ export const vtdBugs: readonly Bug[] = [
     fix: 'Each quarantined device has a table of its own, with its ranges.',
     source: '14dd241aad',
     seams: { vtdQuarantineMapsReserved: () => false },
-    breaks: ['INV-I5', 'INV-I3'],
+    breaks: ['INV-F11'],
     environment: { vendor: 'vtd', machine: { reserved: 0 } },
   },
   {
@@ -153,22 +153,5 @@ export const vtdBugs: readonly Bug[] = [
     seams: { vtdMapsSecondaryBus: () => false },
     breaks: ['INV-I4'],
     environment: { vendor: 'vtd', ops: ['assign', 'deassign'], machine: { slots: ['pcieToPci'] } },
-  },
-  {
-    id: 'NX-05',
-    title: 'domain ids are used up by assignments that fail',
-    year: 2021,
-    releases: 'up to 4.15',
-    mechanism:
-      'The id that a domain got on a unit was kept when writing its first entry failed. Units with few ids run out of them.',
-    fix: 'The error path gives the id back.',
-    source: 'e6252a51fa',
-    seams: { vtdFreesDidOnError: () => false },
-    breaks: ['INV-D6'],
-    environment: {
-      vendor: 'vtd',
-      ops: ['assign', 'fail'],
-      machine: { fewIds: true, slots: ['endpoint', 'phantom1'] },
-    },
   },
 ];

@@ -18,5 +18,6 @@ export const vtdFlaws4_18: Partial<VtdSeams> = Object.freeze<Partial<VtdSeams>>(
 export const vtdFlaws: Partial<VtdSeams> = Object.freeze<Partial<VtdSeams>>({
   vtdAliasUndoDevfn: (_own, bridge) => bridge,
   vtdClearsUnsetLeaf: () => true,
+  vtdAliasFollowsQuarantine: () => false,
   vtdMsiGroupFirst: (last) => last,
 });

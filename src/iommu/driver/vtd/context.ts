@@ -12,7 +12,7 @@ import { CONTEXT_WORDS, TT } from '../../format/vtd.js';
 import { DOMID_MASK } from '../domid.js';
 import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
 import { busToContextMaddr, contextEntryAt, copyQuad } from './context_table.js';
-import { checkCleanupDomidMap, contextSetDomainId, didToDomainId } from './did.js';
+import { checkCleanupDomidMap, contextSetDomainId, didToDomainId, getIommuDid } from './did.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
 import { flushContextEntry } from './flush.js';
 import { domainPgd } from './pte.js';
@@ -114,7 +114,7 @@ function* replaceEntry(
     lctxt[2] = (lctxt[2]! & ~AW) | (iommu.nrPtLevels - 2);
     lctxt[3] = 0;
     lctxt[0] = (lctxt[0]! & ~FPD) | P;
-  } else if (iommu.prevDom === d) {
+  } else if (iommu.prevDom === d && !isOfSibling(vtd, iommu, pdev, d, domid)) {
     // V6: an alias of a quarantined sibling keeps that one's table. Debug builds of Xen stop here.
     return pdev === undefined ? 0 : PREV_PRESENT;
   }
@@ -122,12 +122,25 @@ function* replaceEntry(
   if (!vtd.s.cpu.cx16) storeInSteps(vtd, iommu, table, at, bdf, mode);
   else if (compareEntry(vtd, iommu, at)) writeWords(vtd, iommu, table, at, bdf, 0, 3);
   else {
-    if (pdev !== undefined && vtd.seams.vtdFreesDidOnError()) checkCleanupDomidMap(vtd, d, pdev, iommu);
+    if (pdev !== undefined) checkCleanupDomidMap(vtd, d, pdev, iommu);
     printUnexpected(vtd, iommu, at, bdf);
     return E.ILSEQ;
   }
   return REPLACED;
 }
+
+/** V6: the entry of an alias that a quarantined sibling left, under that one's id. */
+const isOfSibling = (
+  vtd: Vtd,
+  iommu: VtdIommu,
+  pdev: Pdev | undefined,
+  d: IommuDomain,
+  domid: number,
+): boolean =>
+  pdev === undefined &&
+  d === vtd.s.domIo &&
+  iommu.prevDid !== getIommuDid(iommu, domid) &&
+  vtd.seams.vtdAliasFollowsQuarantine();
 
 /** What a CPU does that cannot write an entry in one go. */
 function storeInSteps(vtd: Vtd, iommu: VtdIommu, table: number, at: number, bdf: number, mode: number): void {

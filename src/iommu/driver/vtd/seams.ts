@@ -11,6 +11,7 @@ export const vtdSeams: VtdSeams = Object.freeze<VtdSeams>({
   vtdReportsUnknownMsiSource: () => true,
   vtdClearsUnsetLeaf: () => false,
   vtdMsiGroupFirst: (last, vectors) => last - (vectors - 1),
+  vtdAliasFollowsQuarantine: () => true,
   vtdReassignsDirectly: () => true,
   vtdRmrrFollowsContext: () => false,
   vtdRmrrUnmapEnds: (rc) => rc !== 0 && rc !== E.NOENT,
@@ -24,5 +25,4 @@ export const vtdSeams: VtdSeams = Object.freeze<VtdSeams>({
   vtdMaySplitRmrr: (relaxed) => relaxed,
   vtdMapsSecondaryBus: () => true,
   vtdWritesBack: () => true,
-  vtdFreesDidOnError: () => true,
 });

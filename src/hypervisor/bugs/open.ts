@@ -1,0 +1,129 @@
+/**
+ * Open findings: mistakes of today's releases that no advisory names. What is known of them stays here until Xen's
+ * security team has it (SECURITY.md). The seams are those that `--fixed` repairs.
+ */
+import type { Bug } from './bug.js';
+
+const EVERY = '4.17.7, 4.18.3 and 4.23-unstable as of August 2026';
+
+export const openFindings: readonly Bug[] = [
+  {
+    id: 'R1',
+    title: 'AMD: phantom functions stay on the table of dom0 when a device is quarantined from dom0',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'The primary function moves to d[IO] first. For each phantom function the source is then d[IO] itself, which has no table, and disabling the entry returns before it has done anything.',
+    fix: 'The entry is disabled whatever its source.',
+    source: 'recorded on 4.17.7; amd_iommu_disable_domain_device()',
+    seams: { amdDisableSkipsQuarantinedSource: () => true },
+    breaks: ['INV-I5', 'INV-P1'],
+    environment: {
+      vendor: 'amd',
+      machine: { quarantine: 'basic', slots: ['phantom1'] },
+      ops: ['assign', 'quarantine', 'deassign', 'release'],
+    },
+  },
+  {
+    id: 'V1',
+    title: "VT-d: a failed alias is undone for the bridge's function number, not the device's",
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      "Looking for the bridge overwrites the variable that holds the device's function number. When the alias cannot be mapped, the undo works on the wrong entry and the device's own stays with the new domain.",
+    fix: 'The number of the device is kept for the undo.',
+    source: 'vtd/iommu.c domain_context_mapping(), read',
+    seams: { vtdAliasUndoDevfn: (_own, bridge) => bridge },
+    breaks: ['INV-I2', 'INV-O6'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['legacyBridge', 'pcieToPci'], dom0: 'strict', fewIds: false },
+      ops: ['assign', 'fail', 'deassign'],
+    },
+  },
+  {
+    id: 'V2',
+    title: 'AMD: removing a quarantined device frees its table under the functions still to come',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'The first phantom function removed takes the quarantine table with it. Without a table the later ones are skipped, and go on translating through freed pages.',
+    fix: 'The table goes with the last function.',
+    source: 'amd_iommu_remove_device(), read',
+    seams: { amdTearsDownAtFirstFunction: () => true, amdDisableSkipsQuarantinedSource: () => true },
+    breaks: ['INV-I2', 'INV-F7'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['phantom1'], quarantine: 'scratch-page' },
+      ops: ['quarantine', 'remove', 'assign'],
+    },
+  },
+  {
+    id: 'V3',
+    title: 'AMD: phantom functions keep the table of dom0 after their device is gone',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'What R1 leaves behind is skipped again when the device is removed: nobody knows the device any more, and its phantom ids translate for dom0.',
+    fix: 'That of R1.',
+    source: 'amd_iommu_remove_device(), read',
+    seams: { amdDisableSkipsQuarantinedSource: () => true },
+    breaks: ['INV-I5', 'INV-P1'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['phantom1'], quarantine: 'basic' },
+      ops: ['quarantine', 'remove', 'assign'],
+    },
+  },
+  {
+    id: 'V4',
+    title: 'AMD: holders of a unity map are miscounted where phantom functions have it too',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Assigning a phantom function reassigns it within the domain, which drops the reference that was just taken. A second device that has the range loses it when the first one leaves.',
+    fix: 'A move within one domain drops nothing.',
+    source: 'amd reassign_device(), read',
+    seams: { amdUnmapsUnityWithinDomain: () => true },
+    breaks: ['INV-F11'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['phantom1', 'endpoint'], reserved: 0, sharedReserved: true, reservedByOption: true },
+      ops: ['assign', 'deassign'],
+    },
+  },
+  {
+    id: 'V5',
+    title: 'basic quarantine of a device with reserved ranges clears machine frame 0',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Coming back into quarantine clears the scratch page of the device. In basic mode there is none, and the field that names it is still 0.',
+    fix: 'Nothing is cleared where there is no page.',
+    source: 'intel_iommu_quarantine_init(), amd_iommu_quarantine_init(), read',
+    seams: { vtdClearsUnsetLeaf: () => true, amdClearsFrameZero: () => true },
+    breaks: ['INV-Q3'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['endpoint'], reserved: 0, quarantine: 'basic' },
+      ops: ['quarantine', 'release', 'assign', 'deassign'],
+    },
+  },
+  {
+    id: 'V6',
+    title: 'VT-d: the id of a bridge keeps the scratch table of the sibling quarantined first',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      "An alias that belongs to d[IO] already is left as it is, though each quarantined device has a table of its own. Requests of the second sibling then land on the first one's page. Debug builds stop at an assertion.",
+    fix: 'The entry is replaced when it carries the id of another device.',
+    source: 'domain_context_mapping_one(), read',
+    seams: { vtdAliasFollowsQuarantine: () => false },
+    breaks: ['INV-I4'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['pcieToPci'], quarantine: 'scratch-page' },
+      ops: ['quarantine', 'release', 'assign', 'deassign'],
+    },
+  },
+];

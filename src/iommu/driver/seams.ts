@@ -1,0 +1,108 @@
+/** Small decisions of the drivers that releases or historical bugs make differently; called from one place each. */
+import type { Rc } from '../../base/errno.js';
+
+/** Seams of the VT-d driver. A profile names those it replaces; the rest is correct (vtd/seams.ts). */
+export interface VtdSeams {
+  /** Set-up refuses CPUs without CMPXCHG16B: 4.18.6, 4.19.3 and later. */
+  vtdRequiresCx16(): boolean;
+  /** An RMRR outside reserved memory is refused: 4.19.0 and later. */
+  vtdRmrrMustBeReserved(): boolean;
+  /** SATC structures of the DMAR are read: 4.19.0 and later. */
+  vtdReadsSatc(): boolean;
+  /** A context table that could not be allocated is noticed: 4.21.0 and later. Before, frame 0 stands in for it. */
+  vtdNoticesMissingContextTable(): boolean;
+  /** V1: devfn from which a failed alias mapping is undone. Every release takes the bridge's. */
+  vtdAliasUndoDevfn(own: number, bridge: number): number;
+  /** An interrupt source that cannot be told is an error: 4.21.0 and later. */
+  vtdReportsUnknownMsiSource(): boolean;
+  /** V5: quarantining again a device with reserved ranges but no scratch page clears frame 0. Every release does. */
+  vtdClearsUnsetLeaf(): boolean;
+  /** V6: the id of a bridge follows the sibling quarantined last. No release does. */
+  vtdAliasFollowsQuarantine(): boolean;
+  /** A device goes to its new owner by one change of its entry. XSA-400: it was unmapped, then mapped. */
+  vtdReassignsDirectly(): boolean;
+  /** Reserved ranges are mapped after the context entry and unmapped before it. XSA-400, XSA-386. */
+  vtdRmrrFollowsContext(): boolean;
+  /** The result of unmapping a reserved range ends a reassignment. XSA-386: success did. */
+  vtdRmrrUnmapEnds(rc: Rc): boolean;
+  /** The levels that a unit lacks are skipped for tables shared with the p2m too. XSA-390. */
+  vtdSkipsLevelsOfShared(): boolean;
+  /** The root that a caller gave for the entry. XSA-450: forgotten. */
+  vtdGivenRoot(pgdMfn: number): number;
+  /** Reserved ranges are in the table of a quarantined device. XSA-400. */
+  vtdQuarantineMapsReserved(): boolean;
+  /** Each quarantined device has a scratch page of its own. */
+  vtdOwnScratchPage(): boolean;
+  /** FLUSHF of an entry that was present and is gone. XSA-78: as if it had been absent. */
+  vtdUnmapFlush(): number;
+  /** Order of a flush of everything, -1 for the whole domain. */
+  vtdFlushAllOrder(): number;
+  /** A failed alias mapping is undone. */
+  vtdUndoesAliasFailure(): boolean;
+  /** A range that two devices share may be given away with one of them. */
+  vtdMaySplitRmrr(relaxed: boolean): boolean;
+  /** Behind a PCIe-to-PCI bridge, function 0 of device 0 of the secondary bus is mapped too. */
+  vtdMapsSecondaryBus(): boolean;
+  /** What the CPU wrote to tables is written back for units that do not snoop. XSA-321. */
+  vtdWritesBack(): boolean;
+  /** First interrupt entry of a group of MSIs, given the last entry of the free run. Every release takes the last. */
+  vtdMsiGroupFirst(last: number, vectors: number): number;
+}
+
+/** Seams of the AMD-Vi driver. A profile names those it replaces; the rest is correct (amd/seams.ts). */
+export interface AmdSeams {
+  /** Set-up refuses CPUs without CMPXCHG16B: 4.18.5, 4.19.3 and later. */
+  amdRequiresCx16(): boolean;
+  /**
+   * Frames a domain's table must reach: by the CPU's address width from 4.19.0 on; before, a PV domain's by the end
+   * of RAM. `ramEnd` and `physEnd` are frames, exclusive.
+   */
+  amdDomainFrames(isHvm: boolean, ramEnd: number, physEnd: number): number;
+  /** A table that would need more levels than the unit has is an error: 4.19.0 and later. */
+  amdReportsPagingMode(): boolean;
+  /** IVMD memory is checked by iommu_unity_region_ok(): 4.19.0 and later. Before, by AMD's own code and texts. */
+  amdUsesUnityRegionOk(): boolean;
+  /** An IVMD for a device without IOMMU is ignored: 4.18.4, 4.19.1 and later. Before, set-up fails. */
+  amdIgnoresIvmdWithoutIommu(): boolean;
+  /** What firmware left in the unit is only disabled: 4.21.2, 4.22.0 and later. Before, the whole register region is zeroed. */
+  amdDisablesFirmwareIommu(): boolean;
+  /** The MSI is enabled once at set-up, not twice: 4.20.0 and later. */
+  amdEnablesMsiOnce(): boolean;
+  /** IVMD flag that allows reads. Every release takes the one for writes. */
+  amdIvmdReadFlag(): number;
+  /** Size flag of INVALIDATE_IOTLB_PAGES. Every release loses it. */
+  amdIotlbSizeFlag(wanted: number): number;
+  /** V4: reassigning a phantom function within one domain drops a reference of the unity maps. Every release does. */
+  amdUnmapsUnityWithinDomain(): boolean;
+  /**
+   * V2: quarantine and interrupt table go with the first function removed, which is a phantom function where there
+   * are any. The second one frees the interrupt table again. Every release does.
+   */
+  amdTearsDownAtFirstFunction(): boolean;
+  /** V5: entering a quarantine that has a table but no page of its own clears machine frame 0. Every release does. */
+  amdClearsFrameZero(): boolean;
+  /** Q1: unity maps are left out of quarantine tables, since d[IO] is exempt from them. Every release does. */
+  amdQuarantineLosesUnity(): boolean;
+  /** An entry that translates is replaced at once. XSA-347: field by field. */
+  amdReplacesDteAtOnce(): boolean;
+  /** A device goes to its new owner by one change of its entry. XSA-400: it was disabled, then set up. */
+  amdReassignsDirectly(): boolean;
+  /** Ranges of one device stay apart. XSA-378: one range from the first to the last. */
+  amdKeepsRangesApart(): boolean;
+  /** Unity maps leave the domain with the device. XSA-378. */
+  amdReleasesUnityMaps(): boolean;
+  /** Domain id whose pages are flushed after an entry was replaced. XSA-442: none. */
+  amdPrevDomid(domid: number): number;
+  /** Levels of a quarantine table, given those of its entry. XSA-445: 4. */
+  amdQuarantineLevels(levels: number): number;
+  /** Reserved ranges are in the table of a quarantined device. XSA-400. */
+  amdQuarantineMapsReserved(): boolean;
+  /** An entry was present, by its two words. */
+  amdWasPresent(lo: number, hi: number): boolean;
+  /** FLUSHF of a page put in the place of another. XSA-275: none. */
+  amdReplaceFlush(): number;
+  /** A superpage is split aside, then replaced. */
+  amdFillsBeforeLinking(): boolean;
+  /** A completion wait goes on until the unit has answered. XSA-373: for a while. */
+  amdWaitsForEver(): boolean;
+}
