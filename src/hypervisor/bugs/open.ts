@@ -84,7 +84,7 @@ export const openFindings: readonly Bug[] = [
       'Assigning a phantom function reassigns it within the domain, which drops the reference that was just taken. A second device that has the range loses it when the first one leaves.',
     fix: 'A move within one domain drops nothing.',
     source: 'amd reassign_device(), read',
-    seams: { amdUnmapsUnityWithinDomain: () => true },
+    seams: { amdCountsUnityPerFunction: () => true },
     breaks: ['INV-F11'],
     environment: {
       vendor: 'amd',

@@ -72,8 +72,8 @@ export interface AmdSeams {
   amdIvmdReadFlag(): number;
   /** Size flag of INVALIDATE_IOTLB_PAGES. Every release loses it. */
   amdIotlbSizeFlag(wanted: number): number;
-  /** V4: reassigning a phantom function within one domain drops a reference of the unity maps. Every release does. */
-  amdUnmapsUnityWithinDomain(): boolean;
+  /** V4: unity maps are taken and dropped in the call for each function, phantom ones too. Every release does. */
+  amdCountsUnityPerFunction(): boolean;
   /**
    * V2: quarantine and interrupt table go with the first function removed, which is a phantom function where there
    * are any. The second one frees the interrupt table again. Every release does.

@@ -24,7 +24,7 @@ import {
 import { ALL_PAGES, amdIommuFlushDevice, amdIommuFlushIotlb, hasIotlbCap } from './iommu_cmd.js';
 import { amdIommuAllocIntremapTable, amdIommuFreeIntremapTable, gaEnabled } from './iommu_intr.js';
 import { amdIommuAllocRoot } from './iommu_map.js';
-import type { IvrsMappings } from './ivrs_mappings.js';
+import type { IvrsMappings, UnityMap } from './ivrs_mappings.js';
 import { amdIommuQuarantineTeardown } from './quarantine.js';
 import { amdIommuGetPagingMode, findIommuForDevice, getDmaRequestorId } from './requestor.js';
 import {
@@ -207,6 +207,22 @@ function* moveToList(pdev: Pdev, source: IommuDomain, target: IommuDomain): Co<v
   }
 }
 
+/**
+ * The unity maps that a domain holds for one call of the driver. Those of phantom functions come and go with their
+ * device, since nobody knows after an error which of them were reached; V4: each with its own call.
+ */
+function unityMapsOf(amd: AmdVi, pdev: Pdev, devfn: number): readonly UnityMap[] {
+  const ivrs = getIvrsMappings(amd, pdev.seg)!;
+  const mapsAt = (fn: number): readonly UnityMap[] =>
+    ivrs.unityMaps(getDmaRequestorId(ivrs, (pdev.bus << 8) | fn));
+  if (pdev.phantomStride === 0 || amd.seams.amdCountsUnityPerFunction()) return mapsAt(devfn);
+  if (devfn !== pdev.devfn) return [];
+  const all = [...mapsAt(devfn)];
+  for (let fn = devfn + pdev.phantomStride; fn >>> 3 === devfn >>> 3; fn += pdev.phantomStride)
+    all.push(...mapsAt(fn));
+  return all;
+}
+
 /** @xen reassign_device */
 export function* reassignDevice(
   amd: AmdVi,
@@ -230,11 +246,8 @@ export function* reassignDevice(
   if (devfn === pdev.devfn && pdev.domain !== target) yield* moveToList(pdev, source, target);
 
   // The hardware domain keeps its unity maps: firmware may still use them.
-  const leaves = source !== target || amd.seams.amdUnmapsUnityWithinDomain();
-  if (source !== amd.s.hwdom && leaves && amd.seams.amdReleasesUnityMaps()) {
-    const ivrs = getIvrsMappings(amd, pdev.seg)!;
-    const maps = ivrs.unityMaps(getDmaRequestorId(ivrs, (pdev.bus << 8) | devfn));
-    const rc = yield* amdIommuReserveDomainUnityUnmap(amd, source, maps);
+  if (source !== amd.s.hwdom && amd.seams.amdReleasesUnityMaps()) {
+    const rc = yield* amdIommuReserveDomainUnityUnmap(amd, source, unityMapsOf(amd, pdev, devfn));
     if (rc !== 0) return rc;
   }
   if (amd.opts.debug)
@@ -250,8 +263,7 @@ export function* amdIommuAssignDevice(
   pdev: Pdev,
   flag: number,
 ): Co<Rc> {
-  const ivrs = getIvrsMappings(amd, pdev.seg)!;
-  const maps = ivrs.unityMaps(getDmaRequestorId(ivrs, (pdev.bus << 8) | devfn));
+  const maps = unityMapsOf(amd, pdev, devfn);
   let rc = yield* amdIommuReserveDomainUnityMap(amd, d, maps, flag);
   if (rc === 0) rc = yield* reassignDevice(amd, pdev.domain!, d, devfn, pdev);
   if (rc === 0 || d === amd.s.hwdom) return rc;
