@@ -63,6 +63,7 @@ export class Machine {
       dmar: host.dmar,
       ivrs: host.ivrs,
       ...(host.ioApic === undefined ? {} : { ioApic: host.ioApic }),
+      ...(host.mcfg === undefined ? {} : { mcfg: host.mcfg }),
       cpuKhz: host.cpu.khz,
       hwCaps: host.cpu.hwCaps ?? [],
     };

@@ -18,6 +18,7 @@ import { Domain } from './domain.js';
 import { Irqs } from './irq/desc.js';
 import { IoApic, type IoApicDescription } from './irq/io_apic.js';
 import { FIRST_DYNAMIC_VECTOR } from './irq/vectors.js';
+import { acpiMmcfgInit, type McfgWindow } from './mmconfig.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import { Services } from './passthrough/services.js';
 import { RangeSet } from './rangeset.js';
@@ -36,6 +37,8 @@ export interface XenBootOptions {
   readonly ivrs: Uint8Array | undefined;
   /** Undefined: no I/O APIC is modelled. */
   readonly ioApic?: IoApicDescription;
+  /** Windows of the MCFG table; Xen uses none when absent. */
+  readonly mcfg?: readonly McfgWindow[];
   readonly cpuKhz: number;
   readonly hwCaps: readonly number[];
 }
@@ -130,6 +133,7 @@ export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): 
   printBanner(xen);
   initHeap(xen);
   initIommuTables(xen, o);
+  acpiMmcfgInit(xen, o.mcfg ?? []);
   yield* iommuSetup(xen);
   const ringKb = xen.console.allocateRing(options.conringSize, xen.cpu.count);
   xen.console.printk(XENLOG.WARNING, `Allocated console ring of ${ringKb} KiB.`);

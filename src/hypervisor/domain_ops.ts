@@ -9,6 +9,7 @@ import { Domain, DYING } from './domain.js';
 import { P2m } from './mm/p2m.js';
 import { iommuDomainDestroy, iommuDomainInit, iommuFreePgtables } from './passthrough/iommu.js';
 import { pciReleaseDevices } from './passthrough/pci.js';
+import { freeDomainPirqs } from './pirq.js';
 import type { CreateDomain } from './public/domctl.js';
 import { SHUTDOWN } from './public/domctl.js';
 import type { Xen } from './xen.js';
@@ -161,6 +162,7 @@ export function* domainKill(xen: Xen, d: Domain): Co<Rc> {
 /** The last reference is gone. @xen complete_domain_destroy, arch_domain_destroy */
 function* completeDomainDestroy(xen: Xen, d: Domain): Co<void> {
   assert(d.pdevList.size === 0, 'a dead domain owns no devices');
+  yield* freeDomainPirqs(xen, d);
   yield* iommuDomainDestroy(xen, d);
   freeP2m(xen, d);
   xen.domains.delete(d.domid);

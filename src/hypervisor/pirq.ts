@@ -3,7 +3,7 @@ import { assert } from '../base/assert.js';
 import { E, type Rc } from '../base/errno.js';
 import type { Sbdf } from '../base/sbdf.js';
 import { type Pdev, XENLOG } from '../iommu/driver/types.js';
-import type { Co } from '../sim/co.js';
+import { type Co, hold } from '../sim/co.js';
 import type { Domain, Pirq } from './domain.js';
 import type { MsiEntry } from './irq/desc.js';
 import { pirqGuestUnbind } from './irq/guest_bind.js';
@@ -245,4 +245,12 @@ export function* unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Co<Rc> {
   for (const e of entry.group) forgetVector(d, entry.pdev, e.irq);
   yield* msiFreeIrq(xen, entry);
   return 0;
+}
+
+/** What a dead domain still had. @xen free_domain_pirqs */
+export function* freeDomainPirqs(xen: Xen, d: Domain): Co<void> {
+  using _pcidevs = yield* hold(xen.pcidevsLock);
+  for (const pirq of [...d.pirqs.keys()].sort((a, b) => a - b)) {
+    if (d.pirqs.has(pirq)) yield* unmapDomainPirq(xen, d, pirq);
+  }
 }

@@ -35,6 +35,11 @@ export interface Seams extends DriverSeams {
   checksExtCfg(): boolean;
   /** Dom0's identity map is built from E820 ranges and its I/O rights; older Xen asks for each frame in turn. */
   hwdomMapFromRanges(): boolean;
+  /**
+   * Reading MCFG starts the list of segments anew, after the AMD driver has hidden its own function: dom0 gets it.
+   * @xen pci_segments_init, until 4.20
+   */
+  mcfgForgetsSegments(): boolean;
   /** get_device_group runs under the domctl lock. */
   deviceGroupUnderDomctlLock(): boolean;
   /** Unmapping device memory needs the right of the target beside that of the caller. */
@@ -101,6 +106,7 @@ export const correct: Seams = Object.freeze<Seams>({
   mapsPci2pcieBuses: () => true,
   checksExtCfg: () => true,
   hwdomMapFromRanges: () => true,
+  mcfgForgetsSegments: () => false,
   deviceGroupUnderDomctlLock: () => false,
   unmapNeedsTargetRight: () => false,
   consoleThreshold: () => 3,

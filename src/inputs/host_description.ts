@@ -62,6 +62,13 @@ export interface HostDescription {
     /** Interrupt of the UART that Xen's console uses. */
     readonly serialIrq?: number;
   };
+  /** The MCFG table: windows of configuration space in memory, `base` that of bus 0. Absent: Xen finds none. */
+  readonly mcfg?: readonly {
+    readonly base: number;
+    readonly seg: number;
+    readonly firstBus: number;
+    readonly lastBus: number;
+  }[];
   readonly dom0: {
     readonly memoryBytes: number;
     readonly vcpus: number;

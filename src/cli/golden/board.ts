@@ -5,6 +5,7 @@ import { sbdf } from '../../base/sbdf.js';
 import { readAcpiTable } from '../../inputs/acpi.js';
 import type { FunctionDescription, HostDescription } from '../../inputs/host_description.js';
 import { readTopology } from '../../inputs/topology.js';
+import { QEMU_FEATURES } from '../../iommu/hw/amd/unit.js';
 import { readBytes } from '../files.js';
 import { amdIommuFunction, q35Dmar, q35E820, q35Ivrs, VTD_BASE } from './q35_tables.js';
 import { flag, type QemuIommu, type QemuMachine, readQemuCmdline } from './qemu_cmdline.js';
@@ -54,6 +55,7 @@ export function boardOf(recording: Recording, topology: string): HostDescription
       overrides: [{ irq: 0, pin: 2 }, ...[5, 9, 10, 11].map((irq) => ({ irq, pin: irq, level: true }))],
       ...(/\bcom1=/.test(xenCmdline) ? { serialIrq: 4 } : {}),
     },
+    mcfg: [{ base: 0xb000_0000, seg: 0, firstBus: 0, lastBus: 0xff }],
     dom0: {
       memoryBytes: dom0Memory(xenCmdline, qemu),
       vcpus: Number(/\bdom0_max_vcpus=(\d+)/.exec(xenCmdline)?.[1] ?? qemu.cpus),
@@ -74,13 +76,14 @@ function hardwareOf(
   recording: Recording,
   functions: readonly FunctionDescription[],
   { iommu }: QemuMachine,
-): Pick<HostDescription, 'functions' | 'dmar' | 'ivrs' | 'vtdUnits'> {
+): Pick<HostDescription, 'functions' | 'dmar' | 'ivrs' | 'vtdUnits' | 'amdFeatures'> {
   if (iommu === undefined) return { functions };
   const intremap = flag(iommu.properties, 'intremap', true);
   if (iommu.kind === 'amd') {
     const at = sbdf(0, 0, iommu.slot, 0);
     const all = [...functions, amdIommuFunction(iommu.slot)].sort((a, b) => a.sbdf - b.sbdf);
-    return { functions: all, ivrs: tableOf(recording, 'IVRS') ?? q35Ivrs(all, at, intremap) };
+    const ivrs = tableOf(recording, 'IVRS') ?? q35Ivrs(all, at, intremap);
+    return { functions: all, ivrs, amdFeatures: QEMU_FEATURES };
   }
   const registers = vtdRegisters(iommu);
   const dmar =

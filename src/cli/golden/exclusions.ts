@@ -120,7 +120,7 @@ export const RULES: readonly Rule[] = [
     fields: ['stdout'],
     effect: 'vary',
     why: "a domain's state at that instant, and the time it has had",
-    forms: [/^\S+ +\d+ +\d+ +\d+ {5}([-r][-b][-p][-s][-c][-d]) +(\d+\.\d)$/],
+    forms: [/^\S+ +\d+ +\d+ +\d+ {5}([-r][-b][-p][-s][-c][-d])( +\d+\.\d)$/],
   },
   {
     id: 'processor-speed',

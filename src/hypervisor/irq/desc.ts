@@ -73,6 +73,8 @@ export interface Rte {
 
 /** What the rest of Xen asks of the I/O APIC; io_apic.ts is one. */
 export interface IoApicPins {
+  /** Its APIC id. */
+  readonly id: number;
   readonly rtes: readonly Rte[];
   restore(): Co<void>;
   setUp(irqs: Irqs): Co<void>;

@@ -48,6 +48,10 @@ export class IoApic implements IoApicPins {
     this.lock = new SpinLock(xen.cpus, 'ioapic_lock', RANK.ioapic);
   }
 
+  get id(): number {
+    return this.description.id;
+  }
+
   /** The ISA interrupt of a pin, -1 for none. @xen find_irq_entry, pin_2_irq */
   private isaIrq(pin: number): number {
     const { overrides } = this.description;

@@ -51,6 +51,7 @@ export class Services implements XenServices {
   /** Firmware's map, and what Xen itself has reserved in it. */
   readonly e820: E820Entry[];
   readonly extraRanges: readonly ExtraRange[];
+  readonly ioapicIds: readonly number[] | undefined;
   readonly seams: DriverSeams;
   readonly domIo: IommuDomain;
   readonly domXen: IommuDomain;
@@ -69,6 +70,7 @@ export class Services implements XenServices {
     this.cpu = xen.cpu;
     this.e820 = [...xen.e820];
     this.extraRanges = xen.extraRanges.map((r) => ({ ...r, frames: xen.seams.extraRangeFrames(r.frames) }));
+    this.ioapicIds = xen.irqs.ioApic === undefined ? undefined : [xen.irqs.ioApic.id];
     this.seams = xen.seams;
     this.domIo = xen.domIo;
     this.domXen = xen.domXen;

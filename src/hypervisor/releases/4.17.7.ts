@@ -49,6 +49,7 @@ export const xen4_17_7: Release = {
     pfWithVfsStays: () => false,
     vfIoBarIsSkipped: () => false,
     mapsPci2pcieBuses: () => false,
+    mcfgForgetsSegments: () => true,
   },
 };
 

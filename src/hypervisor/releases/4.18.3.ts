@@ -49,6 +49,7 @@ export const xen4_18_3: Release = {
     pfWithVfsStays: () => false,
     vfIoBarIsSkipped: () => false,
     mapsPci2pcieBuses: () => false,
+    mcfgForgetsSegments: () => true,
   },
 };
 

@@ -308,7 +308,7 @@ export interface XenServices {
   readonly e820: readonly E820Entry[];
   readonly extraRanges: readonly ExtraRange[];
   /** APIC ids of the I/O APICs, as the MADT lists them; undefined where nobody models them. */
-  readonly ioapicIds?: readonly number[];
+  readonly ioapicIds?: readonly number[] | undefined;
   readonly seams: DriverSeams;
   /** @xen hardware_domain, dom_io, dom_xen */
   readonly hwdom: IommuDomain;
