@@ -1,11 +1,10 @@
 // @ts-check
-/** Vite plugin: loads src (and tests that declare Co functions) in one edition; applies the mutant of XPSIM_MUTANT. */
+/** Vite plugin: loads src (and tests that declare Co functions) in one edition; XPSIM_MUTANT puts another text in a file's place. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { CO_FILE, CO_SYNC_FILE } from './editions.mjs';
 import { isCoOnlyText, lower } from './erase.mjs';
 import { ROOT } from './files.mjs';
-import { applyMutant } from './mutant_rows.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */
 
@@ -23,9 +22,15 @@ const isCoOnly = (/** @type {string} */ file) => {
   return fs.existsSync(full) && isCoOnlyText(fs.readFileSync(full, 'utf8'));
 };
 
+/** What stands in the place of a file while tests look for a mutant, which changes from run to run. @param {string} file */
+function mutated(file) {
+  if (!process.env.XPSIM_MUTANT) return undefined;
+  const mutant = JSON.parse(process.env.XPSIM_MUTANT);
+  return mutant.file === file ? mutant.text : undefined;
+}
+
 /** @param {Edition} edition @returns {import('vite').Plugin} */
 export function edition(edition) {
-  const mutant = process.env.XPSIM_MUTANT ? JSON.parse(process.env.XPSIM_MUTANT) : undefined;
   return {
     name: `edition-${edition}`,
     enforce: 'pre',
@@ -37,7 +42,7 @@ export function edition(edition) {
     transform(code, id) {
       const file = repositoryPath(id);
       if (file === undefined) return null;
-      const text = mutant?.file === file ? applyMutant(mutant, code) : code;
+      const text = mutated(file) ?? code;
       if (file === CO_SYNC_FILE || file === CO_FILE) return { code: text, map: null };
       if (!file.startsWith('src/') && !/\bCo<|^\s*using\s/m.test(text)) return null;
       if (edition === 'sync' && isCoOnlyText(text))
