@@ -66,6 +66,8 @@ class Explorer {
   private readonly outcomes = new Map<string, number>();
   private answers: [number | undefined, number | undefined] = [undefined, undefined];
   private violation: Violation | undefined = undefined;
+  /** Who owned each device since pcidevs_lock was last free. */
+  private readonly owners = new Map<number, Set<number | undefined>>();
 
   constructor(
     private readonly pair: Pair,
@@ -82,6 +84,7 @@ class Explorer {
     const { cpus } = this.world.machine.hw;
     this.answers = [undefined, undefined];
     this.violation = undefined;
+    this.owners.clear();
     const tasks: Task[] = this.pair.calls.map((c, i) => ({ cpu: cpus.list[i]!, co: this.task(c, i) }));
     let schedule: Schedule = [];
     try {
@@ -141,30 +144,45 @@ class Explorer {
     return 0;
   }
 
-  /** Whatever moves, no device reaches a domain that is neither its owner before nor after (INV-I3). */
+  /**
+   * No device reaches a domain but its owner; while somebody has pcidevs_lock, whoever owned it since that was taken
+   * and whom the calls are about (INV-I3).
+   */
   private adversary(): void {
     const { world } = this;
-    const { machine } = world;
-    const involved = new Set(
-      this.pair.calls.map((c) => ('dom' in c ? world.domains[c.dom]?.domid : undefined)),
-    );
+    const { xen, hw } = world.machine;
+    const settled = xen.pcidevsLock.owner === undefined;
+    const named = this.pair.calls.map((c) => ('dom' in c ? world.domains[c.dom]?.domid : undefined));
     for (const device of world.layout.devices) {
       const owner = world.pdev(device.sbdf)?.domain?.domid;
+      const known = settled ? undefined : this.owners.get(device.sbdf);
+      const owners = known?.add(owner) ?? new Set([owner]);
+      this.owners.set(device.sbdf, owners);
+      if (owners.has(0) && !xen.opts.hwdomStrict) continue;
       for (const rid of world.ownRids(device)) {
-        for (const dom of world.domains) {
-          if (dom.domid === owner || involved.has(dom.domid)) continue;
-          for (const frame of dom.memory.keys()) {
-            const mfn = machine.translate(segOf(device.sbdf), rid, frame, true);
-            if (mfn < 0 || machine.hw.frames.owner(mfn) !== dom.domid) continue;
-            if (owner === 0 && !machine.xen.opts.hwdomStrict) continue;
+        for (const { domid, frames } of this.targets()) {
+          if (owners.has(domid) || (!settled && named.includes(domid))) continue;
+          for (const frame of frames) {
+            const mfn = world.machine.translate(segOf(device.sbdf), rid, frame, true);
+            if (mfn < 0 || hw.frames.owner(mfn) !== domid) continue;
             this.violation ??= {
               id: 'INV-I3',
-              what: `${formatSbdf(device.sbdf)} as ${bdfOf(rid).toString(16)} reached d${dom.domid} in the middle of the calls`,
+              what: `${formatSbdf(device.sbdf)} as ${bdfOf(rid).toString(16)} reached d${domid} in the middle of the calls`,
             };
           }
         }
       }
     }
+  }
+
+  /** Pages of each guest and of dom0, as their devices name them. */
+  private targets(): { domid: number; frames: Iterable<number> }[] {
+    const { world } = this;
+    const { hwdom } = world.machine.xen;
+    return [
+      { domid: hwdom.domid, frames: hwdom.extents.slice(0, 1).map((x) => x.mfn) },
+      ...world.domains.map((d) => ({ domid: d.domid, frames: d.memory.keys() })),
+    ];
   }
 
   private rest(): Violation | undefined {
