@@ -4,7 +4,7 @@ import { E } from '../../src/base/errno.js';
 import { DEV_RDM_RELAXED, PDEV_TYPE } from '../../src/iommu/driver/types.js';
 import { runAlone } from '../../src/sim/co.js';
 import { DOMID } from '../../src/sim/frames.js';
-import { at, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
+import { at, drhd, scope, UNIT_BASE, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
 
 const NOT_PRESENT = 2;
 const RMRR = 0x7_ffe0;
@@ -139,13 +139,13 @@ describe('scratch page', () => {
 });
 
 describe('pseudo ids', () => {
-  test('are dealt to functions behind a unit in the order in which they are added, none without quarantine', () => {
+  test('FT-B15 they are dealt from 0x8000 on as functions are added, and none without quarantine', () => {
     const x = host('basic');
     expect([x.pdev.arch.pseudoDomid, x.other.arch.pseudoDomid]).toEqual([0x8000, 0x8001]);
     expect(host('none').pdev.arch.pseudoDomid).toBe(DOMID.INVALID);
   });
 
-  test('when all are dealt, adding a device is -ENOSPC', () => {
+  test('FT-B15 when all are dealt, adding a device is -ENOSPC, until one is free again', () => {
     const x = host('basic');
     const map = x.h.driver.vtd.drhds[0]!.iommu!.pseudoDomids!;
     map.bits.fill(-1);
@@ -154,6 +154,35 @@ describe('pseudo ids', () => {
     map.clear(5);
     expect(x.h.locked(() => runAlone(x.h.driver.addDevice(0, late)))).toBe(0);
     expect(late.arch.pseudoDomid).toBe(0x8005);
+  });
+
+  test('FT-B15 each unit has its own, but one search for all: an id given back is not the next one dealt', () => {
+    const B = UNIT_BASE + 0x1000;
+    const h = new VtdHost({
+      units: [{ base: UNIT_BASE }, { base: B }],
+      structures: [drhd([scope(1, 6, [0, 0])], { base: B, all: false }), drhd([])],
+      prepare: (s) => s.addFunction(at(6, 0)),
+      opts: { quarantine: 'basic' },
+    });
+    const pdevs = [at(2, 0), at(6, 0), at(3, 0)].map((f) => h.endpoint(f));
+    h.boot();
+    const ids = (): number[] => pdevs.map((p) => p.arch.pseudoDomid);
+    expect(ids()).toEqual([0x8000, 0x8001, 0x8002]);
+    const [b, a] = h.driver.vtd.drhds.map((d) => d.iommu!.pseudoDomids!);
+    expect([0, 1, 2].map((i) => [a!.test(i), b!.test(i)])).toEqual([
+      [true, false],
+      [false, true],
+      [true, false],
+    ]);
+    const again = (pdev: (typeof pdevs)[number]): number => {
+      expect(h.locked(() => runAlone(h.driver.removeDevice(0, pdev)))).toBe(0);
+      expect(h.locked(() => runAlone(h.driver.addDevice(0, pdev)))).toBe(0);
+      return pdev.arch.pseudoDomid;
+    };
+    expect([again(pdevs[0]!), again(pdevs[0]!), again(pdevs[1]!)]).toEqual([0x8003, 0x8004, 0x8005]);
+    // At the end the search begins anew, at the lowest that this unit has free.
+    h.driver.vtd.pseudoCursor.start = 0x7fff;
+    expect([again(pdevs[0]!), again(pdevs[0]!)]).toEqual([0xffff, 0x8000]);
   });
 
   test('a device whose mapping fails gives its fresh id back', () => {

@@ -57,12 +57,23 @@ describe('mapping', () => {
     expect(h.s.queued.length).toBe(2);
   });
 
-  test('a dying domain is left alone, and told that all is well', () => {
-    const { h, d } = host();
-    d.isDying = true;
-    expect(h.map(d, 1, 1)).toBe(0);
-    expect(lookup(h, d, 1)).toBe(E.NOENT);
-  });
+  test.each([0, 9, 18])(
+    'FT-B09 of a dying domain nothing is mapped, order %i, and that is no error',
+    (order) => {
+      const { h, d } = host();
+      expect(h.map(d, 2 ** 18, 2 ** 18, order)).toBe(0);
+      const tables = d.iommu.pgtables.length;
+      h.s.record();
+      d.isDying = true;
+      expect(h.map(d, 2 ** 20, 2 ** 20, order)).toBe(0);
+      expect(lookup(h, d, 2 ** 20)).toBe(E.NOENT);
+      expect([d.iommu.pgtables.length, h.descriptors()]).toEqual([tables, []]);
+      // What was there stays until it is unmapped, and unmapping still works.
+      expect(h.dma(2, 0, 0, 2 ** 18)).toBe(2 ** 18);
+      expect(h.unmap(d, 2 ** 18, order)).toBe(0);
+      expect(h.dma(2, 0, 0, 2 ** 18)).toBeLessThan(0);
+    },
+  );
 
   test('no memory for a table is -ENOMEM, and what was mapped stays', () => {
     const { h, d } = host();
