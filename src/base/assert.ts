@@ -25,7 +25,12 @@ export class InputError extends Error {
 
 /** Throws XenBug unless `cond` holds; `what` states the property, so the message reads `not so: …`. */
 export function assert(cond: boolean, what: string): asserts cond {
-  if (!cond) throw new XenBug(`not so: ${what}`);
+  if (!cond) notSo(what);
+}
+
+/** A failed assertion, where `assert` would make its text each time. */
+export function notSo(what: string): never {
+  throw new XenBug(`not so: ${what}`);
 }
 
 /** @xen BUG_ON and panic() */

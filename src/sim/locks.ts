@@ -1,4 +1,4 @@
-import { XenBug } from '../base/assert.js';
+import { notSo } from '../base/assert.js';
 import type { EventStream } from './events.js';
 
 /** One physical CPU and what it runs now: Xen's `current` and `smp_processor_id()`. */
@@ -37,19 +37,13 @@ export type Lock = SpinLock | RwLock;
 /** No CPU has this id. */
 const NOBODY = -1;
 
-/** Locks are taken on every path, so that the text of a failed assertion is only made when it is needed. */
-function notSo(what: string): never {
-  throw new XenBug(`not so: ${what}`);
-}
-
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
   const { top } = cpu;
-  if (top !== undefined && top.rank >= lock.rank) outOfOrder(lock, top, cpu);
+  if (!ranksAbove(lock, top)) notSo(`${lock.name} ranks above ${top!.name}, held by cpu${cpu.id}`);
 }
 
-const outOfOrder = (lock: Lock, top: Lock, cpu: Cpu): never =>
-  notSo(`${lock.name} ranks above ${top.name}, held by cpu${cpu.id}`);
+const ranksAbove = (lock: Lock, top: Lock | undefined): boolean => top === undefined || top.rank < lock.rank;
 
 /** Locks may be given back in any order: takes one out from under others. */
 function unlink(lock: Lock, cpu: Cpu): void {
@@ -99,11 +93,11 @@ export class SpinLock implements Disposable {
   /** Takes the lock; it must be free for the current CPU. */
   acquire(): void {
     const cpu = this.cpus.current;
-    if (this.holder !== NOBODY) {
-      if (!this.isFreeForCurrent()) notSo(`${this.name} is free for cpu${cpu.id}`);
-      this.depth += 1;
-      return;
-    }
+    if (this.holder === NOBODY) this.enter(cpu);
+    else if (this.isFreeForCurrent()) this.depth += 1;
+    else notSo(`${this.name} is free for cpu${cpu.id}`);
+  }
+  private enter(cpu: Cpu): void {
     this.holder = cpu.id;
     this.depth = 1;
     this.outer = cpu.top;
@@ -113,27 +107,19 @@ export class SpinLock implements Disposable {
   /** The check before waiting and the taking in one step, where nobody else can hold it. */
   take(): void {
     const cpu = this.cpus.current;
-    if (this.holder !== NOBODY) {
+    if (this.holder === NOBODY && ranksAbove(this, cpu.top)) this.enter(cpu);
+    else {
       this.checkBeforeWait();
       this.acquire();
-      return;
     }
-    const { top } = cpu;
-    if (top !== undefined && top.rank >= this.rank) outOfOrder(this, top, cpu);
-    this.holder = cpu.id;
-    this.depth = 1;
-    this.outer = top;
-    cpu.top = this;
-    if (this.cpus.events.on) tell(this, 'acquire');
   }
   release(): void {
     const cpu = this.cpus.current;
     if (this.holder !== cpu.id) notSo(`${this.name} is held by the cpu${cpu.id} that releases it`);
-    if (this.depth > 1) {
-      this.depth -= 1;
-      return;
-    }
-    this.depth = 0;
+    this.depth -= 1;
+    if (this.depth === 0) this.leave(cpu);
+  }
+  private leave(cpu: Cpu): void {
     this.holder = NOBODY;
     if (cpu.top === this) cpu.top = this.outer;
     else unlink(this, cpu);

@@ -40,13 +40,8 @@ export class Ram {
 
   /** The slot to write `mfn` to; touches it. */
   slot(mfn: number): number {
-    const piece = mfn <= 0x7fff_ffff ? mfn >>> 10 : Math.floor(mfn / PIECE);
-    const at = piece < this.pieces.length ? this.pieces[piece]! : 0;
-    if (at !== 0) {
-      const found = this.slots[at + (mfn & (PIECE - 1))]!;
-      if (found !== 0) return found;
-    }
-    return this.touch(piece, mfn);
+    const found = this.peek(mfn);
+    return found !== 0 ? found : this.touch(mfn);
   }
 
   /** Start of a piece in `slots`, which is made when it was untouched. */
@@ -68,11 +63,11 @@ export class Ram {
     return this.pieces[piece]!;
   }
 
-  private touch(piece: number, mfn: number): number {
+  private touch(mfn: number): number {
     if (!(mfn >= 0 && mfn < this.frames))
       throw new XenBug(`frame ${mfn.toString(16)} is outside physical memory`);
     if (this.used >= LIMITS.touchedFramesMax) throw new XenBug('more simulated memory touched than allowed');
-    const at = this.piece(piece);
+    const at = this.piece(Math.floor(mfn / PIECE));
     const slot = this.used++;
     if ((slot + 1) * FRAME_WORDS > this.words.length) {
       const grown = new Int32Array(this.words.length * 2);

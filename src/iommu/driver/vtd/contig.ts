@@ -12,6 +12,8 @@ const ENTRIES = 1 << LEVEL_SHIFT;
 /** Where the mark is in an entry's upper word. @xen DMA_PTE_CONTIG_MASK */
 export const MARK_SHIFT = 20;
 export const MARK_MASK = 0xf << MARK_SHIFT;
+const ONE_MARK = 1 << MARK_SHIFT;
+const TABLE_WORDS = 2 * ENTRIES;
 
 export const PTE_KIND = { null: 0, leaf: 1, table: 2 } as const;
 
@@ -19,7 +21,7 @@ export const PTE_KIND = { null: 0, leaf: 1, table: 2 } as const;
 export const FRAMES_AT = [0, 1, 512, 512 ** 2, 512 ** 3] as const;
 /** Index of a frame in its table at `level`. Up to level 3 the low 32 bits of the frame number decide. */
 export const indexAt = (dfn: number, level: number): number =>
-  (level <= 3 ? dfn >>> (LEVEL_SHIFT * (level - 1)) : dfn / FRAMES_AT[level]!) & (ENTRIES - 1);
+  (level <= 3 ? dfn >>> (LEVEL_SHIFT * (level - 1)) : dfn / 0x800_0000) & (ENTRIES - 1);
 
 /** Upper words of a new table: 512 entries contiguous in being empty. @xen iommu_alloc_pgtable */
 const freshMarks: readonly number[] = Array.from({ length: ENTRIES }, (_, i) =>
@@ -34,11 +36,7 @@ export function initContigMarks(t: Int32Array, base: number): void {
   for (let i = 0; i < ENTRIES; i += 2) t[base + i * 2 + 1] = freshMarks[i]!;
 }
 
-const mark = (t: Int32Array, base: number, i: number): number => (t[base + i * 2 + 1]! >>> MARK_SHIFT) & 0xf;
-const setMark = (t: Int32Array, base: number, i: number, m: number): void => {
-  const at = base + i * 2 + 1;
-  t[at] = (t[at]! & ~MARK_MASK) | (m << MARK_SHIFT);
-};
+const mark = (hi: number): number => (hi >>> MARK_SHIFT) & 0xf;
 
 /**
  * Entry `idx` of the table at word `base` was just written, without a mark. Brings the marks up to date; true when
@@ -51,37 +49,46 @@ export function ptUpdateContigMarkers(
   level: number,
   kind: number,
 ): boolean {
-  assert(mark(t, base, idx) === 0, 'a written entry has no mark yet');
+  const at = base + idx * 2;
+  assert(mark(t[at + 1]!) === 0, 'a written entry has no mark yet');
   reduceLower(t, base, idx);
-  if (kind === PTE_KIND.null) return joinRuns(t, base, idx, 0, 0);
-  if (kind === PTE_KIND.table || idx !== indexAt(getFrame(t, base + idx * 2), level)) return false;
+  if (kind === PTE_KIND.null) return joinRuns(t, at, 0, 0);
+  if (kind === PTE_KIND.table || idx !== indexAt(getFrame(t, at), level)) return false;
   // Addresses of leaves that may join stay below bit 32: larger pages are not joined.
-  return joinRuns(t, base, idx, 1 << (12 + (level - 1) * LEVEL_SHIFT), t[base + idx * 2 + 1]!);
+  return joinRuns(t, at, 1 << (12 + (level - 1) * LEVEL_SHIFT), t[at + 1]!);
 }
 
 /**
- * Joins the run of the entry with those beside it, of twice the length each time. A run continues another when their
- * first entries are empty, or differ in the one address bit that tells them apart: `step` is that of two neighbours,
- * 0 for empty entries. `hi` is the upper word of all, without its mark.
+ * Joins the run of the entry at word `at` with those beside it, of twice the length each time. A run continues another
+ * when their first entries are empty, or differ in the one address bit that tells them apart: `step` is that of two
+ * neighbours, 0 for empty entries. `hi` is the upper word of all, without its mark.
  */
-function joinRuns(t: Int32Array, base: number, idx: number, step: number, hi: number): boolean {
-  const lo = t[base + idx * 2]!;
+function joinRuns(t: Int32Array, at: number, step: number, hi: number): boolean {
+  const lo = t[at]!;
+  // Words from a run to the one beside it, the address bit and the mark of both. Tables start at multiples of their size.
+  let apart = 2;
+  let bit = step;
+  let marked = hi;
   // Runs above this entry.
-  let b = 0;
-  for (; b < LEVEL_SHIFT && (idx & (1 << b)) === 0; b++) {
-    const at = base + (idx | (1 << b)) * 2;
-    if ((t[at]! ^ lo) !== step << b || t[at + 1] !== (hi | (b << MARK_SHIFT))) break;
+  while (apart < TABLE_WORDS && (at & apart) === 0) {
+    if ((t[at + apart]! ^ lo) !== bit || t[at + apart + 1] !== marked) break;
+    apart *= 2;
+    bit <<= 1;
+    marked += ONE_MARK;
   }
   // This entry, and the runs below it that it completes.
-  let first = idx;
-  for (; ; b++) {
-    const own = base + first * 2;
-    t[own + 1] = hi | (b << MARK_SHIFT);
-    if (b >= LEVEL_SHIFT) return true;
-    const at = base + (first ^ (1 << b)) * 2;
-    if ((t[at]! ^ t[own]!) !== step << b || t[at + 1] !== (hi | (b << MARK_SHIFT))) return false;
-    first &= ~(1 << b);
+  let first = at;
+  while (apart < TABLE_WORDS) {
+    t[first + 1] = marked;
+    const beside = first ^ apart;
+    if ((t[beside]! ^ t[first]!) !== bit || t[beside + 1] !== marked) return false;
+    first &= ~apart;
+    apart *= 2;
+    bit <<= 1;
+    marked += ONE_MARK;
   }
+  t[first + 1] = marked;
+  return true;
 }
 
 /** Runs that reached over the entry now end before it. */
@@ -90,7 +97,9 @@ export function reduceLower(t: Int32Array, base: number, idx: number): void {
   while (i !== 0) {
     const b = trailingZeros(i);
     i &= i - 1;
-    if (mark(t, base, i) <= b) return;
-    setMark(t, base, i, b);
+    const at = base + i * 2 + 1;
+    const hi = t[at]!;
+    if (mark(hi) <= b) return;
+    t[at] = (hi & ~MARK_MASK) | (b << MARK_SHIFT);
   }
 }

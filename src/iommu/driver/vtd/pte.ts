@@ -27,21 +27,28 @@ export const tablePeek = (vtd: Vtd, mfn: number): number => vtd.s.ram.peek(mfn) 
 
 /** Stores an entry, mark included. Units that do not snoop caches may not see it yet. */
 export function storePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
-  const { words } = vtd.s.ram;
+  const { events, ram } = vtd.s;
+  const { words } = ram;
   const at = base + idx * 2;
-  if (vtd.s.events.on) {
-    const before = [words[at]! >>> 0, words[at + 1]! >>> 0];
-    const after = [lo >>> 0, hi >>> 0];
-    vtd.s.events.emit({ kind: 'entry', unit: -1, table: 'pte', id: table * PTE_NUM + idx, before, after });
-  }
+  if (events.on) tellPte(vtd, table * PTE_NUM + idx, words[at]!, words[at + 1]!, lo, hi);
   words[at] = lo;
   words[at + 1] = hi;
+}
+
+function tellPte(vtd: Vtd, id: number, oldLo: number, oldHi: number, lo: number, hi: number): void {
+  const before = [oldLo >>> 0, oldHi >>> 0];
+  const after = [lo >>> 0, hi >>> 0];
+  vtd.s.events.emit({ kind: 'entry', unit: -1, table: 'pte', id, before, after });
 }
 
 /** Stores an entry, mark included, and makes it visible to hardware. */
 export function writePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
   storePte(vtd, table, base, idx, lo, hi);
-  if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, 2);
+  if (vtd.opts.nonCoherent) syncPte(vtd, table, idx);
+}
+
+function syncPte(vtd: Vtd, table: number, idx: number): void {
+  if (vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, 2);
 }
 
 /** A table of `d`'s pool, with contiguity marks unless it is to be a root; 0 when memory is short. @xen iommu_alloc_pgtable */
@@ -83,14 +90,16 @@ export function addrToDmaPage(
   if (table === 0 && alloc) table = rootOf(vtd, d);
   if (table === 0) return alloc ? E.NOMEM : 0;
   for (let level = hd.agaw + 2; level > target; level--) {
-    const at = ram.peek(table) * FRAME_WORDS + indexAt(dfn, level) * 2;
-    const lo = ram.words[at]!;
+    const { words } = ram;
+    const idx = indexAt(dfn, level);
+    const at = ram.peek(table) * FRAME_WORDS + idx * 2;
+    const lo = words[at]!;
     if (ptePresent(lo) && !pteSuperpage(lo)) {
-      table = getFrame(ram.words, at);
+      table = getFrame(words, at);
       continue;
     }
     if (!alloc && !ptePresent(lo)) return 0;
-    table = insertTable(vtd, d, table, indexAt(dfn, level), level, acc);
+    table = insertTable(vtd, d, table, idx, level, acc);
     if (table < 0) return table;
   }
   return table;
