@@ -16,7 +16,7 @@ import {
   TLB_SETS,
   type VtdState,
 } from './state.js';
-import { findWay } from './translate.js';
+import { FIRST_LEVEL, findWay } from './translate.js';
 
 /** Pages up to this number are looked up one by one; for more, the whole IOTLB is looked through. */
 const PROBE_MAX = 8;
@@ -77,13 +77,17 @@ function renumber(s: VtdState): void {
   for (let at = NO_STAMP + 1; at < s.cache.length; at++) s.cache[at] = s.nextStamp++;
 }
 
-/** The pages of one domain that overlap 2^am frames from `dfn`, whatever their size. */
+/**
+ * The pages of one domain that overlap 2^am frames from `dfn`, whatever their size; of first-level pages, whose
+ * addresses software does not name this way, all of the domain (6.5.2.3).
+ */
 export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): void {
   const frames = am < 31 ? 1 << am : 2 ** am;
   const first = am === 0 ? dfn : dfn - (dfn % frames);
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbPages', args: [did, first, am] });
   const at = s.findStamp(did);
   if (at === NO_STAMP || s.tlbSizes === 0) return;
+  if (s.scalable && s.firstLevel) forgetFirstLevel(s, at);
   if (deviates(s, 'page-flush-compares-8-bits')) {
     forgetLowBits(s, at, dfn, am);
     return;
@@ -95,6 +99,15 @@ export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): v
   for (let page = first; page < first + frames; page++) forgetPage(s, at, page, 0);
   if ((s.tlbSizes & 2) !== 0) forgetPage(s, at, Math.floor(first / 512), 1);
   if ((s.tlbSizes & 4) !== 0) forgetPage(s, at, Math.floor(first / 262_144), 2);
+}
+
+function forgetFirstLevel(s: VtdState, at: number): void {
+  const m = s.cache;
+  for (let set = 0; set < TLB_SETS; set++) {
+    for (let way = set * TLB_SET_WORDS; way < set * TLB_SET_WORDS + 4; way++) {
+      if (m[way + 4] === m[at] && (m[way + 12]! & FIRST_LEVEL) !== 0) m[way + 4] = 0;
+    }
+  }
 }
 
 /** As QEMU before 9.2: only bits 7:0 of page numbers are compared, so pages are forgotten that nobody named. */

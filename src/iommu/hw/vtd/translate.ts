@@ -34,12 +34,14 @@ const INFO_FPD = 0x20;
 const INFO_ATS = 0x10_0000;
 
 // Meta word of an IOTLB entry: permission 1:0, size 3:2, negative 4, page number's high part 17:5, wide 18 (the frame
-// does not fit 31 bits), frame's high part 26:19 (of a negative entry: the fault reason).
+// does not fit 31 bits), frame's high part 26:19 (of a negative entry: the fault reason), first-level 27.
 const SIZE_SHIFT = 2;
 const NEGATIVE = 0x10;
 const PAGE_HI_SHIFT = 5;
 const WIDE = 0x4_0000;
 const FRAME_HI_SHIFT = 19;
+/** Of a way's meta word: the page was found in first-level tables. */
+export const FIRST_LEVEL = 0x800_0000;
 /** What must agree beside page number and stamp for a plain 4 KiB hit, and for one of any kind. */
 const KEY = 0x7_fffc;
 const ANY_KEY = 0x3_ffec;
@@ -211,7 +213,9 @@ function fetch(s: VtdState, lo: number, hi: number, need: number, fill: boolean)
     w.perm = 0;
     return;
   }
-  if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) insert(s, stamp, lo, hi);
+  if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) {
+    insert(s, stamp, lo, hi, (info & KIND) === KIND_FIRST ? FIRST_LEVEL : 0);
+  }
 }
 
 /** A page that overlaps 0xFEE00000 to 0xFEEFFFFF: no table may lead a request there (3.14). */
@@ -393,7 +397,7 @@ function walkTables(s: VtdState, root: number, levels: number, lo: number, hi: n
 }
 
 /** Caches what `s.walk` holds: a translation, or (with caching mode, 6.1) that the page is absent or malformed. */
-function insert(s: VtdState, at: number, lo: number, hi: number): void {
+function insert(s: VtdState, at: number, lo: number, hi: number, origin: number): void {
   const w = s.walk;
   const size = w.reason === 0 ? w.size : 0;
   let pageLo = lo;
@@ -417,6 +421,7 @@ function insert(s: VtdState, at: number, lo: number, hi: number): void {
   const kept = w.reason === FR.READ || w.reason === FR.WRITE ? 0 : w.reason;
   const wide = w.frameHi !== 0 || w.frameLo < 0 ? WIDE | (w.frameHi << FRAME_HI_SHIFT) : 0;
   m[way + 12] =
+    origin |
     (pageHi << PAGE_HI_SHIFT) |
     (size << SIZE_SHIFT) |
     (w.reason === 0 ? w.perm | wide : NEGATIVE | (kept << FRAME_HI_SHIFT));
