@@ -49,6 +49,7 @@ describe.each(TRANSLATING)('IOTLB of $name', (mode) => {
     const { rig } = ready(mode);
     trigger(rig, IOVA, TARGET + OFFSET);
     point(rig, mode, 0, OTHER);
+    rig.write('l', TARGET + OFFSET, 0);
     invalidate(rig, (2n << 4n) | (7n << 16n) | 2n);
     invalidate(rig, (3n << 4n) | (7n << 16n) | 2n, BigInt(IOVA - OFFSET));
     expect(trigger(rig, IOVA, TARGET + OFFSET)).toBe(0);
@@ -62,6 +63,8 @@ describe.each(TRANSLATING)('IOTLB of $name', (mode) => {
     expect(trigger(rig, IOVA + 4096, SECOND + OFFSET)).toBe(0);
     point(rig, mode, 0, OTHER);
     point(rig, mode, 1, OTHER);
+    // What the device wrote there before would be taken for what it writes now.
+    rig.write('l', SECOND + OFFSET, 0);
     invalidate(rig, FORMS[2][1], FORMS[2][2]);
     expect(trigger(rig, IOVA, OTHER + OFFSET)).toBe(0);
     expect(trigger(rig, IOVA + 4096, SECOND + OFFSET)).toBe(firstLevel ? MISMATCH : 0);

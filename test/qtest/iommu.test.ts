@@ -1,7 +1,7 @@
 /** What QEMU's intel-iommu-test and iommu-intel-test ask of a board, clause by clause, through the same protocol. */
 import { describe, expect, test } from 'vitest';
 import { BoardRig, UNIT } from './board_rig.js';
-import { CONTEXT, IOVA, L4, MODES, QUEUE, ready, TARGET, TESTDEV_BAR, trigger } from './translation_modes.js';
+import { IOVA, L4, MODES, QUEUE, ready, TARGET, TESTDEV_BAR, trigger } from './translation_modes.js';
 
 const bits = (value: bigint, hi: number, lo: number): number =>
   Number((value >> BigInt(lo)) & ((1n << BigInt(hi - lo + 1)) - 1n));
