@@ -7,6 +7,7 @@ export type { Hypercalls } from './hypervisor/public/hypercalls.js';
 export { buildFunction, buildFunctions, type FunctionKind, type FunctionSpec } from './inputs/build.js';
 export { defaultE820 } from './inputs/e820.js';
 export { buildDmar, buildIvrs } from './inputs/firmware.js';
+export { HOST_FILES, type HostInput, readHost, readHostFile } from './inputs/host.js';
 export type { FunctionDescription, HostDescription } from './inputs/host_description.js';
 export { type BootOptions, Machine } from './machine.js';
 export { type Co, EDITION, runAlone } from './sim/co.js';

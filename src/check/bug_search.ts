@@ -1,7 +1,7 @@
 /** Looks for a history on which a replaced decision shows, by the general properties alone, and makes it short. */
 import type { Seams } from '../hypervisor/seams.js';
 import { arbCommandOf, type Command } from './commands.js';
-import { checkHistories, type History, invariants, runHistory } from './histories.js';
+import { checkHistories, type History, invariants, type RunOptions, runHistory } from './histories.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
 import type { MachineSpec, Vendor } from './machines.js';
 import { formatToken } from './token.js';
@@ -40,11 +40,11 @@ const judgesOf = (ids: readonly string[] | undefined): readonly Invariant[] =>
 /** What a history violates with these decisions. An assertion or a crash of Xen is a violation too. */
 export function violationOf(
   h: History,
-  o: Pick<SearchOptions, 'seams' | 'release' | 'fixed' | 'judges'>,
+  o: RunOptions & Pick<SearchOptions, 'judges'>,
+  judges: readonly Invariant[] = judgesOf(o.judges),
 ): { violation: Violation; at: number } | undefined {
   try {
-    const profile = { release: o.release, fixed: o.fixed ?? true, seams: o.seams };
-    const { violation, at } = runHistory(h, profile, judgesOf(o.judges));
+    const { violation, at } = runHistory(h, { ...o, fixed: o.fixed ?? true }, judges);
     return violation === undefined ? undefined : { violation, at };
   } catch (e) {
     const what = e instanceof Error ? `${e.name}: ${e.message}` : String(e);
@@ -93,9 +93,17 @@ export function searchBug(o: SearchOptions): Found | undefined {
 type Fails = (h: History) => { violation: Violation; at: number } | undefined;
 
 /** Leaves out and simplifies what the violation does not need, as long as there is one. `given`: not to be touched. */
-export function shorten(first: History, fails: Fails, given: ReadonlySet<string>): History {
+export function shorten(
+  first: History,
+  fails: Fails,
+  given: ReadonlySet<string>,
+  attemptsMax = Number.POSITIVE_INFINITY,
+): History {
   let best = cut(first, fails(first)!.at);
+  let attempts = 0;
   const attempt = (h: History): boolean => {
+    attempts += 1;
+    if (attempts > attemptsMax) return false;
     const failed = fails(h);
     if (failed === undefined) return false;
     best = cut(h, failed.at);

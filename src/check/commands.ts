@@ -77,9 +77,11 @@ export const NOBODY = 5;
 const dev = fc.nat(7);
 const dom = fc.nat(NOBODY);
 
-/** Weighted so that devices change hands often and DMAs keep the caches warm. */
-export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
-  {
+/** What can be drawn, weighted so that devices change hands often and DMAs keep the caches warm. */
+const drawn: {
+  readonly [Op in Command['op']]: { readonly weight: number; readonly arbitrary: fc.Arbitrary<Command> };
+} = {
+  create: {
     weight: 4,
     arbitrary: fc.record({
       op: fc.constant('create' as const),
@@ -87,9 +89,9 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       share: fc.boolean(),
     }),
   },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant('destroy' as const), dom }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('kill' as const), dom }) },
-  {
+  destroy: { weight: 2, arbitrary: fc.record({ op: fc.constant('destroy' as const), dom }) },
+  kill: { weight: 1, arbitrary: fc.record({ op: fc.constant('kill' as const), dom }) },
+  assign: {
     weight: 10,
     arbitrary: fc.record({
       op: fc.constant('assign' as const),
@@ -98,7 +100,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       flags: fc.constantFrom(0, 0, 0, 1, 2),
     }),
   },
-  {
+  deassign: {
     weight: 6,
     arbitrary: fc.record({
       op: fc.constant('deassign' as const),
@@ -107,13 +109,13 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       flags: fc.constantFrom(0, 0, 0, 0, 1),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('testAssign' as const), dev, dom }) },
-  { weight: 3, arbitrary: fc.record({ op: fc.constant('quarantine' as const), dev }) },
-  { weight: 2, arbitrary: fc.record({ op: fc.constant('release' as const), dev }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('bridge' as const), dom }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('remove' as const), dev }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('add' as const), dev }) },
-  {
+  testAssign: { weight: 1, arbitrary: fc.record({ op: fc.constant('testAssign' as const), dev, dom }) },
+  quarantine: { weight: 3, arbitrary: fc.record({ op: fc.constant('quarantine' as const), dev }) },
+  release: { weight: 2, arbitrary: fc.record({ op: fc.constant('release' as const), dev }) },
+  bridge: { weight: 1, arbitrary: fc.record({ op: fc.constant('bridge' as const), dom }) },
+  remove: { weight: 1, arbitrary: fc.record({ op: fc.constant('remove' as const), dev }) },
+  add: { weight: 1, arbitrary: fc.record({ op: fc.constant('add' as const), dev }) },
+  populate: {
     weight: 4,
     arbitrary: fc.record({
       op: fc.constant('populate' as const),
@@ -122,7 +124,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       order: fc.constantFrom(0 as const, 0 as const, 9 as const),
     }),
   },
-  {
+  decrease: {
     weight: 3,
     arbitrary: fc.record({
       op: fc.constant('decrease' as const),
@@ -131,7 +133,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       part: fc.boolean(),
     }),
   },
-  {
+  move: {
     weight: 2,
     arbitrary: fc.record({
       op: fc.constant('move' as const),
@@ -141,11 +143,11 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       count: fc.integer({ min: 1, max: 3 }),
     }),
   },
-  {
+  stall: {
     weight: 1,
     arbitrary: fc.record({ op: fc.constant('stall' as const), ms: fc.constantFrom(1, 150, 400) }),
   },
-  {
+  sharing: {
     weight: 1,
     arbitrary: fc.record({
       op: fc.constant('sharing' as const),
@@ -154,7 +156,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       on: fc.boolean(),
     }),
   },
-  {
+  dma: {
     weight: 8,
     arbitrary: fc.record({
       op: fc.constant('dma' as const),
@@ -165,7 +167,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       write: fc.boolean(),
     }) as fc.Arbitrary<Command>,
   },
-  {
+  storm: {
     weight: 1,
     arbitrary: fc.record({
       op: fc.constant('storm' as const),
@@ -174,7 +176,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       gapMs: fc.constantFrom(1, 1, 20),
     }),
   },
-  {
+  fail: {
     weight: 4,
     arbitrary: fc.record({
       op: fc.constant('fail' as const),
@@ -182,7 +184,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       nth: fc.integer({ min: 1, max: 6 }),
     }),
   },
-  {
+  failTwo: {
     weight: 5,
     arbitrary: fc.record({
       op: fc.constant('failTwo' as const),
@@ -190,8 +192,8 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       gap: fc.integer({ min: 1, max: 2 }),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('pod' as const), dom }) },
-  {
+  pod: { weight: 1, arbitrary: fc.record({ op: fc.constant('pod' as const), dom }) },
+  undoReserved: {
     weight: 2,
     arbitrary: fc.record({
       op: fc.constant('undoReserved' as const),
@@ -200,7 +202,7 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       replace: fc.boolean(),
     }),
   },
-  {
+  mmio: {
     weight: 1,
     arbitrary: fc.record({
       op: fc.constant('mmio' as const),
@@ -210,13 +212,24 @@ export const arbCommand: fc.Arbitrary<Command> = fc.oneof(
       allow: fc.boolean(),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('maskall' as const), dev, on: fc.boolean() }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('clock' as const), ms: fc.constantFrom(1, 11, 100) }) },
-);
+  maskall: {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('maskall' as const), dev, on: fc.boolean() }),
+  },
+  clock: {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('clock' as const), ms: fc.constantFrom(1, 11, 100) }),
+  },
+};
 
-/** Commands of some kinds only. */
-export const arbCommandOf = (ops: readonly string[] | undefined): fc.Arbitrary<Command> =>
-  ops === undefined ? arbCommand : arbCommand.filter((c) => ops.includes(c.op));
+/** Kinds of commands. */
+export const commandOps = Object.keys(drawn) as readonly Command['op'][];
+
+/** Commands of some kinds only, of all when not given. */
+export const arbCommandOf = (ops: readonly string[] = commandOps): fc.Arbitrary<Command> =>
+  fc.oneof(...commandOps.filter((op) => ops.includes(op)).map((op) => drawn[op]));
+
+export const arbCommand: fc.Arbitrary<Command> = arbCommandOf();
 
 /** One line of a readable script. */
 export function showCommand(c: Command): string {

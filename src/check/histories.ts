@@ -1,14 +1,17 @@
 /** Random histories over random machines: the property, its failures as a script and a token, and what was reached. */
 import fc from 'fast-check';
 import type { Seams } from '../hypervisor/seams.js';
-import { arbCommand, type Command, showCommand } from './commands.js';
+import type { HostDescription } from '../inputs/host_description.js';
+import type { Sink } from '../sim/events.js';
+import { arbCommand, arbCommandOf, type Command, commandOps, showCommand } from './commands.js';
+import { addCounts, requireCoverage } from './coverage.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
 import { memoryInvariants } from './invariants/memory.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
 import { stateInvariants } from './invariants/states.js';
 import { tableInvariants } from './invariants/tables.js';
-import { arbMachine, type MachineSpec, type Vendor } from './machines.js';
+import { arbMachine, arbOptions, type MachineSpec, type Vendor } from './machines.js';
 import { formatToken } from './token.js';
 import { World } from './world.js';
 
@@ -46,6 +49,14 @@ export interface HistoryOptions {
   readonly limitMs?: number;
   /** false: the failure is left as it was found. */
   readonly shrink?: boolean;
+  /** A machine that somebody owns: histories move its devices, under random options of Xen. */
+  readonly host?: HostDescription;
+  /** Half of the histories draw from some kinds of commands only. */
+  readonly swarm?: boolean;
+  /** Counts the decisions of Xen too. */
+  readonly countSeams?: boolean;
+  /** What the run must have reached, as `counts` names it; else it is not ok. */
+  readonly require?: readonly string[];
 }
 
 export interface HistoryResult {
@@ -54,6 +65,8 @@ export interface HistoryResult {
   readonly commandsRun: number;
   /** How often what was reached: `assign -16`, `roll-back`, `dma by phantom`. */
   readonly counts: ReadonlyMap<string, number>;
+  /** What was required and never reached. */
+  readonly missing: readonly string[];
   /** The history of the failure. */
   readonly failing?: History;
   /** The shrunk failure: script, violation and token. */
@@ -64,23 +77,35 @@ export interface HistoryResult {
   };
 }
 
+/** How a history is run. */
+export interface RunOptions {
+  readonly release?: string | undefined;
+  readonly fixed?: boolean | undefined;
+  readonly seams?: Partial<Seams> | undefined;
+  readonly host?: HostDescription | undefined;
+  readonly countSeams?: boolean | undefined;
+  readonly sink?: Sink | undefined;
+  /** Called after each command. */
+  readonly onCommand?: ((world: World, i: number) => void) | undefined;
+}
+
 /** Runs one history; the first violated invariant ends it. */
 export function runHistory(
   h: History,
-  o: {
-    readonly release?: string | undefined;
-    readonly fixed?: boolean | undefined;
-    readonly seams?: Partial<Seams> | undefined;
-  },
+  o: RunOptions,
   judges: readonly Invariant[] = invariants,
 ): { violation: Violation | undefined; at: number; world: World } {
   const world = new World(h.machine, {
     ...(o.release === undefined ? {} : { release: o.release }),
     ...(o.fixed === undefined ? {} : { fixed: o.fixed }),
     ...(o.seams === undefined ? {} : { seams: o.seams }),
+    ...(o.host === undefined ? {} : { host: o.host }),
+    ...(o.countSeams === undefined ? {} : { countSeams: o.countSeams }),
+    ...(o.sink === undefined ? {} : { sink: o.sink }),
   });
   for (let i = 0; i < h.commands.length; i++) {
     world.apply(h.commands[i]!);
+    o.onCommand?.(world, i);
     for (const judge of judges) {
       const violation = judge.holds(world);
       if (violation !== undefined) return { violation, at: i, world };
@@ -99,64 +124,78 @@ const arbCommands = (n: number, one: fc.Arbitrary<Command>): fc.Arbitrary<Comman
     })
     .map((drawn) => drawn.filter(([keep]) => keep !== 0).map(([, command]) => command));
 
-/** Runs histories until one fails, and shrinks that. */
+/** Without these nothing ever happens. */
+const ALWAYS: readonly string[] = ['create', 'assign', 'dma'];
+
+/** Some kinds of commands, at least half of the time all. */
+const arbSwarm = (n: number): fc.Arbitrary<Command[]> =>
+  fc
+    .oneof(fc.constant(commandOps), fc.subarray([...commandOps], { minLength: 5 }))
+    .chain((ops) => arbCommands(n, arbCommandOf([...ops, ...ALWAYS])));
+
+/** Machines and commands, as `o` wants them. */
+export function arbHistory(o: HistoryOptions): fc.Arbitrary<History> {
+  const specs = o.host === undefined ? arbMachine(o.vendor) : arbOptions(o.vendor);
+  return fc.record({
+    machine: specs.map((spec) => ({ ...spec, ...o.machine })),
+    commands: o.swarm === true ? arbSwarm(o.commands) : arbCommands(o.commands, o.draw ?? arbCommand),
+  });
+}
+
+/** Runs histories until one fails, and shrinks that. @throws what a host description makes Xen throw */
 export function checkHistories(o: HistoryOptions): HistoryResult {
   const counts = new Map<string, number>();
   let histories = 0;
   let commandsRun = 0;
-  const machines = arbMachine(o.vendor).map((spec) => ({ ...spec, ...o.machine }));
-  const property = fc.property(
-    machines,
-    arbCommands(o.commands, o.draw ?? arbCommand),
-    (machine, commands) => {
-      const { violation, world } = runHistory(
-        { machine, commands },
-        { release: o.release, fixed: o.fixed ?? true, seams: o.seams },
-        o.invariants,
-      );
-      histories += 1;
-      commandsRun += commands.length;
-      for (const [what, n] of world.counts) counts.set(what, (counts.get(what) ?? 0) + n);
-      return violation === undefined;
-    },
-  );
+  const how = { ...o, fixed: o.fixed ?? true };
+  const property = fc.property(arbHistory(o), (h) => {
+    const { violation, world } = runHistory(h, how, o.invariants);
+    histories += 1;
+    commandsRun += h.commands.length;
+    addCounts(counts, world.counts);
+    return violation === undefined;
+  });
   const run = fc.check(property, {
     numRuns: o.runs,
     seed: o.seed,
     endOnFailure: o.shrink === false,
     ...(o.limitMs === undefined ? {} : { interruptAfterTimeLimit: o.limitMs }),
   });
-  if (!run.failed) return { ok: true, histories, commandsRun, counts };
-  if (run.counterexample === null) return { ok: true, histories, commandsRun, counts };
-  const [machine, commands] = run.counterexample;
-  const h = { machine, commands };
+  const missing = requireCoverage(counts, o.require ?? []);
+  const base = { histories, commandsRun, counts, missing };
+  if (!run.failed || run.counterexample === null) return { ...base, ok: missing.length === 0 };
+  const [h] = run.counterexample;
   const violation = replay(h, o);
-  const token = formatToken({ ...h, release: o.release ?? '4.18', fixed: o.fixed ?? true, bug: o.bug });
+  return { ...base, ok: false, failing: h, failure: failureOf(h, violation, o) };
+}
+
+/** A failure in full: the script, what it violates, and the token that replays it. */
+export function failureOf(
+  h: History,
+  violation: Violation,
+  o: Pick<HistoryOptions, 'release' | 'fixed' | 'bug' | 'host'>,
+): NonNullable<HistoryResult['failure']> {
+  const token = formatToken({
+    ...h,
+    release: o.release ?? '4.18',
+    fixed: o.fixed ?? true,
+    bug: o.bug,
+    host: o.host?.name,
+  });
   const report = [
-    `machine: ${JSON.stringify(machine)}`,
-    ...commands.map((c, i) => `${String(i + 1).padStart(3)}  ${showCommand(c)}`),
+    `machine: ${JSON.stringify(h.machine)}`,
+    ...h.commands.map((c, i) => `${String(i + 1).padStart(3)}  ${showCommand(c)}`),
     `${violation.id}: ${violation.what}`,
     `replay: ${token}`,
   ].join('\n');
-  return {
-    ok: false,
-    histories,
-    commandsRun,
-    counts,
-    failing: h,
-    failure: { report, token, violation },
-  };
+  return { report, token, violation };
 }
 
 /** What a shrunk history violates; an assertion of the simulator or of Xen counts as a violation of its own. */
 function replay(h: History, o: HistoryOptions): Violation {
+  const none = { id: 'none', what: 'the failure did not come back: the run is not deterministic' };
   try {
-    const found = runHistory(
-      h,
-      { release: o.release, fixed: o.fixed ?? true, seams: o.seams },
-      o.invariants,
-    ).violation;
-    return found ?? { id: 'none', what: 'the failure did not come back: the run is not deterministic' };
+    return runHistory(h, { ...o, fixed: o.fixed ?? true }, o.invariants).violation ?? none;
   } catch (e) {
     return { id: 'ASSERT', what: e instanceof Error ? `${e.name}: ${e.message}` : String(e) };
   }

@@ -1,5 +1,6 @@
 /** The property kit, public as `xen-passthrough-sim/check`: machines, commands, invariants, runs and their replay. */
 export { arbCommand, type Command, showCommand } from './commands.js';
+export { requireCoverage, usualCoverage } from './coverage.js';
 export {
   checkHistories,
   type HistoryOptions,
@@ -9,5 +10,7 @@ export {
 } from './histories.js';
 export type { Invariant, Violation } from './invariants/invariant.js';
 export { arbMachine, layOut, type MachineSpec, type Vendor } from './machines.js';
+export { Timeline } from './timeline.js';
 export { formatToken, parseToken, type Replay } from './token.js';
+export { type IsolationOptions, isolation } from './verdict.js';
 export { World, type WorldOptions } from './world.js';

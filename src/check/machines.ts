@@ -5,13 +5,7 @@
 import fc from 'fast-check';
 import { busOf, formatSbdf, hex, type Sbdf, sbdf, withDevfn } from '../base/sbdf.js';
 import { buildFunctions, type FunctionSpec } from '../inputs/build.js';
-import {
-  buildDmar,
-  buildIvrs,
-  DEFAULT_AMD_BASE,
-  DEFAULT_UNIT_BASE,
-  type ReservedSpec,
-} from '../inputs/firmware.js';
+import { buildDmar, buildIvrs, DEFAULT_UNIT_BASE, type ReservedSpec } from '../inputs/firmware.js';
 import type { HostDescription } from '../inputs/host_description.js';
 
 export type Vendor = 'vtd' | 'amd';
@@ -51,6 +45,8 @@ export interface MachineSpec {
   readonly gapInReserved?: boolean;
   /** The reserved range is given by `rmrr=` or `ivmd=`, not by firmware. */
   readonly reservedByOption?: boolean;
+  /** On a machine that somebody owns: the first device of those that the history moves. */
+  readonly first?: number | undefined;
 }
 
 /** A device that the random history may move about. */
@@ -72,8 +68,8 @@ export interface TestMachine {
     | { readonly start: number; readonly end: number; readonly sbdfs: readonly Sbdf[] }
     | undefined;
   readonly cmdline: string;
-  /** Register pages of the units. */
-  readonly unitFrames: readonly number[];
+  /** Frames of device memory that guests may be given: the first of sixteen. */
+  readonly mmioFirst: number;
 }
 
 const slotKinds: readonly SlotKind[] = [
@@ -103,6 +99,12 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     gapInReserved: fc.constantFrom(false, false, true),
     reservedByOption: fc.constantFrom(false, false, false, true),
   });
+
+/** For a machine that somebody owns: options of Xen, and which of the devices move. */
+export const arbOptions = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
+  fc
+    .record({ spec: arbMachine(vendor), first: fc.nat(255) })
+    .map(({ spec, first }) => ({ ...spec, slots: ['endpoint'], first }));
 
 const RESERVED_START = 0x3f000;
 const RESERVED_FRAMES = 16;
@@ -202,16 +204,19 @@ export function layOut(spec: MachineSpec): TestMachine {
         };
   const phantomOf = spec.phantomOption ? devices.find((d) => !d.conventional)?.sbdf : undefined;
   const phantom = phantomOf === undefined ? '' : ` pci-phantom=${hex(busOf(phantomOf), 2)}:00,1`;
-  const unitBases = spec.vendor === 'amd' ? [DEFAULT_AMD_BASE] : basesOf(spec, functions);
   return {
     spec,
-    unitFrames: unitBases.map((base) => base / 4096),
     host: hostOf(spec, functions, reserved),
     devices,
     reserved,
-    cmdline: `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'relaxed' ? 'no-strict' : spec.dom0} loglvl=all guest_loglvl=all${phantom}${rangeOption(spec, reserved, devices)}`,
+    mmioFirst: 0xc_0000,
+    cmdline: `${optionsOf(spec)}${phantom}${rangeOption(spec, reserved, devices)}`,
   };
 }
+
+/** Options of Xen that the machine asks for. */
+export const optionsOf = (spec: MachineSpec): string =>
+  `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'relaxed' ? 'no-strict' : spec.dom0} loglvl=all guest_loglvl=all`;
 
 /** `rmrr=` for the reserved range, where it is given that way. */
 function rangeOption(

@@ -9,6 +9,8 @@ export interface Replay {
   readonly fixed: boolean;
   /** A historical bug that is switched on. */
   readonly bug?: string | undefined;
+  /** Name of the description of a machine that somebody owns: it must be given again. */
+  readonly host?: string | undefined;
   readonly machine: MachineSpec;
   readonly commands: readonly Command[];
 }
@@ -44,6 +46,7 @@ const machineSchema = z.strictObject({
   phantomOption: z.boolean().default(false),
   gapInReserved: z.boolean().default(false),
   reservedByOption: z.boolean().default(false),
+  first: small.optional(),
 });
 
 const commandSchema = z.discriminatedUnion('op', [
@@ -104,6 +107,7 @@ const replaySchema = z.strictObject({
   release: z.string().max(8),
   fixed: z.boolean(),
   bug: z.string().max(24).optional(),
+  host: z.string().max(4096).optional(),
   machine: machineSchema,
   commands: z.array(commandSchema).max(10_000),
 });
@@ -113,10 +117,10 @@ const TOKEN_MAX = 1_000_000;
 
 /** `xp1.` and the replay as base64url of JSON. */
 export function formatToken(r: Replay): string {
-  const { release, fixed, bug, machine, commands } = r;
-  const base64 = btoa(
-    JSON.stringify({ release, fixed, ...(bug === undefined ? {} : { bug }), machine, commands }),
-  );
+  // Names of hosts may have any letters; those of base64 are Latin.
+  const { release, fixed, bug, host, machine, commands } = r;
+  const text = JSON.stringify({ release, fixed, bug, host, machine, commands });
+  const base64 = btoa(text.replace(/[^\0-\x7f]/g, '?'));
   return PREFIX + base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }
 

@@ -3,13 +3,17 @@ import { E } from '../base/errno.js';
 import { bdfOf, formatSbdf, type Sbdf, segOf } from '../base/sbdf.js';
 import type { CreateDomain } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
+import { findRelease, seamsOf } from '../hypervisor/releases/index.js';
+import { correct, type Seams } from '../hypervisor/seams.js';
 import type { Pdev } from '../iommu/driver/types.js';
 import { Machine } from '../machine.js';
 import { runAlone } from '../sim/co.js';
 import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
+import { countSeams } from './coverage.js';
 import { layOut, type MachineSpec, type TestDevice } from './machines.js';
 import { movePages, stall, takeLastPage } from './moves.js';
+import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
 import { entryOf, translationOf } from './tables_now.js';
 import { FRAME_ZERO_MARK, type WorldDomain, type WorldOptions, WorldState } from './world_state.js';
@@ -43,25 +47,36 @@ const USES_FAULTS: ReadonlySet<Command['op']> = new Set([
 /** Bus frame of the `page`th small page, and of the `page`th superpage, of a guest. */
 const gfnOf = (page: number, order: number): number => (order === 9 ? (page + 8) * 512 : 0x100 + page);
 
-/** Device memory that guests may be given: machine frames, and where they see them. */
-const MMIO_FIRST = 0xc_0000;
+/** Where guests see device memory. */
 const MMIO_GFN = 0xd_0000;
+
+function countedSeams(o: WorldOptions, counts: Map<string, number>): Seams {
+  const release = findRelease(o.release ?? '4.18');
+  const seams = release === undefined ? correct : seamsOf(release, o.fixed ?? true);
+  return countSeams({ ...seams, ...o.seams }, (what) => counts.set(what, (counts.get(what) ?? 0) + 1));
+}
 
 export class World extends WorldState {
   constructor(spec: MachineSpec, o: WorldOptions = {}) {
-    const layout = layOut(spec);
+    const layout = o.host === undefined ? layOut(spec) : layOutHost(o.host, spec);
+    const counted = new Map<string, number>();
     const machine = Machine.boot(layout.host, {
       release: o.release ?? '4.18',
       fixed: o.fixed ?? true,
       cmdline: layout.cmdline,
-      ...(o.seams === undefined ? {} : { seams: o.seams }),
+      ...(o.countSeams === true
+        ? { seams: countedSeams(o, counted) }
+        : o.seams === undefined
+          ? {}
+          : { seams: o.seams }),
     });
-    super(layout, machine);
+    super(layout, machine, counted);
     for (const fn of this.layout.host.functions) this.physdev('pci_device_add', fn.sbdf);
     this.create('hvm', true);
     this.create('pv', false);
     this.machine.hw.ram.write32(0, FRAME_ZERO_MARK);
     this.machine.hw.events.attach((e) => this.listen(e));
+    if (o.sink !== undefined) this.machine.hw.events.attach(o.sink);
   }
 
   /** Applies one command and leaves its trace in `last`. */
@@ -98,6 +113,7 @@ export class World extends WorldState {
     const heldLocks = this.machine.hw.cpus.list.reduce((n, cpu) => n + cpu.held.length, 0);
     if (USES_FAULTS.has(c.op)) this.machine.hw.faults.disarm();
     if (rc !== undefined) this.count(`${c.op} ${rc}`);
+    this.countMoves(ownersBefore);
     if (c.op === 'assign' && rc === 0 && target !== undefined) {
       if ((c.flags & 1) !== 0) this.relaxed.add(target.sbdf);
       else this.relaxed.delete(target.sbdf);
@@ -154,7 +170,7 @@ export class World extends WorldState {
     const ops = this.events.filter((e) => e.kind === 'vendorOp');
     for (const device of this.layout.devices) {
       const at = device.sbdf;
-      const mine = this.slots.get(at) ?? this.ownRids(device);
+      const mine = this.ridsOf(device);
       const own = ops.filter((e) => mine.includes(e.sbdf & 0xffff));
       if (own.length === 0) continue;
       const failed = own.some((e) => e.rc !== 0);
@@ -338,7 +354,7 @@ export class World extends WorldState {
   }
 
   private mmio(dom: WorldDomain, dev: number, add: boolean, allow: boolean): number {
-    const mfn = MMIO_FIRST + dev;
+    const mfn = this.layout.mmioFirst + dev;
     const gfn = MMIO_GFN + dev;
     const { domid } = dom;
     if (add) {

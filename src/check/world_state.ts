@@ -2,11 +2,12 @@ import { bdfOf, busOf, devfnOf, type Sbdf, segOf } from '../base/sbdf.js';
 import type { DomctlOp } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
 import type { Seams } from '../hypervisor/seams.js';
+import type { HostDescription } from '../inputs/host_description.js';
 import type { Pdev } from '../iommu/driver/types.js';
 import type { Machine } from '../machine.js';
 import type { IommuUnit } from '../machine_hw.js';
 import { runAlone } from '../sim/co.js';
-import type { StampedEvent } from '../sim/events.js';
+import type { Sink, StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
 import type { Command } from './commands.js';
 import type { TestDevice, TestMachine } from './machines.js';
@@ -80,17 +81,29 @@ export interface StaleFree {
 }
 
 export interface WorldOptions {
+  /** A machine that somebody owns, in place of a random one. */
+  readonly host?: HostDescription;
   readonly release?: string;
   readonly fixed?: boolean;
   /** Single decisions replaced: a historical bug. */
   readonly seams?: Partial<Seams>;
+  /** Counts the decisions of Xen too. */
+  readonly countSeams?: boolean;
+  /** Hears every event after the machine stands. */
+  readonly sink?: Sink;
+}
+
+function holderName(domid: number | undefined): string {
+  if (domid === undefined) return 'nobody';
+  if (domid === 0) return 'dom0';
+  if (domid === DOMID.IO) return 'quarantine';
+  return domid < DOMID.FIRST_RESERVED ? 'guest' : 'hidden';
 }
 
 export abstract class WorldState {
   readonly domains: WorldDomain[] = [];
   /** Frames that dead guests owned, newest last. */
   readonly freed: number[] = [];
-  readonly counts = new Map<string, number>();
   /** Devices whose last move failed half-way: their phantom functions may be elsewhere. */
   readonly unsettled = new Set<Sbdf>();
   /** Devices that dom0 took away although the vendor's hook failed: Xen forgot them, their entries stand. */
@@ -116,6 +129,7 @@ export abstract class WorldState {
   protected constructor(
     readonly layout: TestMachine,
     readonly machine: Machine,
+    readonly counts: Map<string, number>,
   ) {}
 
   /** Keeps events, and looks at the tables each time an entry has changed. */
@@ -175,6 +189,14 @@ export abstract class WorldState {
     return this.memo.get(key) as T;
   }
 
+  /** Devices that changed hands: `move dom0 -> guest`. */
+  protected countMoves(before: ReadonlyMap<Sbdf, number | undefined>): void {
+    for (const [at, domid] of before) {
+      const now = this.pdev(at)?.domain?.domid;
+      if (now !== domid) this.count(`move ${holderName(domid)} -> ${holderName(now)}`);
+    }
+  }
+
   count(what: string): void {
     this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
   }
@@ -212,6 +234,11 @@ export abstract class WorldState {
   /** Requester ids a device may use by itself: its own and its phantom functions'. */
   ownRids(device: TestDevice): number[] {
     return [bdfOf(device.sbdf), ...this.machine.phantomRids(device.sbdf)];
+  }
+
+  /** The same, also while Xen does not know the device. */
+  ridsOf(device: TestDevice): readonly number[] {
+    return this.slots.get(device.sbdf) ?? this.ownRids(device);
   }
 
   protected pvGfn(dom: WorldDomain, mfn: number): number {

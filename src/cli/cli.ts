@@ -3,8 +3,10 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { HostCrash, InputError } from '../base/assert.js';
 import { releaseNames } from '../hypervisor/releases/index.js';
 import { type BugOptions, runBug } from './bug.js';
+import { type CheckOptions, parseShard, runCheck, runMerge } from './check.js';
 import { type FuzzOptions, fuzzQemu } from './fuzz_qemu.js';
 import { type ReplayOptions, runReplay } from './replay.js';
+import { isToken, replayToken, type TokenOptions } from './replay_token.js';
 import { EXIT, interactive, type RunOptions, runScript } from './run.js';
 
 const common = (command: Command): Command =>
@@ -33,12 +35,18 @@ function program(done: (code: number) => void): Command {
     .action(async (o: RunOptions) => done(await interactive(o)));
   xpsim
     .command('replay')
-    .argument('<dir>', 'folder of a recording: ops.json and qemu-cmdline.txt')
-    .description('boot the board of a recording, run its commands, and say what is equal')
+    .argument('<what>', 'token of a failure (xp1.…), or folder of a recording: ops.json and qemu-cmdline.txt')
+    .description('run a failure again, or the commands of a recording on its board, and say what is equal')
+    .option('--host <path>', 'token: description of the machine that it is of')
+    .option('--timeline <file>', 'token: write the run as Chrome trace JSON')
     .option('--topology <file>', 'functions of the board; default: topology.json in the folder or beside it')
     .option('--json', 'print our own records, in the form of the recording')
     .option('--diff', 'print each difference')
-    .action((dir: string, o: ReplayOptions) => done(runReplay(dir, o, (t) => void process.stdout.write(t))));
+    .action((what: string, o: ReplayOptions & TokenOptions) => {
+      const write = (t: string): void => void process.stdout.write(t);
+      done(isToken(what) ? replayToken(what, o, write) : runReplay(what, o, write));
+    });
+  checkCommand(xpsim, done);
   bugCommand(xpsim, done);
   fuzzCommand(xpsim, done);
   return xpsim;
@@ -54,6 +62,39 @@ function bugCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--explain', 'tell mechanism and fix only')
     .option('--seed <n>', 'seed of the search', countOf, 1)
     .action((id: string, o: BugOptions) => done(runBug(id, o, (t) => void process.stdout.write(t))));
+}
+
+function checkCommand(xpsim: Command, done: (code: number) => void): void {
+  const check = xpsim
+    .command('check')
+    .description('random histories on random machines, or on your own, under all invariants of isolation')
+    .addOption(new Option('--vendor <name>', 'vtd or amd; default: both').choices(['vtd', 'amd']))
+    .addOption(new Option('--xen <release>', 'release of Xen').choices([...releaseNames]).default('4.18'))
+    .option('--fixed', 'repair what that release is known to get wrong')
+    .option('--host <path>', 'your own machine: folder of a host, or a dump of lspci alone')
+    .option('--runs <n>', 'histories for each vendor', countOf, 300)
+    .option('--commands <n>', 'commands of each', countOf, 60)
+    .option('--seed <n>', 'seed', countOf, 1)
+    .option('--shard <i/n>', 'run the i-th of n parts', shardArgument)
+    .option('--require <names>', 'what must have been reached, with commas between; usual: a good run')
+    .option('--store <dir>', 'folder of failures, which are replayed first', '.xpsim/failures')
+    .option('--no-store', 'keep no failures')
+    .option('--timeline <file>', 'write the failing history as Chrome trace JSON')
+    .option('--json', 'print the report as JSON, for xpsim check merge')
+    .action(async (o: CheckOptions) => done(await runCheck(o)));
+  check
+    .command('merge')
+    .argument('<files...>', 'reports of the shards of one run')
+    .description('add up shards, and fail as the whole run would have failed')
+    .option('--require <names>', 'what must have been reached')
+    .option('--json', 'print the sum as JSON')
+    .action((files: string[], _o: unknown, c: Command) => done(runMerge(files, c.optsWithGlobals())));
+}
+
+function shardArgument(text: string): { index: number; of: number } {
+  const shard = parseShard(text);
+  if (shard === undefined) throw new InvalidArgumentError('2/4 is the second of four parts');
+  return shard;
 }
 
 function fuzzCommand(xpsim: Command, done: (code: number) => void): void {

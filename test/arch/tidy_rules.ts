@@ -55,7 +55,8 @@ function anyType(node: ts.Node): string | undefined {
 }
 
 /** What reads the input of users: it may throw InputError, made by functions too. */
-const READERS = /^src\/(?:inputs\/|cli\/|qtest\/|check\/token\.ts|iommu\/format\/|machine\w*\.ts)/;
+const READERS =
+  /^src\/(?:inputs\/|cli\/|qtest\/|check\/(?:token|own_machine|blocks)\.ts|iommu\/format\/|machine\w*\.ts)/;
 
 const SHELL_ERRORS = new Set([
   'ShellSyntaxError',

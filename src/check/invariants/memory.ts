@@ -283,7 +283,7 @@ function mmioNeedsTheRight(w: World): Violation | undefined {
   const t = w.last;
   if (t?.command.op !== 'mmio' || t.rc !== 0 || !t.command.add) return undefined;
   const dom = w.domains.find((d) => d.domid === t.targetDomid);
-  const mfn = 0xc_0000 + t.command.dev;
+  const mfn = w.layout.mmioFirst + t.command.dev;
   return dom === undefined || dom.allowed.has(mfn)
     ? undefined
     : violation('INV-M3', `d${dom.domid} mapped device memory ${hex(mfn)} without the right to it`);

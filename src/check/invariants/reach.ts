@@ -133,10 +133,21 @@ function staleAtAllocation(w: World): Violation | undefined {
 function mayHold(w: World, unit: IommuUnit, did: number, owner: number): boolean {
   const { xen } = w.machine;
   const { cachingMode, vendor, fewIds } = w.layout.spec;
+  if (isOfLost(w, unit, did)) return true;
   if (fewIds) return holdersOf(w, unit, did).every((domid) => domid === 0 || domid === owner);
   const domid = cachingMode && vendor === 'vtd' ? ~did & 0xffff : did;
   if (domid === 0) return true;
   return domid === owner || (domid >= 0x8000 && xen.opts.quarantine === 'scratch-page');
+}
+
+/** The id stands in the entry of a device that Xen has forgotten although its entry could not be taken. */
+function isOfLost(w: World, unit: IommuUnit, did: number): boolean {
+  for (const at of w.lost) {
+    const device = w.layout.devices.find((d) => d.sbdf === at);
+    if (device === undefined || w.machine.unitFor(at) !== unit) continue;
+    if (w.ridsOf(device).some((rid) => entryOf(w.machine, rid)?.did === did)) return true;
+  }
+  return false;
 }
 
 /** Where ids are dealt out: the domains whose devices behind the unit carry this one now. */
