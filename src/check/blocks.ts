@@ -8,14 +8,7 @@ import { findRelease, releaseNames } from '../hypervisor/releases/index.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { shorten, violationOf } from './bug_search.js';
 import { addCounts } from './coverage.js';
-import {
-  arbHistory,
-  checkHistories,
-  failureOf,
-  type History,
-  type HistoryOptions,
-  invariants,
-} from './histories.js';
+import { arbHistory, checkHistories, failureOf, type History, type HistoryOptions } from './histories.js';
 
 import type { Vendor } from './machines.js';
 
