@@ -13,7 +13,7 @@ import { arbHistory, checkHistories, failureOf, type History, type HistoryOption
 import type { Vendor } from './machines.js';
 
 /** Histories of one block: about a second of work. */
-const BLOCK = 20;
+export const BLOCK = 20;
 /** Histories tried to make a failure short. */
 const ATTEMPTS = 3000;
 

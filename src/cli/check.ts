@@ -1,6 +1,7 @@
 /** `xpsim check`: random histories under all invariants, in blocks; and the merging of shards. */
 import { InputError } from '../base/assert.js';
 import {
+  BLOCK,
   type Block,
   type BlockResult,
   blocksOf,
@@ -112,6 +113,7 @@ async function runBlocks(
     interrupted = true;
   };
   process.on('SIGINT', stop);
+  say(`xpsim: ${blocks.length} blocks of up to ${BLOCK} histories\n`);
   const progress = new Progress(blocks.length);
   try {
     for (const block of blocks) {

@@ -91,9 +91,11 @@ function checkCommand(xpsim: Command, done: (code: number) => void): void {
     .action((files: string[], _o: unknown, c: Command) => done(runMerge(files, c.optsWithGlobals())));
 }
 
+const noShard = (): InvalidArgumentError => new InvalidArgumentError('2/4 is the second of four parts');
+
 function shardArgument(text: string): { index: number; of: number } {
   const shard = parseShard(text);
-  if (shard === undefined) throw new InvalidArgumentError('2/4 is the second of four parts');
+  if (shard === undefined) throw noShard();
   return shard;
 }
 

@@ -19,10 +19,10 @@ const tokenIn = (text: string): string => /replay: (xp1\.\S+)/.exec(text)?.[1] ?
 
 test('a run on the fixed profile reports what it reached, and holds', () => {
   const r = xpsim('check', '--fixed', '--runs', '12', '--require', 'assign 0,dma lands', '--no-store');
-  expect(r.stderr).toBe('');
+  expect(r.stderr).toBe('xpsim: 2 blocks of up to 20 histories\n');
   expect(r.status).toBe(0);
   expect(r.stdout).toContain('24 histories, 1440 commands, no violation');
-  expect(r.stdout).toMatch(/assign {7}EPERM \d+.* ok \d+/);
+  expect(r.stdout).toMatch(/assign {7}\w+ \d+.* ok \d+/);
   expect(r.stdout).toContain('move dom0 -> guest: ');
   expect(r.stdout).toContain('seam phantomAssignResult: ');
 });
@@ -96,9 +96,9 @@ test('shards add up to the whole run, and a missing or foreign one is refused', 
     'check',
     '--fixed',
     '--runs',
-    '41',
+    '21',
     '--commands',
-    '15',
+    '10',
     '--seed',
     '3',
     '--json',
@@ -150,7 +150,8 @@ test('Ctrl-C ends a run with its report and 130', async () => {
   child.stderr.on('data', (d: Buffer) => {
     err += d.toString();
   });
-  setTimeout(() => child.kill('SIGINT'), 2500);
+  await new Promise((resolve) => child.stderr.once('data', resolve));
+  child.kill('SIGINT');
   const code = await new Promise((resolve) => child.on('exit', resolve));
   expect(code).toBe(130);
   expect(out).toMatch(/: \d+ histories, \d+ commands, no violation/);
