@@ -3,7 +3,7 @@
  * is the ratio of their medians. Absolute nanoseconds drift with the machine; the ratios do not.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -25,6 +25,7 @@ const QUICK = 50;
  * @property {[program: string, row: string]} [floor] the C twin
  * @property {number} [floorParts] operations of this row that are one of the floor's
  * @property {readonly string[]} [sizes] names of the variants of a row that scales, the smallest first
+ * @property {boolean} [long] seconds a round: three rounds will do, and no floor for a quick look
  * @property {(lib: object) => Variant | Variant[] | Promise<Variant>} prepare
  */
 
@@ -36,7 +37,18 @@ export function buildFloor() {
   if (cc === undefined) return undefined;
   const dir = mkdtempSync(join(tmpdir(), 'xpsim-floor-'));
   for (const p of PROGRAMS) execFileSync(cc, ['-O2', '-o', join(dir, p), join(FLOOR, `${p}.c`)]);
+  if (spawnSync('spin', ['-V']).status === 0) buildSpin(cc, dir);
   return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
+}
+
+/** The checker that Spin generates, without its reductions. */
+function buildSpin(cc, dir) {
+  execFileSync('spin', ['-a', '-o1', '-o2', '-o3', join(FLOOR, 'protocol.pml')], {
+    cwd: dir,
+    stdio: 'ignore',
+  });
+  const options = ['-O2', '-w', '-DSAFETY', '-DNOREDUCE', `-I${dir}`];
+  execFileSync(cc, [...options, '-o', join(dir, 'spin'), join(FLOOR, 'spin.c')]);
 }
 
 /** One run of a floor row: nanoseconds per operation and its checksum. */
@@ -52,20 +64,24 @@ function cpuNs() {
   return (u.user + u.system) * 1000;
 }
 
-/** The package as it is shipped: the synchronous edition. */
-export const load = () =>
+/** The package as it is shipped: the synchronous edition, or one entry of it. */
+export const load = (entry = 'index.js') =>
   import(
     process.env.XPSIM_DIST === undefined
-      ? new URL('../dist/sync/index.js', import.meta.url).href
-      : pathToFileURL(join(process.env.XPSIM_DIST, 'index.js')).href
+      ? new URL(`../dist/sync/${entry}`, import.meta.url).href
+      : pathToFileURL(join(process.env.XPSIM_DIST, entry)).href
   );
 
+const hasFloor = (row, dir) =>
+  dir !== undefined && row.floor !== undefined && existsSync(join(dir, row.floor[0]));
+
 /** @param {Row} row @param {string | undefined} floorDir @returns {Promise<object[]>} one result a variant */
-export async function measure(row, floorDir, { rounds, quick }) {
+export async function measure(row, floorDir, { rounds: asked, quick }) {
   const n = Math.max(1, Math.ceil(row.operations / (quick ? QUICK : 1)));
   const variants = [await row.prepare(await load())].flat();
-  for (const v of variants) for (let i = 0; i < 3; i++) v.check(v.run(n), undefined, n); // compiled by now
-  const withFloor = floorDir !== undefined && row.floor !== undefined;
+  for (const v of variants) for (let i = 0; i < (row.long ? 1 : 3); i++) v.check(v.run(n), undefined, n); // compiled by now
+  const rounds = row.long ? Math.min(3, asked) : asked;
+  const withFloor = hasFloor(row, floorDir) && !(row.long && quick);
   const theirs = [];
   const ours = variants.map(() => []);
   for (let i = 0; i < rounds; i++) {

@@ -4,6 +4,7 @@ import { bootRows } from './rows/boot.mjs';
 import { commandRows } from './rows/commands.mjs';
 import { pagetableRows } from './rows/pagetable.mjs';
 import { scalingRows } from './rows/scaling.mjs';
+import { stateRows } from './rows/states.mjs';
 import { translateRows } from './rows/translate.mjs';
 
 /** @type {import('./harness.mjs').Row[]} */
@@ -13,5 +14,6 @@ export const rows = [
   ...translateRows,
   ...bootRows,
   ...commandRows,
+  ...stateRows,
   ...scalingRows,
 ];

@@ -50,6 +50,7 @@ const AIMS = [
   { row: /, (4096|256) devices$/, ratio: 1.25 },
   { row: /, (16384|65536) devices$/, ratio: 2.5 },
   { row: /, (64|4096) domains$/, ratio: 1.3 },
+  { row: /^protocol states/, ratio: 1 },
   { row: /^boot/, ns: 25_000 },
   { row: /^restore/, ns: 3_000 },
   { row: /seeded driver$/, ns: 200 },

@@ -10,6 +10,8 @@ export {
 } from './histories.js';
 export type { Invariant, Violation } from './invariants/invariant.js';
 export { arbMachine, layOut, type MachineSpec, type Vendor } from './machines.js';
+export { AssignProtocol } from './protocol/assign_protocol.js';
+export { exploreStates, type StateModel, type StateSpace } from './protocol/explore_states.js';
 export { Timeline } from './timeline.js';
 export { formatToken, parseToken, type Replay } from './token.js';
 export { type IsolationOptions, isolation } from './verdict.js';
