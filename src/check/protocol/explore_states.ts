@@ -1,4 +1,4 @@
-import { assert } from '../../base/assert.js';
+import { assert, notSo } from '../../base/assert.js';
 import { PackedState } from './packed.js';
 
 /** A closed system of processes that take steps in any order; each step is atomic. */
@@ -143,5 +143,5 @@ function stepBetween(model: StateModel, from: PackedState, to: PackedState): str
       if (model.step(after, process, choice) && after.lo === to.lo && after.hi === to.hi)
         return model.show(from, process, choice);
     }
-  throw new Error('no step leads there');
+  return notSo('no step leads to a state that was found');
 }
