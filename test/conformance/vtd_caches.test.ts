@@ -32,7 +32,7 @@ function stale(rig: Rig, rid: number, root: number): number[] {
 }
 const all = Array.from({ length: 20 }, (_, i) => i);
 
-describe('the IOTLB', () => {
+describe('the IOTLB (6.2.4, 6.5.2.3)', () => {
   test('goes on answering from what it cached after the table changed', () => {
     const { rig, a, b } = warm();
     expect(stale(rig, A, a)).toEqual(all);
@@ -217,7 +217,7 @@ describe('the IOTLB', () => {
   });
 });
 
-describe('the context cache', () => {
+describe('the context cache (6.2.2, 6.5.2.1)', () => {
   /** Whether A still has its old context after its entry was cleared and `words` were executed. */
   function kept(words: readonly number[], rid = A): boolean {
     const { rig } = warm();
@@ -307,7 +307,7 @@ describe('the context cache', () => {
   });
 });
 
-describe('invalidation by register', () => {
+describe('invalidation by register (6.5.1, 11.4.6)', () => {
   const ICC = 0x8000_0000;
   const IVT = 0x8000_0000;
   const IRO = 0x500;

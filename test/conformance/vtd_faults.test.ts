@@ -7,7 +7,7 @@ const PFO = 1;
 const PPF = 2;
 const fsts = (rig: Rig): number => rig.unit.read32(REG.FSTS);
 
-describe('fault recording', () => {
+describe('fault recording (7.2.1, 11.4.9)', () => {
   test('a record holds page, requester, reason and direction', () => {
     const rig = new Rig().on();
     rig.device(RID);
@@ -111,7 +111,7 @@ describe('fault recording', () => {
   });
 });
 
-describe('fault events', () => {
+describe('fault events (7.3, 11.4.9)', () => {
   const armed = (): Rig => {
     const rig = new Rig().on();
     rig.unit.write32(REG.FEADDR, 0xfee0_100c);
@@ -156,7 +156,7 @@ describe('fault events', () => {
   });
 });
 
-describe('interrupt remapping', () => {
+describe('interrupt remapping (5.1, 9.10)', () => {
   const TABLE = 0x900;
   /** Remappable format: handle in address bits 19:5 and 2, format bit 4. */
   const address = (index: number, shv = false): number =>

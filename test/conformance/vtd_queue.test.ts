@@ -17,7 +17,7 @@ const ready = (options = {}): Rig => new Rig(options).on().queue();
 const fsts = (rig: Rig): number => rig.unit.read32(REG.FSTS);
 const head = (rig: Rig): number => rig.unit.read32(REG.IQH) / 16;
 
-describe('the invalidation queue', () => {
+describe('the invalidation queue (6.5.2, 6.5.2.8)', () => {
   test('a wait with SW writes its data to the status address', () => {
     const rig = ready();
     rig.submit(WAIT | SW | FN, 0x5aa5_0001, STATUS * 4096 + 8, 0);
@@ -97,7 +97,7 @@ describe('the invalidation queue', () => {
   });
 });
 
-describe('descriptors that are refused', () => {
+describe('descriptors that are refused (6.5.2, 7.1.2)', () => {
   const bad: readonly (readonly [string, readonly number[]])[] = [
     ['type 0', [0]],
     ['type 6, which legacy mode does not have', [6]],
@@ -169,7 +169,7 @@ describe('descriptors that are refused', () => {
   });
 });
 
-describe('completion interrupts', () => {
+describe('completion interrupts (6.5.2.8, 11.4.10)', () => {
   test('a wait with IF sets IWC and sends the completion message', () => {
     const rig = ready();
     rig.unit.write32(REG.IEADDR, 0xfee0_2000);
@@ -204,7 +204,7 @@ describe('completion interrupts', () => {
   });
 });
 
-describe('device TLB invalidation', () => {
+describe('device TLB invalidation (6.5.2.5)', () => {
   const withDt = (): { rig: Rig; told: number[][] } => {
     const rig = ready(caps([[2, 2, 2, 1]]));
     const told: number[][] = [];
@@ -248,7 +248,7 @@ describe('device TLB invalidation', () => {
   });
 });
 
-describe('a slow unit', () => {
+describe('a slow unit (6.5.2)', () => {
   test('works one descriptor at a time, and stale translations live until then', () => {
     const rig = ready({ latencyNs: 500 });
     const root = rig.device(RID);
@@ -269,7 +269,7 @@ describe('a slow unit', () => {
   });
 });
 
-describe('what an observer sees', () => {
+describe('what an observer sees (6.5.2)', () => {
   test('registers, descriptors and what they did, in order', () => {
     const rig = ready();
     const seen: StampedEvent[] = [];

@@ -28,7 +28,7 @@ describe('addresses that lead to the interrupt range (3.14)', () => {
   });
 });
 
-describe('a unit that does not snoop (ECAP.C clear)', () => {
+describe('a unit that does not snoop (ECAP.C clear, 11.4.3)', () => {
   const mapped = (): { rig: Rig; frame: number; at: number; root: number } => {
     const rig = new Rig({ ...caps([[2, 0, 0, 0]]), unsnooped: true });
     const root = rig.device(RID);
@@ -101,7 +101,7 @@ describe('write buffer flush (CAP.RWBF, 6.8)', () => {
   });
 });
 
-describe('57-bit addresses', () => {
+describe('57-bit addresses (3.7, 9.3)', () => {
   const wide = (): Rig =>
     new Rig({
       ...caps([
@@ -243,7 +243,7 @@ describe('scalable mode (3.4.3, 9.2 to 9.7)', () => {
   });
 });
 
-describe('first-level translation (3.6, 9.8)', () => {
+describe('first-level translation (3.6, 9.7)', () => {
   const [P, RW, US, A, D] = [1, 2, 4, 0x20, 0x40] as const;
   const all = P + RW + US;
   /** Tables for one page with the given leaf; other levels allow everything. */

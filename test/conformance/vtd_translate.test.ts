@@ -20,8 +20,7 @@ interface Clause {
 
 const PML4_PTR = 4;
 const none = (): void => {};
-const clauses: readonly Clause[] = [
-  // 9.1, 9.3: finding the context entry.
+const findingTheContextEntry: readonly Clause[] = [
   { says: 'a mapped page is translated', given: none, gives: MFN },
   {
     says: 'a root table beyond physical memory faults with reason 8',
@@ -127,7 +126,8 @@ const clauses: readonly Clause[] = [
     given: (rig) => rig.context(RID, { tt: 2, aw: 3 }),
     gives: -3,
   },
-  // 3.6, 7.1.3: addresses.
+];
+const addresses: readonly Clause[] = [
   {
     says: 'with a 3-level table the last address of 39 bits is translated',
     given: (rig) => rig.map(rig.device(RID, 1, 3), 3, 2 ** 27 - 1, MFN),
@@ -171,7 +171,8 @@ const clauses: readonly Clause[] = [
     dfn: 2 ** 44 + 2 ** 36 * 3 + 7,
     gives: MFN,
   },
-  // 9.8: permissions.
+];
+const permissions: readonly Clause[] = [
   {
     says: 'an absent page faults a read with reason 6',
     given: (rig, root) => rig.unmap(root, 4, DFN),
@@ -253,7 +254,8 @@ const clauses: readonly Clause[] = [
     given: (rig) => rig.context(RID, { root: 0x7_0000_00 }),
     gives: -3,
   },
-  // 9.8: leaf entries.
+];
+const leafEntries: readonly Clause[] = [
   {
     says: 'ignored bits of a leaf change nothing, and so does its bit 7',
     given: (rig, root) => rig.map(root, 4, DFN, MFN, 3 | 0x7fc, 1, 0xbff0_0000),
@@ -308,7 +310,8 @@ const clauses: readonly Clause[] = [
     write: true,
     gives: -5,
   },
-  // 3.7: superpages.
+];
+const superpages: readonly Clause[] = [
   {
     says: 'a 2 MiB page translates with its 9-bit offset',
     given: (rig, root) => rig.map(root, 4, 0x4_0000, 0x1_4000, 3, 2),
@@ -357,7 +360,14 @@ const clauses: readonly Clause[] = [
   })),
 ];
 
-describe('second-level translation in legacy mode', () => {
+const SECTIONS: readonly (readonly [string, readonly Clause[]])[] = [
+  ['finding the context entry (9.1, 9.3, 7.2.3)', findingTheContextEntry],
+  ['addresses (3.7, 7.2.3)', addresses],
+  ['permissions (9.8, 7.2.3)', permissions],
+  ['leaf entries (9.8, 7.2.3)', leafEntries],
+  ['superpages (3.7, 9.8)', superpages],
+];
+describe.each(SECTIONS)('%s', (_section, clauses) => {
   for (const c of clauses) {
     test(c.says, () => {
       const rig = new Rig(c.options).on();
@@ -377,7 +387,9 @@ describe('second-level translation in legacy mode', () => {
       expect(rig.unit.probe(RID, dfn, write)).toBe(c.gives);
     });
   }
+});
 
+describe('switching translation on (6.6, 11.4.4)', () => {
   test('while translation is off every frame is its own', () => {
     const rig = new Rig();
     expect(rig.unit.translate(RID, DFN, true)).toBe(DFN);
@@ -407,7 +419,7 @@ describe('second-level translation in legacy mode', () => {
   });
 });
 
-describe('requests of devices with translations of their own', () => {
+describe('requests of devices with translations of their own (4.1.1, 4.2.4)', () => {
   const rigWith = (tt: number): Rig => {
     const rig = new Rig(caps([[2, 2, 2, 1]])).on();
     const root = rig.device(RID);

@@ -112,7 +112,7 @@ function decodePasid(s: VtdState, e: number): void {
   ctx.reason = 0;
 }
 
-// First-level entries (9.8).
+// First-level entries (9.7).
 const FL_P = 0x1;
 const FL_RW = 0x2;
 const FL_US = 0x4;

@@ -1,0 +1,67 @@
+// @ts-check
+/**
+ * docs/conformance.md: each clause of the VT-d manual that a test of the silicon shows, with its sections and the test.
+ * The sections stand in parentheses at the end of the name of the `describe` around a test.
+ *
+ *   node tools/conformance.mjs           writes it
+ *   node tools/conformance.mjs --check   exit 1 unless it is what would be written
+ */
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { ROOT } from './files.mjs';
+
+const DOC = path.join(ROOT, 'docs/conformance.md');
+const FILES = ['translate', 'caches', 'queue', 'faults', 'silicon'].map(
+  (name) => `test/conformance/vtd_${name}.test.ts`,
+);
+const HEAD = `# What the VT-d silicon is held to
+
+Each row is a clause of Intel's "Virtualization Technology for Directed I/O, Architecture Specification", and the test
+that fails when the simulated unit breaks it. Sections are numbered as in its revisions 4.x. This page is written by
+\`node tools/conformance.mjs\` from the tests themselves, and a test fails when it is out of date.
+
+QEMU's own tests of the same clauses are in [qtest.md](qtest.md), with what QEMU does otherwise.
+
+`;
+/** Not clauses of the manual: what the unit does when it is asked to deviate. */
+const QUIRKS = 'as QEMU does it';
+
+/** Names of all tests, without running one. @returns {{ name: string, file: string }[]} */
+function listTests() {
+  const args = ['node_modules/vitest/vitest.mjs', 'list', '--json', '--project', 'sync', ...FILES];
+  const run = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' });
+  if (run.status !== 0) throw new Error(run.stderr);
+  /** @type {{ name: string, file: string }[]} */
+  const all = JSON.parse(run.stdout.slice(run.stdout.indexOf('[')));
+  return FILES.flatMap((file) => all.filter((t) => t.file.endsWith(file)));
+}
+
+/** @param {string} text */
+const cell = (text) => text.replaceAll('|', '\\|');
+
+function page() {
+  /** @type {Map<string, string[]>} */
+  const groups = new Map();
+  for (const { name, file } of listTests()) {
+    const [group = '', ...rest] = name.split(' > ');
+    if (group === QUIRKS) continue;
+    const sections = /^'?(.*) \(([^()]+)\)'?$/.exec(group);
+    if (sections === null) throw new Error(`${file}: "${group}" names no section of the manual`);
+    const title = (sections[1] ?? '').replace(/^./, (c) => c.toUpperCase());
+    const row = `| ${sections[2]} | ${cell(rest.join(', '))} | ${path.basename(file, '.test.ts')} |`;
+    groups.set(title, [...(groups.get(title) ?? []), row]);
+  }
+  const rows = [...groups.values()].reduce((n, r) => n + r.length, 0);
+  const parts = [...groups].map(
+    ([title, lines]) => `## ${title}\n\n| section | clause | test |\n|---|---|---|\n${lines.join('\n')}\n`,
+  );
+  return `${HEAD}${rows} clauses.\n\n${parts.join('\n')}`;
+}
+
+const wanted = page();
+if (!process.argv.includes('--check')) fs.writeFileSync(DOC, wanted);
+else if (!fs.existsSync(DOC) || fs.readFileSync(DOC, 'utf8') !== wanted) {
+  process.stderr.write('docs/conformance.md is out of date: node tools/conformance.mjs\n');
+  process.exitCode = 1;
+}
