@@ -118,8 +118,8 @@ export class World extends WorldState {
       if ((c.flags & 1) !== 0) this.relaxed.add(target.sbdf);
       else this.relaxed.delete(target.sbdf);
     }
-    this.settle(c, rc);
     const targetDomid = c.op === 'quarantine' || c.op === 'release' ? DOMID.IO : dom?.domid;
+    this.settle(c, rc, ownersBefore, targetDomid, failures > 0);
     this.last = {
       command: c,
       rc,
@@ -166,7 +166,13 @@ export class World extends WorldState {
   }
 
   /** A vendor call that failed after another one succeeded leaves a device half moved. */
-  private settle(c: Command, rc: number | undefined): void {
+  private settle(
+    c: Command,
+    rc: number | undefined,
+    ownersBefore: ReadonlyMap<Sbdf, number | undefined>,
+    targetDomid: number | undefined,
+    faulty: boolean,
+  ): void {
     const ops = this.events.filter((e) => e.kind === 'vendorOp');
     for (const device of this.layout.devices) {
       const at = device.sbdf;
@@ -174,6 +180,12 @@ export class World extends WorldState {
       const own = ops.filter((e) => mine.includes(e.sbdf & 0xffff));
       if (own.length === 0) continue;
       const failed = own.some((e) => e.rc !== 0);
+      // A refusal that no fault had a part in has changed nothing.
+      if (failed && own.length === 1 && c.op === 'assign' && !faulty) continue;
+      const from = ownersBefore.get(at);
+      if (failed && c.op !== 'assign' && from !== undefined)
+        this.strained.add(from).add(this.devicesBefore.get(at)?.pseudoDomid ?? DOMID.INVALID);
+      if (failed && own.length > 1 && targetDomid !== undefined) this.strained.add(targetDomid);
       if (c.op === 'add' || c.op === 'remove') {
         if (failed) this.unsettled.add(at);
         if (c.op === 'remove' && failed) this.lost.add(at);

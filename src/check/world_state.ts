@@ -108,6 +108,8 @@ export abstract class WorldState {
   readonly unsettled = new Set<Sbdf>();
   /** Devices that dom0 took away although the vendor's hook failed: Xen forgot them, their entries stand. */
   readonly lost = new Set<Sbdf>();
+  /** Domains from which a device could not be taken cleanly: what they keep they have until they die. */
+  readonly strained = new Set<number>();
   /** Devices that were given away although they share a reserved range, at the caller's risk. */
   readonly relaxed = new Set<Sbdf>();
   last: Trace | undefined = undefined;

@@ -203,7 +203,8 @@ function identityOf(w: World, dom: WorldDomain, d: Domain): string | undefined {
   const each = w.layout.spec.vendor === 'amd' && w.layout.spec.reservedByOption === true;
   const holders = moved.reduce((n, p) => n + 1 + (each ? w.machine.phantomRids(p.sbdf).length : 0), 0);
   if (holders > 0 && record === undefined) return 'a device has a reserved range that nobody recorded';
-  if (w.unsettled.size === 0 && record !== undefined && record.count !== holders)
+  const clean = w.unsettled.size === 0 && !w.strained.has(d.domid);
+  if (clean && record !== undefined && record.count !== holders)
     return `${record.count} holders are counted, ${holders} are there`;
   if (d.p2m === undefined || dom.kind !== 'hvm') return undefined;
   for (const gfn of [start, start + 1, end]) {

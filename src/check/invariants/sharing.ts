@@ -1,5 +1,6 @@
 /** What devices have in common: reserved ranges, and ids behind bridges. */
 import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { VtdDriver } from '../../iommu/driver/vtd/iommu.js';
 import { DOMID } from '../../sim/frames.js';
 import { entryOf } from '../tables_now.js';
 import type { World } from '../world.js';
@@ -55,4 +56,34 @@ export function frameZeroStays(w: World): Violation | undefined {
   return w.machine.hw.ram.read32(0) === FRAME_ZERO_MARK
     ? undefined
     : violation('INV-Q3', 'machine frame 0 was cleared, which is no scratch page');
+}
+
+/**
+ * VT-d units that deal ids out: their count returns to its base. No assignment that was refused, and no device that
+ * left, keeps an id for a domain which has nothing behind the unit; one that could not be taken cleanly does so until
+ * the domain dies.
+ */
+export function idsReturn(w: World): Violation | undefined {
+  const { driver, domIo, domXen, hwdom, pdevs } = w.machine.xen;
+  if (!(driver instanceof VtdDriver) || w.unsettled.size > 0 || w.lost.size > 0) return undefined;
+  for (const { iommu } of driver.vtd.drhds) {
+    for (const domid of iommu?.domidMap ?? []) {
+      if (domid < 0 || domid === DOMID.INVALID || domid === hwdom.domid || w.strained.has(domid)) continue;
+      const unit = w.machine.units[iommu!.index];
+      const used = [...pdevs.values()].some(
+        (p) =>
+          p.arch.pseudoDomid === domid ||
+          (p.domain?.domid === domid &&
+            p.domain !== domIo &&
+            p.domain !== domXen &&
+            w.machine.unitFor(p.sbdf) === unit),
+      );
+      if (!used)
+        return violation(
+          'INV-D6',
+          `d${domid} keeps a domain id of unit ${iommu!.index}, where it has no device`,
+        );
+    }
+  }
+  return undefined;
 }

@@ -8,7 +8,7 @@ import { entryOf } from '../tables_now.js';
 import type { Trace, World } from '../world.js';
 import type { Invariant, Violation } from './invariant.js';
 import { isSharedId } from './reach.js';
-import { aliasesWentAlong, frameZeroStays } from './sharing.js';
+import { aliasesWentAlong, frameZeroStays, idsReturn } from './sharing.js';
 
 const violation = (id: string, what: string): Violation => ({ id, what });
 const hex = (n: number): string => n.toString(16);
@@ -380,7 +380,11 @@ export const stateInvariants: readonly Invariant[] = [
   { id: 'INV-D2', title: 'in caching mode no entry has domain id 0', holds: noIdZero },
   { id: 'INV-D3', title: 'the domain id of an entry is that of the owner', holds: idOfOwner },
   { id: 'INV-D4', title: 'a domain counts the units its devices are behind', holds: unitsOfDomains },
-  { id: 'INV-D6', title: 'domain ids do not leak', holds: idsDoNotLeak },
+  {
+    id: 'INV-D6',
+    title: 'domain ids return when nobody uses them',
+    holds: (w) => idsDoNotLeak(w) ?? idsReturn(w),
+  },
   { id: 'INV-D7', title: 'a pseudo id is for one device and for its life', holds: pseudoIdStays },
   {
     id: 'INV-Q1',

@@ -126,4 +126,39 @@ export const openFindings: readonly Bug[] = [
       ops: ['quarantine', 'release', 'assign', 'deassign'],
     },
   },
+  {
+    id: 'W1',
+    title: 'AMD: quarantine tables never get the unity maps of their device',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Making a quarantine table lends its root to d[IO] and maps the unity ranges for d[IO]. The function that maps them returns at once for d[IO], whatever it holds, so the table stays without them: memory that firmware names for the device is out of reach, or with scratch pages leads to the scratch page.',
+    fix: 'd[IO] is exempt only while it has no table.',
+    source: 'amd_iommu_reserve_domain_unity_map(), read',
+    seams: { amdQuarantineLosesUnity: () => true },
+    breaks: ['INV-F11'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['endpoint'], reserved: 0, quarantine: 'basic' },
+      ops: ['quarantine', 'release', 'assign', 'deassign'],
+    },
+  },
+  {
+    id: 'W2',
+    title: 'VT-d: a domain that was refused a conventional device keeps the domain id it was dealt',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'On units that deal domain ids out, the own entry of the device takes an id for the new domain before the alias is refused (-95, or an error). Going back gives the entry to the owner again and leaves the id dealt until the domain dies: as many refused domains as the unit has ids, and nothing can be assigned any more.',
+    fix: 'The id is given back when nothing of the domain is behind the unit.',
+    source:
+      'vtd/iommu.c domain_context_mapping(), read; seen by the properties with V1 repaired, and without where the owner had no entry',
+    seams: { vtdFreesIdOfRefused: () => false },
+    breaks: ['INV-D6'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['legacyBridge', 'pcieToPci'], fewIds: true, reserved: 0 },
+      ops: ['assign', 'deassign', 'fail'],
+    },
+  },
 ];

@@ -19,5 +19,6 @@ export const vtdFlaws: Partial<VtdSeams> = Object.freeze<Partial<VtdSeams>>({
   vtdAliasUndoDevfn: (_own, bridge) => bridge,
   vtdClearsUnsetLeaf: () => true,
   vtdAliasFollowsQuarantine: () => false,
+  vtdFreesIdOfRefused: () => false,
   vtdMsiGroupFirst: (last) => last,
 });

@@ -19,6 +19,8 @@ export interface VtdSeams {
   vtdClearsUnsetLeaf(): boolean;
   /** V6: the id of a bridge follows the sibling quarantined last. No release does. */
   vtdAliasFollowsQuarantine(): boolean;
+  /** W2: a domain that was refused a conventional device gives back the id it was dealt. No release does. */
+  vtdFreesIdOfRefused(): boolean;
   /** A device goes to its new owner by one change of its entry. XSA-400: it was unmapped, then mapped. */
   vtdReassignsDirectly(): boolean;
   /** Reserved ranges are mapped after the context entry and unmapped before it. XSA-400, XSA-386. */
@@ -81,7 +83,7 @@ export interface AmdSeams {
   amdTearsDownAtFirstFunction(): boolean;
   /** V5: entering a quarantine that has a table but no page of its own clears machine frame 0. Every release does. */
   amdClearsFrameZero(): boolean;
-  /** Q1: unity maps are left out of quarantine tables, since d[IO] is exempt from them. Every release does. */
+  /** W1: unity maps are left out of quarantine tables, since d[IO] is exempt from them. Every release does. */
   amdQuarantineLosesUnity(): boolean;
   /** An entry that translates is replaced at once. XSA-347: field by field. */
   amdReplacesDteAtOnce(): boolean;

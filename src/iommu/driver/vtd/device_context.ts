@@ -23,7 +23,7 @@ import { anyPdevBehindIommu, checkCleanupDomidMap } from './did.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
 import { pciVtdQuirk } from './quirks.js';
 import { hasRmrr } from './rmrr.js';
-import { type DrhdUnit, VTDPREFIX, type Vtd } from './state.js';
+import { type DrhdUnit, VTDPREFIX, type Vtd, type VtdIommu } from './state.js';
 
 /** How carefully entries must be replaced. */
 function mappingMode(vtd: Vtd, d: IommuDomain, pdev: Pdev, drhd: DrhdUnit | undefined): number {
@@ -155,12 +155,26 @@ function* mapConventional(
   }
   if (ret !== 0 && vtd.seams.vtdUndoesAliasFailure()) {
     const undo = found < 0 ? devfn : vtd.seams.vtdAliasUndoDevfn(devfn, aliasDevfn);
-    if (!prevPresent) yield* domainContextUnmap(vtd, domain, undo, pdev);
-    else if (pdev.domain !== undefined && pdev.domain !== domain) {
-      yield* domainContextMapping(vtd, pdev.domain, undo, pdev);
-    }
+    yield* undoAliasFailure(vtd, domain, iommu, undo, pdev, prevPresent);
   }
   return ret;
+}
+
+/** Back to the owner, or to no entry. The id that the refused domain was dealt goes back; W2: it does not. */
+function* undoAliasFailure(
+  vtd: Vtd,
+  domain: IommuDomain,
+  iommu: VtdIommu,
+  devfn: number,
+  pdev: Pdev,
+  prevPresent: boolean,
+): Co<void> {
+  if (!prevPresent) yield* domainContextUnmap(vtd, domain, devfn, pdev);
+  else if (pdev.domain !== undefined && pdev.domain !== domain) {
+    const rc = yield* domainContextMapping(vtd, pdev.domain, devfn, pdev);
+    if (rc === 0 && devfn === pdev.devfn && vtd.seams.vtdFreesIdOfRefused())
+      checkCleanupDomidMap(vtd, domain, pdev, iommu);
+  }
 }
 
 /** Fills `vtd.bridge`. @returns 1 found, 0 none, -1 loop. @xen find_upstream_bridge */

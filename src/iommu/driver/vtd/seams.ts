@@ -12,6 +12,7 @@ export const vtdSeams: VtdSeams = Object.freeze<VtdSeams>({
   vtdClearsUnsetLeaf: () => false,
   vtdMsiGroupFirst: (last, vectors) => last - (vectors - 1),
   vtdAliasFollowsQuarantine: () => true,
+  vtdFreesIdOfRefused: () => true,
   vtdReassignsDirectly: () => true,
   vtdRmrrFollowsContext: () => false,
   vtdRmrrUnmapEnds: (rc) => rc !== 0 && rc !== E.NOENT,
