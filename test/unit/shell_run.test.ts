@@ -204,6 +204,14 @@ describe('the recorded commands', () => {
     );
   });
 
+  test('lspci -mm says that it is not simulated, instead of printing another form', () => {
+    expect(session()('lspci -mm')).toMatchObject({
+      exit: 1,
+      stdout: '',
+      stderr: 'lspci: -m: this option is not simulated\n',
+    });
+  });
+
   test('lspci | grep -i vga', () => {
     expect(out('lspci | grep -i vga')).toBe(
       '01:00.0 VGA compatible controller: Red Hat, Inc. Virtio 1.0 GPU (rev 01)\n' +

@@ -20,6 +20,10 @@ export function lspci(devices: readonly LspciDevice[], argv: readonly string[], 
     io.err(`lspci: ${o.unknown === undefined ? 'Too many arguments' : `invalid option -- '${o.unknown}'`}\n`);
     return 1;
   }
+  if (o.flags.has('m') || o.flags.has('b')) {
+    io.err(`lspci: -${o.flags.has('m') ? 'm' : 'b'}: this option is not simulated\n`);
+    return 1;
+  }
   const filter = parseFilter(o.values.get('s')?.[0]);
   const ids = parseIds(o.values.get('d')?.[0]);
   if (filter === undefined || ids === undefined) {
