@@ -1,6 +1,15 @@
+/** Both ends inclusive. */
+class Range {
+  static readonly unchanging = true;
+  constructor(
+    readonly s: number,
+    readonly e: number,
+  ) {}
+}
+
 /** A set of integers kept as disjoint, ascending, coalesced ranges, both ends inclusive. @xen common/rangeset.c */
 export class RangeSet {
-  private readonly ranges: { s: number; e: number }[] = [];
+  private readonly ranges: Range[] = [];
 
   /** @xen rangeset_add_range */
   add(s: number, e: number): void {
@@ -14,17 +23,17 @@ export class RangeSet {
       end = Math.max(end, this.ranges[last]!.e);
       last++;
     }
-    this.ranges.splice(at, last - at, { s: start, e: end });
+    this.ranges.splice(at, last - at, new Range(start, end));
   }
 
   /** @xen rangeset_remove_range */
   remove(s: number, e: number): void {
-    const kept: { s: number; e: number }[] = [];
+    const kept: Range[] = [];
     for (const r of this.ranges) {
       if (r.e < s || r.s > e) kept.push(r);
       else {
-        if (r.s < s) kept.push({ s: r.s, e: s - 1 });
-        if (r.e > e) kept.push({ s: e + 1, e: r.e });
+        if (r.s < s) kept.push(new Range(r.s, s - 1));
+        if (r.e > e) kept.push(new Range(e + 1, r.e));
       }
     }
     this.ranges.splice(0, this.ranges.length, ...kept);
@@ -44,7 +53,7 @@ export class RangeSet {
     return this.ranges.length === 0;
   }
 
-  list(): readonly { readonly s: number; readonly e: number }[] {
+  list(): readonly Range[] {
     return this.ranges;
   }
 }

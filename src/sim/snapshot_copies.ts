@@ -33,24 +33,34 @@ export class WordCopies implements Copies {
     for (let i = 0; i < this.targets.length; i++) {
       const target = this.targets[i]!;
       const saved = this.saved[i]!;
-      target.set(saved);
-      if (saved.length < target.length) target.fill(0, saved.length);
+      if (target.length <= FEW_WORDS) {
+        for (let k = 0; k < saved.length; k++) target[k] = saved[k]!;
+        for (let k = saved.length; k < target.length; k++) target[k] = 0;
+      } else {
+        target.set(saved);
+        if (saved.length < target.length) target.fill(0, saved.length);
+      }
     }
   }
 }
+/** So many are stored sooner one by one: set() and fill() take 20 ns each before they begin. */
+const FEW_WORDS = 32;
 
 export class ArrayCopies implements Copies {
+  /** Most lists of a machine are empty. */
+  private readonly empty: unknown[][] = [];
   private readonly targets: unknown[][] = [];
   private readonly saved: unknown[][] = [];
   /** Arrays with holes are rebuilt, so that the holes come back. */
   private readonly sparse: unknown[][] = [];
   private readonly sparseSaved: unknown[][] = [];
   get size(): number {
-    return this.targets.length + this.sparse.length;
+    return this.empty.length + this.targets.length + this.sparse.length;
   }
   add(target: unknown[]): void {
     const copy = target.slice();
-    if (Object.keys(copy).length === copy.length) {
+    if (copy.length === 0) this.empty.push(target);
+    else if (Object.keys(copy).length === copy.length) {
       this.targets.push(target);
       this.saved.push(copy);
     } else {
@@ -59,22 +69,25 @@ export class ArrayCopies implements Copies {
     }
   }
   restore(): void {
+    for (let i = 0; i < this.empty.length; i++) {
+      if (this.empty[i]!.length !== 0) this.empty[i]!.length = 0;
+    }
     for (let i = 0; i < this.targets.length; i++) {
       const target = this.targets[i]!;
       const saved = this.saved[i]!;
-      if (target.length > saved.length) target.length = saved.length;
-      for (let k = 0; k < saved.length; k++) target[k] = saved[k];
+      if (target.length !== saved.length) rebuild(target, saved);
+      else for (let k = 0; k < saved.length; k++) target[k] = saved[k]; // Stores that grow nothing are fast ones.
     }
-    for (let i = 0; i < this.sparse.length; i++) {
-      const target = this.sparse[i]!;
-      const saved = this.sparseSaved[i]!;
-      target.length = 0;
-      target.length = saved.length;
-      saved.forEach((value, k) => {
-        target[k] = value;
-      });
-    }
+    for (let i = 0; i < this.sparse.length; i++) rebuild(this.sparse[i]!, this.sparseSaved[i]!);
   }
+}
+
+function rebuild(target: unknown[], saved: readonly unknown[]): void {
+  target.length = 0;
+  target.length = saved.length;
+  saved.forEach((value, k) => {
+    target[k] = value;
+  });
 }
 
 export class MapCopies implements Copies {
@@ -100,6 +113,7 @@ export class MapCopies implements Copies {
 
 function isUnchangedMap(map: Map<unknown, unknown>, saved: readonly unknown[]): boolean {
   if (map.size * 2 !== saved.length) return false;
+  if (saved.length === 0) return true;
   let k = 0;
   for (const [key, value] of map) {
     if (!Object.is(saved[k], key) || !Object.is(saved[k + 1], value)) return false;
@@ -131,6 +145,7 @@ export class SetCopies implements Copies {
 
 function isUnchangedSet(set: ReadonlySet<unknown>, saved: readonly unknown[]): boolean {
   if (set.size !== saved.length) return false;
+  if (saved.length === 0) return true;
   let k = 0;
   for (const value of set) if (!Object.is(saved[k++], value)) return false;
   return true;
@@ -158,19 +173,9 @@ export class FieldCopies implements Copies {
     for (const name of this.names) this.values.push((target as Fields)[name]);
   }
   restore(): void {
-    if (this.loose) {
-      for (let i = 0; i < this.targets.length; i++)
-        if (!hasKeys(this.targets[i]!, this.names)) removeKeys(this.targets[i]!);
-    }
-    this.write ??= writerOf(this.names, this.targets.length);
+    this.write ??= writerOf(this.names, this.targets.length, this.loose);
     this.write(this.targets, this.values);
   }
-}
-
-function hasKeys(object: object, names: readonly string[]): boolean {
-  let k = 0;
-  for (const key in object) if (key !== names[k++]) return false;
-  return k === names.length;
 }
 
 function removeKeys(object: object): void {
@@ -185,28 +190,36 @@ const COMPILED_FIELDS_MAX = 128;
  * Stores to fields that the engine knows by name take 1 ns each, those by a variable name 11 ns, and a machine has
  * thousands: so a function with the names in it is compiled for each group.
  */
-function writerOf(names: readonly string[], objects: number): WriteFields {
+function writerOf(names: readonly string[], objects: number, loose: boolean): WriteFields {
   const known = names.every((n) => PLAIN_NAME.test(n) && n !== '__proto__');
-  if (!known || names.length > COMPILED_FIELDS_MAX || objects * names.length < 4) return writeByName(names);
-  return compile(names) ?? writeByName(names);
+  if (!known || names.length > COMPILED_FIELDS_MAX || objects * names.length < 2) {
+    return writeByName(names, loose);
+  }
+  return compile(names, loose) ?? writeByName(names, loose);
 }
 
-function compile(names: readonly string[]): WriteFields | undefined {
+function compile(names: readonly string[], loose: boolean): WriteFields | undefined {
   const stores = names.map((name, k) => `o[${JSON.stringify(name)}] = values[j + ${k}];`).join(' ');
-  const body = `for (let i = 0, j = 0; i < objects.length; i++, j += ${names.length}) { const o = objects[i]; ${stores} }`;
+  // The keys are looked at here, for the engine knows those of one group as it knows the fields.
+  const look = `let k = 0; for (const key in o) if (key !== names[k++]) { k = -1; break; }`;
+  const keys = loose ? `${look} if (k !== ${names.length}) removeKeys(o);` : '';
+  const body = `return (objects, values) => {
+    for (let i = 0, j = 0; i < objects.length; i++, j += ${names.length}) { const o = objects[i]; ${keys} ${stores} }
+  };`;
   try {
-    return new Function('objects', 'values', body) as WriteFields;
+    return new Function('names', 'removeKeys', body)(names, removeKeys) as WriteFields;
   } catch {
     return undefined; // A page with a strict content policy.
   }
 }
 
 const writeByName =
-  (names: readonly string[]): WriteFields =>
+  (names: readonly string[], loose: boolean): WriteFields =>
   (objects, values) => {
     let j = 0;
     for (let i = 0; i < objects.length; i++) {
       const object = objects[i] as Fields;
+      if (loose && !hasKeys(object, names)) removeKeys(object);
       for (let k = 0; k < names.length; k++) {
         const name = names[k]!;
         if (name === '__proto__') defineKey(object, name, values[j++]);
@@ -214,6 +227,12 @@ const writeByName =
       }
     }
   };
+
+function hasKeys(object: object, names: readonly string[]): boolean {
+  let k = 0;
+  for (const key in object) if (key !== names[k++]) return false;
+  return k === names.length;
+}
 
 /** `object.__proto__ = value` would change the prototype instead. */
 function defineKey(object: object, name: string, value: unknown): void {

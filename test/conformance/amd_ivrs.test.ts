@@ -298,7 +298,7 @@ describe('levels and tables', () => {
   });
 
   test('the newest release sizes PV tables by the address width', () => {
-    const host = new AmdHost({ seams: { amdDomainFrames: amdSeams.amdDomainFrames } }).boot();
+    const host = new AmdHost({ seams: { amdDomainFrames: amdSeams.correct.amdDomainFrames } }).boot();
     expect(host.newDomain(2).iommu.pagingMode).toBe(4);
   });
 

@@ -30,6 +30,34 @@ export const PDEV_TYPE = {
 } as const;
 export type PdevType = (typeof PDEV_TYPE)[keyof typeof PDEV_TYPE];
 
+class PdevAts {
+  capPos = 0;
+  queueDepth = 0;
+  enabled = false;
+}
+
+class PdevFault {
+  time = 0;
+  count = 0;
+}
+
+/** @xen struct arch_pci_dev */
+class ArchPdev {
+  /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
+  rootMfn = 0;
+  /** The scratch page of the quarantine table, 0 for none. */
+  leafMfn = 0;
+  /** Frames of the quarantine table. */
+  pgtables: number[] = [];
+  /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
+  pseudoDomid = 0x7ff4;
+  /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
+  vtdUnit = -1;
+  vtdUnitKey = -1;
+  /** VT-d: no chipset quirk applies to this function. */
+  vtdNoQuirk = false;
+}
+
 /** A PCI function as Xen knows it. @xen struct pci_dev */
 export class Pdev {
   domain: IommuDomain | undefined = undefined;
@@ -55,25 +83,10 @@ export class Pdev {
   msiMaxvec = 0;
   /** IRQs shown by the Q key. */
   readonly msiIrqs: number[] = [];
-  readonly ats = { capPos: 0, queueDepth: 0, enabled: false };
-  readonly fault = { time: 0, count: 0 };
+  readonly ats = new PdevAts();
+  readonly fault = new PdevFault();
   readonly vfRlen = [0, 0, 0, 0, 0, 0];
-  /** @xen struct arch_pci_dev */
-  readonly arch = {
-    /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
-    rootMfn: 0,
-    /** The scratch page of the quarantine table, 0 for none. */
-    leafMfn: 0,
-    /** Frames of the quarantine table. */
-    pgtables: [] as number[],
-    /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
-    pseudoDomid: 0x7ff4,
-    /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
-    vtdUnit: -1,
-    vtdUnitKey: -1,
-    /** VT-d: no chipset quirk applies to this function. */
-    vtdNoQuirk: false,
-  };
+  readonly arch = new ArchPdev();
   constructor(readonly sbdf: Sbdf) {}
   get seg(): number {
     return this.sbdf >>> 16;

@@ -1,10 +1,11 @@
 /** The correct answers to what releases and historical bugs get differently, and what single releases replace. */
+import { CompletedSeams } from '../completed_seams.js';
 import { type AmdSeams, FLUSHF } from '../types.js';
 
 /** HVM domains get 48-bit tables in every release. @xen DEFAULT_DOMAIN_ADDRESS_WIDTH */
 const HVM_FRAMES = 2 ** 36;
 
-export const amdSeams: AmdSeams = Object.freeze<AmdSeams>({
+const correct: AmdSeams = Object.freeze<AmdSeams>({
   amdRequiresCx16: () => true,
   amdDomainFrames: (isHvm, _ramEnd, physEnd) => (isHvm ? HVM_FRAMES : physEnd),
   amdReportsPagingMode: () => true,
@@ -30,6 +31,8 @@ export const amdSeams: AmdSeams = Object.freeze<AmdSeams>({
   amdFillsBeforeLinking: () => true,
   amdWaitsForEver: () => true,
 });
+
+export const amdSeams = new CompletedSeams(correct);
 
 /** How 4.17 and 4.18, up to 4.18.3, work where the newest works otherwise. */
 export const amdBehaviour4_18: Partial<AmdSeams> = Object.freeze<Partial<AmdSeams>>({

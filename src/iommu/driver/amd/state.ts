@@ -126,7 +126,7 @@ export class AmdVi {
     readonly table: Uint8Array,
   ) {
     this.opts = s.opts;
-    this.seams = { ...amdSeams, ...s.seams };
+    this.seams = amdSeams.of(s.seams);
   }
 }
 

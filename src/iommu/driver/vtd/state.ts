@@ -193,7 +193,7 @@ export class Vtd {
 
   constructor(readonly s: XenServices) {
     this.opts = s.opts;
-    this.seams = { ...vtdSeams, ...s.seams };
+    this.seams = vtdSeams.of(s.seams);
   }
 }
 
