@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { InputError } from '../base/assert.js';
 import { boardOf } from './golden/board.js';
-import { compareRecord, type FieldResult } from './golden/compare.js';
+import { compareRecord, type Difference, type FieldResult, matchAcrossRecords } from './golden/compare.js';
 import { RecordedHost, type ReplayRecord } from './golden/recorded_host.js';
 import { type GoldenRecord, readRecording } from './golden/recording.js';
 import { reportLines, Totals } from './golden/report.js';
@@ -40,16 +40,15 @@ function topologyFor(dir: string, given: string | undefined): string {
 export function replay(dir: string, o: ReplayOptions = {}): Replay {
   const recording = readRecording(dir);
   const host = new RecordedHost(recording, boardOf(recording, topologyFor(dir, o.topology)));
-  const records: Replayed[] = [];
-  const totals = new Totals();
+  const played: Omit<Replayed, 'results'>[] = [];
   for (const [index, theirs] of recording.records.entries()) {
     const ours = index === 0 ? host.booted() : host.run(theirs);
-    if (ours === undefined) continue;
-    const results = compareRecord(theirs, ours);
-    totals.add(results);
-    records.push({ index, theirs, ours, results });
+    if (ours !== undefined) played.push({ index, theirs, ours });
   }
-  return { name: recording.name, records, totals };
+  const all = matchAcrossRecords(played.map((r) => compareRecord(r.theirs, r.ours)));
+  const totals = new Totals();
+  for (const results of all) totals.add(results);
+  return { name: recording.name, records: played.map((r, i) => ({ ...r, results: all[i]! })), totals };
 }
 
 /** 0 when everything compared is equal, else 1. */
@@ -66,6 +65,12 @@ export function runReplay(dir: string, o: ReplayOptions, write: (text: string) =
 }
 
 function differences({ index, results, theirs }: Replayed): string[] {
-  const lines = results.flatMap((r) => r.differences.map((d) => `    ${r.field} ${d}`));
+  const lines = results.flatMap((r) => r.differences.map((d) => `    ${r.field} ${shown(d)}`));
   return lines.length === 0 ? [] : [`${index} ${theirs.cmd.split('\n')[0]!.slice(0, 160)}`, ...lines];
+}
+
+/** `- ` theirs alone, `+ ` ours alone, `~ ` equal but for addresses that name other tables. */
+function shown({ side, line, against }: Difference): string {
+  if (side === 'names') return `~ ${line.text}  against  ${against ?? ''}`;
+  return `${side === 'theirs' ? '-' : '+'} ${line.text}`;
 }

@@ -1,5 +1,6 @@
 /** A guest's kernel as far as passthrough goes: it finds its devices, loads drivers, and programs them. */
 import { className, deviceName } from '../pci/names.js';
+import { COMMAND, EXT_CAP } from '../pci/registers.js';
 import type { Co } from '../sim/co.js';
 import type { GuestPci } from './environment.js';
 import { pciSetup } from './hvmloader.js';
@@ -60,7 +61,11 @@ export class GuestKernel {
   }
 
   private *add(pci: GuestPci, devfn: number): Co<void> {
-    if (!this.isHvm) yield* touchBases(pci, devfn);
+    if (!this.isHvm) {
+      yield* tryIntxMask(pci, devfn);
+      yield* touchBases(pci, devfn);
+      yield* clearErrors(pci, devfn);
+    }
     const id = pci.configRead(devfn, 0, 4);
     const rest = pci.configRead(devfn, 8, 4);
     const [vendor, device] = [id % 0x1_0000, Math.floor(id / 0x1_0000)];
@@ -100,6 +105,13 @@ export class GuestKernel {
 
 export const slot = (devfn: number): string => `${(devfn >>> 3).toString(16).padStart(2, '0')}.${devfn & 7}`;
 
+/** Linux turns the bit over and back to see whether INTx can be masked. @linux drivers/pci/probe.c pci_intx_mask_broken */
+function* tryIntxMask(pci: GuestPci, devfn: number): Co<void> {
+  const command = pci.configRead(devfn, 4, 2);
+  yield* pci.configWrite(devfn, 4, 2, command ^ COMMAND.INTX_DISABLE);
+  yield* pci.configWrite(devfn, 4, 2, command);
+}
+
 /** Linux sizes each register with decoding off, one after the other. @linux drivers/pci/probe.c __pci_read_base */
 function* touchBases(pci: GuestPci, devfn: number): Co<void> {
   for (const reg of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]) {
@@ -110,4 +122,26 @@ function* touchBases(pci: GuestPci, devfn: number): Co<void> {
     yield* pci.configWrite(devfn, reg, 4, before);
     if ((command & 3) !== 0) yield* pci.configWrite(devfn, 4, 2, command);
   }
+}
+
+/** Headers of extended capabilities: no function has room for more. */
+const EXTENDED_MAX = 480;
+
+function findExtended(pci: GuestPci, devfn: number, id: number): number {
+  let at = 0x100;
+  for (let n = 0; n < EXTENDED_MAX && at >= 0x100; n++) {
+    const header = pci.configRead(devfn, at, 4);
+    if (header === 0 || header === 0xffff_ffff) return 0;
+    if ((header & 0xffff) === id) return at;
+    at = (header >>> 20) & ~3;
+  }
+  return 0;
+}
+
+/** Linux clears what AER has logged so far. @linux drivers/pci/pcie/aer.c pci_aer_raw_clear_status */
+function* clearErrors(pci: GuestPci, devfn: number): Co<void> {
+  const aer = findExtended(pci, devfn, EXT_CAP.AER);
+  if (aer === 0) return;
+  for (const status of [aer + 0x10, aer + 0x04])
+    yield* pci.configWrite(devfn, status, 4, pci.configRead(devfn, status, 4));
 }

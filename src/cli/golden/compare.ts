@@ -20,13 +20,20 @@ export const FIELDS = [
 ] as const;
 export type Field = (typeof FIELDS)[number];
 
+/** A line that only one side has, or that both have with addresses that name other tables. */
+export interface Difference {
+  readonly side: 'theirs' | 'ours' | 'names';
+  readonly line: NormalLine;
+  /** Our text, where the sides differ in names. */
+  readonly against?: string;
+}
+
 export interface FieldResult {
   readonly field: Field;
   /** Lines that both have; lines that one of them has. */
   readonly equal: number;
   readonly compared: number;
-  /** `- ` theirs alone, `+ ` ours alone, `~ ` equal but for addresses that name other tables. */
-  readonly differences: readonly string[];
+  readonly differences: readonly Difference[];
   readonly byRule: ReadonlyMap<Rule, number>;
 }
 
@@ -35,12 +42,13 @@ const NO_RULES: ReadonlyMap<Rule, number> = new Map();
 const LOST = -999;
 
 export function compareRecord(theirs: GoldenRecord, ours: ReplayRecord): FieldResult[] {
+  const boot = theirs.cmd === '<boot>';
   const results: FieldResult[] = [];
   const plain = (field: Field, a: readonly NormalLine[], b: readonly NormalLine[]): void => {
     if (a.length + b.length > 0) results.push(compareLines(field, a, b, NO_RULES));
   };
   const text = (field: LineField, a: readonly string[], b: readonly string[]): void => {
-    const [na, nb] = [normalLines(field, a), normalLines(field, b)];
+    const [na, nb] = [normalLines(field, a, boot), normalLines(field, b, boot)];
     if (na.lines.length + nb.lines.length + na.byRule.size > 0)
       results.push(compareLines(field, na.lines, nb.lines, na.byRule));
   };
@@ -48,7 +56,6 @@ export function compareRecord(theirs: GoldenRecord, ours: ReplayRecord): FieldRe
     plain('exit', [bare(`exit ${theirs.exit}`)], [bare(`exit ${ours.exit ?? 0}`)]);
   text('stdout', textLines(theirs.stdout), textLines(ours.stdout ?? ''));
   text('stderr', textLines(theirs.stderr), textLines(ours.stderr ?? ''));
-  const boot = theirs.cmd === '<boot>';
   const console = boot ? bootLines : (lines: readonly string[]) => lines;
   text('console', console(theirs.xen_log), console(ours.xen_log ?? []));
   if (!boot) text('kernel', theirs.dom0_kernel_log, ours.dom0_kernel_log ?? []);
@@ -109,7 +116,27 @@ function compareLines(
   ours: readonly NormalLine[],
   byRule: ReadonlyMap<Rule, number>,
 ): FieldResult {
-  const differences: string[] = [];
+  const inPlace = compareSequences(theirs, ours);
+  if (inPlace.differences.length === 0 || ![...theirs, ...ours].some((l) => l.anytime !== undefined))
+    return { field, ...inPlace, byRule };
+  // What may come at any time does not stand between what has its place.
+  const has = (late: boolean) => (l: NormalLine) => (l.anytime !== undefined) === late;
+  const [steady, late] = [false, true].map((x) =>
+    compareSequences(theirs.filter(has(x)), ours.filter(has(x))),
+  ) as [Sequences, Sequences];
+  return {
+    field,
+    equal: steady.equal + late.equal,
+    compared: steady.compared + late.compared,
+    differences: [...steady.differences, ...late.differences],
+    byRule,
+  };
+}
+
+type Sequences = Pick<FieldResult, 'equal' | 'compared' | 'differences'>;
+
+function compareSequences(theirs: readonly NormalLine[], ours: readonly NormalLine[]): Sequences {
+  const differences: Difference[] = [];
   const renaming = new Renaming();
   let equal = 0;
   let compared = 0;
@@ -119,12 +146,55 @@ function compareLines(
   );
   for (const e of edits) {
     compared += 1;
-    if (e.kind === 'theirs') differences.push(`- ${theirs[e.theirs]!.text}`);
-    else if (e.kind === 'ours') differences.push(`+ ${ours[e.ours]!.text}`);
-    else if (renaming.accepts(theirs[e.theirs]!.names, ours[e.ours]!.names)) equal += 1;
-    else differences.push(`~ ${theirs[e.theirs]!.text}  against  ${ours[e.ours]!.text}`);
+    const [a, b] = [theirs[e.theirs], ours[e.ours]];
+    if (a === undefined || b === undefined)
+      differences.push({ side: e.kind === 'ours' ? 'ours' : 'theirs', line: (a ?? b)! });
+    else if (renaming.accepts(a.names, b.names)) equal += 1;
+    else differences.push({ side: 'names', line: a, against: b.text });
   }
-  return { field, equal, compared, differences, byRule };
+  return { equal, compared, differences };
+}
+
+/**
+ * What one side has in one record and the other in another, where a rule allows that: such a line is compared once and
+ * equal. One list of results per record.
+ */
+export function matchAcrossRecords(records: readonly (readonly FieldResult[])[]): FieldResult[][] {
+  const waiting = new Map<string, { readonly at: FieldResult; readonly difference: Difference }[]>();
+  const matched = new Map<FieldResult, Difference[]>();
+  const won = new Map<FieldResult, number>();
+  const take = (r: FieldResult, d: Difference): void => void matched.set(r, [...(matched.get(r) ?? []), d]);
+  for (const at of records.flat()) {
+    for (const difference of at.differences) {
+      if (difference.line.anytime === undefined || difference.side === 'names') continue;
+      const other = difference.side === 'ours' ? 'theirs' : 'ours';
+      const found = waiting.get(`${at.field} ${other} ${difference.line.key}`)?.shift();
+      if (found === undefined) {
+        const key = `${at.field} ${difference.side} ${difference.line.key}`;
+        waiting.set(key, [...(waiting.get(key) ?? []), { at, difference }]);
+        continue;
+      }
+      take(at, difference);
+      take(found.at, found.difference);
+      const theirs = difference.side === 'theirs' ? at : found.at;
+      won.set(theirs, (won.get(theirs) ?? 0) + 1);
+    }
+  }
+  return records.map((results) => results.map((r) => without(r, matched.get(r), won.get(r) ?? 0)));
+}
+
+/** `matched` of its differences are settled; `equal` of them count as equal here, the rest where their pair is. */
+function without(r: FieldResult, matched: readonly Difference[] | undefined, equal: number): FieldResult {
+  if (matched === undefined) return r;
+  const byRule = new Map(r.byRule);
+  if (equal > 0) byRule.set(matched[0]!.line.anytime!, equal);
+  return {
+    ...r,
+    equal: r.equal + equal,
+    compared: r.compared - matched.length + equal,
+    differences: r.differences.filter((d) => !matched.includes(d)),
+    byRule,
+  };
 }
 
 /** One to one, within a field of a record. */

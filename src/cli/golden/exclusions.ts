@@ -8,14 +8,17 @@ export type LineField = 'stdout' | 'stderr' | 'console' | 'kernel' | 'trace' | '
 /**
  * `out`: not of the kinds that are compared at all. `hide`: of those kinds, but not reproducible.
  * `vary`: compared without what the groups match. `rename`: what the groups match are addresses, equal up to renaming.
+ * `anytime`: compared, but either side may have them in another record than the other.
  */
-export type Effect = 'out' | 'hide' | 'vary' | 'rename';
+export type Effect = 'out' | 'hide' | 'vary' | 'rename' | 'anytime';
 
 export interface Rule {
   readonly id: string;
   readonly fields: readonly LineField[];
   readonly effect: Effect;
   readonly why: string;
+  /** The boot's record is compared without this rule. */
+  readonly afterBoot?: true;
   readonly forms: readonly RegExp[];
 }
 
@@ -98,14 +101,37 @@ export const RULES: readonly Rule[] = [
     forms: [/^vtd_inv_desc_iec granularity 0x1 index 0x3 mask 0x0$/],
   },
   {
+    id: 'disk-interrupt',
+    fields: ['trace'],
+    effect: 'hide',
+    why: "the message of dom0's disk follows dom0's virtual CPU from one CPU to another",
+    afterBoot: true,
+    forms: [/^vtd_inv_desc_iec granularity 0x1 index 0x22 mask 0x0$/],
+  },
+  {
     id: 'guest-pages',
     fields: ['trace'],
     effect: 'out',
-    why: "a PV guest's pages become page tables and RAM again while it runs",
+    why: "a PV guest's pages become page tables and RAM again while it runs: page by page, and whole when 2 MiB are RAM again",
     forms: [
       /^vtd_inv_desc_iotlb_pages iotlb invalidate domain (0x[0-9a-f]+) page-selective x\d+ \(collapsed; .*\)\nvtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain \1$/,
+      /^vtd_inv_desc invalidate desc type iotlb high 0x[0-9a-f]+ low 0x[0-9a-f]*f2\nvtd_inv_desc_iotlb_pages iotlb invalidate domain (0x[0-9a-f]+) addr 0x[0-9a-f]+ mask 0x[0-9a-f]+\nvtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain \1$/,
       /^vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ page-selective x\d+ \(collapsed; .*\)$/,
       /^vtd_inv_desc invalidate desc type iotlb high 0x[0-9a-f]+ low 0x[0-9a-f]*f2\nvtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ addr 0x[0-9a-f]+ mask 0x[0-9a-f]+$/,
+    ],
+  },
+  {
+    id: 'guest-probes',
+    fields: ['kernel', 'trace'],
+    effect: 'anytime',
+    why: "a guest's kernel gets to its devices when it does: the first commands after may be over by then",
+    afterBoot: true,
+    forms: [
+      /^\[ *\d+\.\d{6}\] Already setup the GSI :\d+$/,
+      /^\[ *\d+\.\d{6}\] pciback \S+: xen-pciback: Driver tried to write to a read-only configuration space field at offset 0x[0-9a-f]+, size [124]\. This may be harmless, but if you have problems with your device:$/,
+      /^\[ *\d+\.\d{6}\] 1\) see permissive attribute in sysfs$/,
+      /^\[ *\d+\.\d{6}\] 2\) report problems to the xen-devel mailing list along with details of your device obtained from lspci\.$/,
+      /^vtd_inv_desc_iec granularity 0x1 index 0x1[0-7] mask 0x0$/,
     ],
   },
   {

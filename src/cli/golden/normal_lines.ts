@@ -8,6 +8,8 @@ export interface NormalLine {
   readonly names: readonly string[];
   /** As it was. */
   readonly text: string;
+  /** The rule by which the other side may have it in another record. */
+  readonly anytime?: Rule;
 }
 
 export interface NormalLines {
@@ -28,8 +30,8 @@ function spellOut(lines: readonly string[]): string[] {
   });
 }
 
-export function normalLines(field: LineField, text: readonly string[]): NormalLines {
-  const rules = RULES.filter((r) => r.fields.includes(field));
+export function normalLines(field: LineField, text: readonly string[], boot: boolean): NormalLines {
+  const rules = RULES.filter((r) => r.fields.includes(field) && !(boot && r.afterBoot === true));
   const split = text.flatMap((t) => t.split('\n'));
   const all = field === 'trace' ? spellOut(split) : split;
   const byRule = new Map<Rule, number>();
@@ -42,20 +44,23 @@ export function normalLines(field: LineField, text: readonly string[]): NormalLi
     if (kept.length < before) count(rule, before - kept.length);
   }
   const parts = rules.filter((r) => r.effect === 'vary' || r.effect === 'rename');
-  const lines = kept.map((line) => normalise(line, parts, count));
+  const late = rules.filter((r) => r.effect === 'anytime');
+  const lines = kept.map((line) => {
+    const rule = late.find((r) => r.forms.some((f) => f.test(line)));
+    const normal = normalise(line, parts, count);
+    return rule === undefined ? normal : { ...normal, anytime: rule };
+  });
   return { lines, byRule };
 }
 
-/** Lines that no form matches; a form with `\n` in it takes several lines. */
+/** Lines that no form matches; a form with `\n` in it takes several lines. Forms apply in their order. */
 function withoutForms(lines: readonly string[], forms: readonly RegExp[]): string[] {
-  const single = forms.filter((f) => !f.source.includes('\\n'));
-  let left = lines.filter((line) => !single.some((f) => f.test(line)));
+  let left = [...lines];
   for (const form of forms) {
-    if (single.includes(form)) continue;
     const height = form.source.split('\\n').length;
     const kept: string[] = [];
     for (let i = 0; i < left.length; i++) {
-      if (form.test(left.slice(i, i + height).join('\n'))) i += height - 1;
+      if (form.test(height === 1 ? left[i]! : left.slice(i, i + height).join('\n'))) i += height - 1;
       else kept.push(left[i]!);
     }
     left = kept;

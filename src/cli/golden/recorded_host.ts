@@ -88,6 +88,7 @@ export class RecordedHost {
       return undefined;
     }
     this.machine.hw.clock.advance(BETWEEN_NS);
+    this.letGuestsBoot();
     for (const event of theirs.injected_events ?? []) this.inject(event);
     const addresses = Object.keys(theirs.machine_memory ?? {});
     const memoryBefore = addresses.map((a) => this.pages.read(a));
@@ -106,6 +107,14 @@ export class RecordedHost {
         : { fault_regs: { before: registersBefore, after: this.faultRegisters() } }),
       ...(addresses.length === 0 ? {} : { machine_memory: Object.fromEntries(memory) }),
     };
+  }
+
+  /** Guests that the command before has made get as far as their devices only now. */
+  private letGuestsBoot(): void {
+    const { dom0, guests } = this.session;
+    guests.slow = false;
+    runAlone(dom0.settle());
+    guests.slow = true;
   }
 
   /** What each debug key prints. */

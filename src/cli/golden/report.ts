@@ -64,7 +64,13 @@ export function reportLines(name: string, records: number, totals: Totals): stri
     if (t === undefined) continue;
     lines.push(`  ${row(field, `${t.recordsEqual}/${t.records}`, `${t.equal}/${t.compared}`)}`);
   }
-  const word = { out: 'out of scope', hide: 'hidden', vary: 'in part', rename: 'up to renaming' } as const;
+  const word = {
+    out: 'out of scope',
+    hide: 'hidden',
+    vary: 'in part',
+    rename: 'up to renaming',
+    anytime: 'in another record',
+  } as const;
   for (const rule of RULES) {
     const n = totals.byRule.get(rule);
     if (n !== undefined) lines.push(`  ${`${n}`.padStart(8)} lines ${word[rule.effect]} by ${rule.id}`);

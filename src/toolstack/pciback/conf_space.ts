@@ -14,19 +14,9 @@ const COMMAND_GUEST = 0x4 | 0x8 | 0x10 | 0x20 | 0x80 | 0x200;
 const ENABLES = COMMAND.IO | COMMAND.MEMORY;
 const allOnes = (bytes: number): number => (bytes === 4 ? 0xffff_ffff : bytes === 2 ? 0xffff : 0xff);
 
-/** What pciback remembers of what a guest wrote to one device. */
-class Shadow {
-  command: number;
-  /** Base address registers whose size is being asked. */
-  readonly sizing = new Set<number>();
-  warned = false;
-  constructor(command: number) {
-    this.command = command;
-  }
-}
-
 export class VirtualConfig {
-  private readonly shadows = new Map<KernelPci, Shadow>();
+  /** Base address registers whose size a guest is asking, by device. */
+  private readonly sizing = new Map<KernelPci, Set<number>>();
   constructor(
     private readonly kernel: Dom0Kernel,
     private readonly stub: Pciback,
@@ -43,16 +33,7 @@ export class VirtualConfig {
   }
 
   forget(dev: KernelPci): void {
-    this.shadows.delete(dev);
-  }
-
-  private shadow(dev: KernelPci): Shadow {
-    let s = this.shadows.get(dev);
-    if (s === undefined) {
-      s = new Shadow(this.kernel.config.read(dev.sbdf, PCI.COMMAND, 2));
-      this.shadows.set(dev, s);
-    }
-    return s;
+    this.sizing.delete(dev);
   }
 
   configRead(devfn: number, reg: number, bytes: number): number {
@@ -60,11 +41,11 @@ export class VirtualConfig {
     if (dev === undefined || reg + bytes > 4096) return allOnes(bytes);
     let word = this.kernel.config.read(dev.sbdf, reg & ~3, 4);
     const at = reg & ~3;
-    const s = this.shadow(dev);
     if (at === PCI.COMMAND) {
-      const command = (word & COMMAND_GUEST) | (s.command & ~COMMAND_GUEST & 0xffff);
+      const guests = this.stub.find(dev)?.guestCommand ?? 0;
+      const command = (word & COMMAND_GUEST) | (guests & ~COMMAND_GUEST & 0xffff);
       word = (Math.floor(word / 0x1_0000) * 0x1_0000 + command) >>> 0;
-    } else if (s.sizing.has(at)) word = sizeMask(dev, at);
+    } else if (this.sizing.get(dev)?.has(at) === true) word = sizeMask(dev, at);
     else if (at === PCI.INTERRUPT_LINE) word = ((word & ~0xff) | (dev.irq & 0xff)) >>> 0;
     return Math.floor(word / 2 ** ((reg & 3) * 8)) % 2 ** (8 * bytes);
   }
@@ -73,19 +54,20 @@ export class VirtualConfig {
     const dev = this.bus.at(devfn >>> 3, devfn & 7);
     if (dev === undefined || reg + bytes > 4096) return;
     const at = reg & ~3;
-    const s = this.shadow(dev);
     if (at === PCI.COMMAND) {
-      if (reg === PCI.COMMAND) yield* this.writeCommand(dev, s, value & 0xffff);
+      if (reg === PCI.COMMAND) yield* this.writeCommand(dev, value & 0xffff);
     } else if (isBase(dev, at)) {
       // The addresses stay what dom0's firmware made them; only the size can be asked.
-      if ((value | 1) >>> 0 === 0xffff_ffff) s.sizing.add(at);
-      else s.sizing.delete(at);
+      const sizing = this.sizing.get(dev) ?? new Set();
+      this.sizing.set(dev, sizing);
+      if ((value | 1) >>> 0 === 0xffff_ffff) sizing.add(at);
+      else sizing.delete(at);
     } else if (this.isWritable(dev, reg)) yield* this.kernel.config.write(dev.sbdf, reg, bytes, value);
-    else if (at > PCI.INTERRUPT_LINE) yield* this.writeOther(dev, s, reg, bytes, value);
+    else if (at > PCI.INTERRUPT_LINE) yield* this.writeOther(dev, reg, bytes, value);
   }
 
   /** @linux command_write */
-  private *writeCommand(dev: KernelPci, s: Shadow, value: number): Co<void> {
+  private *writeCommand(dev: KernelPci, value: number): Co<void> {
     const { config, power } = this.kernel;
     const enables = (value & ENABLES) !== 0;
     const changes = enables === (dev.enableCount === 0);
@@ -94,8 +76,9 @@ export class VirtualConfig {
     if (changes) yield* this.stub.controlIsr(dev, enables);
     const master = (value & COMMAND.MASTER) !== 0;
     if (dev.isBusmaster !== master) yield* power.setMaster(dev, master);
-    s.command = value;
-    if (this.stub.find(dev)?.permissive !== true) return;
+    const psdev = this.stub.find(dev);
+    if (psdev !== undefined) psdev.guestCommand = value;
+    if (psdev?.permissive !== true) return;
     const now = config.read(dev.sbdf, PCI.COMMAND, 2);
     if (now !== value)
       yield* config.write(dev.sbdf, PCI.COMMAND, 2, (value & COMMAND_GUEST) | (now & ~COMMAND_GUEST));
@@ -115,13 +98,14 @@ export class VirtualConfig {
     return quirks.some((q) => reg >= q.reg && reg < q.reg + q.size);
   }
 
-  private *writeOther(dev: KernelPci, s: Shadow, reg: number, bytes: number, value: number): Co<void> {
-    if (this.stub.find(dev)?.permissive === true) {
+  private *writeOther(dev: KernelPci, reg: number, bytes: number, value: number): Co<void> {
+    const psdev = this.stub.find(dev);
+    if (psdev?.permissive === true) {
       yield* this.kernel.config.write(dev.sbdf, reg, bytes, value);
       return;
     }
-    if (s.warned) return;
-    s.warned = true;
+    if (psdev === undefined || psdev.warnedOnWrite) return;
+    psdev.warnedOnWrite = true;
     this.kernel.log.warn(
       `pciback ${dev.name}: xen-pciback: Driver tried to write to a read-only configuration space field at offset ` +
         `0x${reg.toString(16)}, size ${bytes}. This may be harmless, but if you have problems with your device:\n` +

@@ -24,6 +24,10 @@ export class SeizedDevice {
   saved: SavedState | undefined = undefined;
   /** Its own handler is on the line of the device. */
   handler = false;
+  /** The command register as guests see it, but for the bits that are theirs. @linux struct pci_cmd_info */
+  guestCommand = 0;
+  /** One complaint about a guest's writes is enough. */
+  warnedOnWrite = false;
   constructor(readonly dev: KernelPci) {}
 }
 
@@ -105,6 +109,7 @@ export class Pciback extends KernelDriver {
   private *initDevice(psdev: SeizedDevice): Co<void> {
     const { kernel } = this;
     const { dev } = psdev;
+    psdev.guestCommand = kernel.config.read(dev.sbdf, PCI.COMMAND, 2);
     yield* kernel.power.enable(dev);
     yield* this.msix(dev, 'prepare_msix', 'preparation');
     psdev.saved = kernel.power.save(dev);
