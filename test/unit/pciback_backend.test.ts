@@ -110,7 +110,8 @@ describe('a PV guest', () => {
     const p = pair('pv');
     p.settle();
     const lines = p.b.log().filter((l) => l.startsWith('Already setup'));
-    expect(lines).toEqual(Array(7).fill('Already setup the GSI :22'));
+    // One for trying the interrupt mask, one for each of seven registers.
+    expect(lines).toEqual(Array(8).fill('Already setup the GSI :22'));
     // The addresses on the real bus are untouched, and the device masters the bus now.
     expect(p.b.pci.configRead(0x200, 0x10, 4)).toBe(0xfe640000);
     expect(p.b.pci.configRead(0x200, 4, 2) & 4).toBe(4);
@@ -163,13 +164,13 @@ describe('a PV guest', () => {
 
   test('a write to a read-only field is dropped and said once, and let through in permissive mode', () => {
     const p = pair('pv');
+    // Its kernel clears the errors that AER has logged: the first such write.
     p.settle();
-    p.b.log();
     const config = p.b.dom0.backends!.of(1)!.config;
     const before = p.b.pci.configRead(0x200, 0x110, 4);
     for (let i = 0; i < 2; i++) runAlone(config.configWrite(0, 0x110, 4, 0));
     expect(p.b.pci.configRead(0x200, 0x110, 4)).toBe(before);
-    expect(p.b.log()).toEqual([
+    expect(p.b.log().filter((l) => /read-only|permissive|xen-devel/.test(l))).toEqual([
       'pciback 0000:02:00.0: xen-pciback: Driver tried to write to a read-only configuration space field at offset 0x110, size 4. This may be harmless, but if you have problems with your device:',
       '1) see permissive attribute in sysfs',
       '2) report problems to the xen-devel mailing list along with details of your device obtained from lspci.',

@@ -142,6 +142,17 @@ export const RULES: readonly Rule[] = [
     forms: [/^\[( *\d+\.\d{6})\] .*$/],
   },
   {
+    id: 'transfer-time',
+    fields: ['stdout'],
+    effect: 'vary',
+    why: 'how long the emulated devices took',
+    forms: [
+      /^transfer \d+ done after (\d+) ms, command=[0-9a-f]{4}$/,
+      /^doorbell \d+ \(\+(\d+) us\): command [0-9a-f]{4} -> [0-9a-f]{4}$/,
+      /^\d+ doorbells in (\d+) us \((\d+) us each\), TDH=\d+, command=[0-9a-f]{4}(?: \(never changed\))?$/,
+    ],
+  },
+  {
     id: 'processor-time',
     fields: ['stdout'],
     effect: 'vary',

@@ -11,6 +11,7 @@ const FSTS_PPF = 2;
 /** Everything but the pending bit, which follows the records. @xen DMA_FSTS_FAULTS */
 const FSTS_FAULTS = 0x7d;
 const FRCD_F = 0x8000_0000;
+const FECTL_IM = 0x8000_0000;
 const RECORD_BYTES = 16;
 
 /** Texts by fault reason. @xen dma_remap_fault_reasons */
@@ -108,6 +109,22 @@ const RECORDS_MAX = 65_536;
 function* clearOverflow(iommu: VtdIommu): Co<void> {
   using _register = yield* hold(iommu.registerLock);
   dmarWritel(iommu, VTD_REG.FSTS, FSTS_PFO);
+}
+
+/** @xen dma_msi_mask, dma_msi_unmask */
+export function* dmaMsiMask(iommu: VtdIommu, masked: boolean): Co<void> {
+  using _register = yield* hold(iommu.registerLock);
+  const rest = dmarReadl(iommu, VTD_REG.FECTL) & ~FECTL_IM;
+  dmarWritel(iommu, VTD_REG.FECTL, (masked ? rest | FECTL_IM : rest) >>> 0);
+}
+
+/** The handler only schedules the tasklet; its controller masks the source before, and lets it go after. @xen dma_msi_type */
+export function* faultInterrupts(vtd: Vtd): Co<void> {
+  for (const drhd of vtd.drhds) {
+    if ((dmarReadl(drhd.iommu!, VTD_REG.FSTS) & (FSTS_PPF | FSTS_PFO)) === 0) continue;
+    yield* dmaMsiMask(drhd.iommu!, true);
+    yield* dmaMsiMask(drhd.iommu!, false);
+  }
 }
 
 /** Whatever unit interrupted, all are looked at. @xen do_iommu_page_fault */

@@ -21,7 +21,7 @@ import {
   reassignDeviceOwnership,
 } from './assign.js';
 import { cleanupDomidMap } from './did.js';
-import { doIommuPageFault } from './faults.js';
+import { doIommuPageFault, faultInterrupts } from './faults.js';
 import { iommuFlushIotlb } from './flush.js';
 import { ioApicWriteRemapRte, msiFreeRemapEntries, msiMsgWriteRemapRte } from './intremap.js';
 import { mapRun } from './map_run.js';
@@ -140,6 +140,7 @@ export class VtdDriver implements IommuDriver, IommuOps {
     vtdDumpIommuInfo(this.vtd);
   }
   *pollFaults(): Co<void> {
+    yield* faultInterrupts(this.vtd);
     yield* doIommuPageFault(this.vtd);
   }
   *adjustIrqAffinities(): Co<void> {

@@ -6,7 +6,7 @@ import { GCMD, VTD_REG } from '../../format/vtd.js';
 import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
 import { domainContextMapping } from './device_context.js';
 import { ioapicToIommu } from './drhd.js';
-import { clearFaultBits } from './faults.js';
+import { clearFaultBits, dmaMsiMask } from './faults.js';
 import { iommuFlushAll } from './flush.js';
 import { disableIntremap, enableIntremap } from './intremap.js';
 import { disableQinval, enableQinval, hasRegisterBasedInvalidation } from './qinval.js';
@@ -26,18 +26,10 @@ import {
 import { disablePmr } from './utils.js';
 import { iommuWaitOp } from './wait.js';
 
-const FECTL_IM = 0x8000_0000 | 0;
 const PAGE_SIZE_2M = 1 << 21;
 const PAGE_SIZE_1G = 1 << 30;
 /** Dynamic vectors are dealt from here in steps of eight. @xen FIRST_DYNAMIC_VECTOR */
 const FIRST_VECTOR = 0x30;
-
-/** @xen dma_msi_unmask */
-function* dmaMsiUnmask(iommu: VtdIommu): Co<void> {
-  using _register = yield* hold(iommu.registerLock);
-  const sts = dmarReadl(iommu, VTD_REG.FECTL);
-  dmarWritel(iommu, VTD_REG.FECTL, (sts & ~FECTL_IM) >>> 0);
-}
 
 /** Its own interrupt, for faults: requesting it starts it. @xen iommu_set_interrupt */
 function* iommuSetInterrupt(iommu: VtdIommu): Co<void> {
@@ -45,7 +37,7 @@ function* iommuSetInterrupt(iommu: VtdIommu): Co<void> {
   // Logical destination CPU 0, lowest priority, edge.
   iommu.msi.data = 0x4100 | (vector & 0xff);
   iommu.msi.addressLo = 0xfee0_100c;
-  yield* dmaMsiUnmask(iommu);
+  yield* dmaMsiMask(iommu, false);
 }
 
 /** @xen adjust_irq_affinity, dma_msi_set_affinity */
@@ -77,7 +69,7 @@ function* initVtdHw(vtd: Vtd): Co<Rc> {
     yield* clearFaultBits(iommu);
     yield* disableIntremap(iommu);
     yield* disableQinval(iommu);
-    yield* dmaMsiUnmask(iommu);
+    yield* dmaMsiMask(iommu, false);
   }
   for (const drhd of vtd.drhds) {
     const iommu = drhd.iommu!;
