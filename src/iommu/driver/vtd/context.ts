@@ -198,7 +198,14 @@ function writeWords(
   const { words } = iommu.ram;
   const { lctxt } = iommu;
   const before = vtd.s.events.on ? copyQuad(words, at) : undefined;
-  for (let i = first; i <= last; i++) words[at + i] = lctxt[i]!;
+  if (first === 0) {
+    words[at] = lctxt[0]!;
+    if (last > 0) words[at + 1] = lctxt[1]!;
+  }
+  if (last === 3) {
+    words[at + 2] = lctxt[2]!;
+    words[at + 3] = lctxt[3]!;
+  }
   if (vtd.opts.nonCoherent) vtd.s.syncCache(table, (bdf & 0xff) * CONTEXT_WORDS, CONTEXT_WORDS);
   if (before !== undefined) {
     const after = copyQuad(words, at);

@@ -53,10 +53,10 @@ function* queueRequest(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: 
   if (reg.read32(IQH) >>> 4 === next) yield* waitForSlot(iommu, next);
   const at = entryAt(iommu, tail);
   const { words } = iommu.ram;
-  words[at] = w0;
-  words[at + 1] = w1;
-  words[at + 2] = w2;
-  words[at + 3] = w3;
+  words[at] = w0 | 0;
+  words[at + 1] = w1 | 0;
+  words[at + 2] = w2 | 0;
+  words[at + 3] = w3 | 0;
   reg.write32(IQT, next << 4);
 }
 
@@ -69,6 +69,12 @@ export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
   yield* queueRequest(iommu, WAIT_WORD, STAT_DONE, vtd.pollLo + cpu * 4, vtd.pollHi);
   if (iommu.ram.words[slot] !== STAT_DONE) yield* pollStatus(iommu, slot, devIotlb);
   return 0;
+}
+
+/** A request and the wait for it. */
+function* requestSync(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<Rc> {
+  yield* queueRequest(iommu, w0, w1, w2, w3);
+  return yield* invalidateSync(iommu, false);
 }
 
 function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<void> {
@@ -106,8 +112,7 @@ export function* queueInvalidateContextSync(
   fm: number,
   gran: number,
 ): Co<Rc> {
-  yield* queueRequest(iommu, QI.CONTEXT | (gran << 4) | (did << 16), sid | (fm << 16), 0, 0);
-  return yield* invalidateSync(iommu, false);
+  return yield* requestSync(iommu, QI.CONTEXT | (gran << 4) | (did << 16), sid | (fm << 16), 0, 0);
 }
 
 /** `gran` as GRAN; `dfn` and `order` matter for pages only. @xen queue_invalidate_iotlb_sync */
@@ -120,14 +125,8 @@ export function* queueInvalidateIotlbSync(
 ): Co<Rc> {
   const drain = (iommu.writeDrain ? 0x40 : 0) | (iommu.readDrain ? 0x80 : 0);
   const hi = Math.floor(dfn / 0x10_0000) | 0;
-  yield* queueRequest(
-    iommu,
-    QI.IOTLB | (gran << 4) | drain | (did << 16),
-    0,
-    ((dfn & 0xf_ffff) << 12) | order,
-    hi,
-  );
-  return yield* invalidateSync(iommu, false);
+  const lo = ((dfn & 0xf_ffff) << 12) | order;
+  return yield* requestSync(iommu, QI.IOTLB | (gran << 4) | drain | (did << 16), 0, lo, hi);
 }
 
 /** `lo` and `hi`: address as the descriptor holds it, S in bit 0. @xen qinval_device_iotlb_sync */
@@ -156,8 +155,8 @@ export function* iommuFlushIecIndex(iommu: VtdIommu, im: number, iidx: number): 
 /** Two slots per CPU and one that stays free, rounded up to pages. @xen enable_qinval */
 function sizeQueues(vtd: Vtd): void {
   const bytes = (vtd.s.cpu.count * 2 + 1) * ENTRY_BYTES;
-  while (4096 * 2 ** vtd.qiOrder < bytes) vtd.qiOrder++;
-  vtd.qiEntries = PAGE_ENTRIES * 2 ** vtd.qiOrder;
+  while (4096 << vtd.qiOrder < bytes) vtd.qiOrder++;
+  vtd.qiEntries = PAGE_ENTRIES << vtd.qiOrder;
 }
 
 /** A status word per CPU: a page is enough for a thousand. */

@@ -39,15 +39,18 @@ export function contextDomain(s: VtdState, did: number): void {
  */
 export function contextDevice(s: VtdState, did: number, sid: number, fm: number): void {
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextDevice', args: [did, sid, fm] });
-  const ignored = fm === 0 ? 0 : fm === 1 ? 4 : fm === 2 ? 6 : 7;
-  for (let fn = 0; fn < 8; fn++) {
-    if ((fn & ~ignored) !== 0) continue;
-    const rid = (sid & ~ignored) | fn;
-    const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
-    const at = CC_AT + e * CC_WORDS;
-    if (s.cache[at] !== (rid | CC_VALID)) continue;
-    if (s.cache[CC_DID_AT + e] === did || deviates(s, 'context-device-ignores-domain')) s.cache[at] = 0;
-  }
+  forgetContext(s, did, sid);
+  if (fm === 0) return;
+  const ignored = fm === 1 ? 4 : fm === 2 ? 6 : 7;
+  for (let fn = 0; fn < 8; fn++) if ((fn & ~ignored) === 0) forgetContext(s, did, (sid & ~ignored) | fn);
+}
+
+function forgetContext(s: VtdState, did: number, rid: number): void {
+  const m = s.cache;
+  const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
+  const at = CC_AT + e * CC_WORDS;
+  if (m[at]! !== (rid | CC_VALID)) return;
+  if (m[CC_DID_AT + e]! === did || deviates(s, 'context-device-ignores-domain')) m[at] = 0;
 }
 
 export function iotlbGlobal(s: VtdState): void {

@@ -28,19 +28,18 @@ const { IQE, ITE } = STATUS_BIT;
  * device did not answer (ITE), what was fetched before is still executed, and nothing more until it is cleared.
  */
 export function drainQueue(s: VtdState): void {
-  if ((s.regs[FSTS]! & ITE) === 0) s.fetchedTo = s.regs[IQT]!;
+  const { regs } = s;
+  if ((regs[FSTS]! & ITE) === 0) s.fetchedTo = regs[IQT]!;
   if (s.draining || !s.qie) return;
-  if (s.latencyNs > 0) {
-    startTimer(s);
-    return;
-  }
-  while (s.regs[IQH] !== s.fetchedTo && step(s));
+  if (s.latencyNs > 0) startTimer(s);
+  else if (mayFetch(s)) while (step(s) && regs[IQH]! !== s.fetchedTo);
 }
 
 /** Descriptor `index` of the queue at IQA begins at this word of memory. */
 export function queueMoved(s: VtdState): void {
   s.queueFrame = (s.regs[IQA + 1]! >>> 0) * 0x10_0000 + (s.regs[IQA]! >>> 12);
   s.queueBytes = 4096 << (s.regs[IQA]! & 7);
+  s.queueAt = 0;
 }
 
 /** What a read of half of IQA returns: where the queue lies, and with a quirk where it lay when it was switched on. */
@@ -59,27 +58,39 @@ function startTimer(s: VtdState): void {
   s.draining = true;
   s.clock.after(s.latencyNs, () => {
     s.draining = false;
-    if (s.qie && s.regs[IQH] !== s.fetchedTo) step(s);
+    if (s.qie && mayFetch(s)) step(s);
     drainQueue(s);
   });
 }
 
+/** Is there a descriptor to fetch? Not after an error; head and tail beyond the queue are one. */
+function mayFetch(s: VtdState): boolean {
+  const { regs } = s;
+  const head = regs[IQH]!;
+  if (head === s.fetchedTo || (regs[FSTS]! & IQE) !== 0) return false;
+  return (head < s.queueBytes && s.fetchedTo < s.queueBytes) || refuse(s);
+}
+
 /** One descriptor; false when the queue stands still at it. */
 function step(s: VtdState): boolean {
-  const regs = s.regs;
-  if ((regs[FSTS]! & IQE) !== 0) return false;
+  const { regs } = s;
   const head = regs[IQH]!;
-  if (head >= s.queueBytes || s.fetchedTo >= s.queueBytes) return refuse(s);
-  const frame = s.queueFrame + (head >>> 12);
-  const ram = s.ram;
-  if (frame >= ram.frames) return refuse(s);
-  const at = (ram.peek(frame) << 10) + ((head & 4095) >>> 2);
-  const words = ram.words;
-  s.lastType = words[at]! & 0xf;
+  const at = head < 4096 && s.queueAt !== 0 ? s.queueAt + (head >>> 2) : locate(s, head);
+  if (at < 0) return refuse(s);
   if (s.events.on) emitDescriptor(s, at);
-  if (!execute(s, words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!)) return refuse(s);
+  if (!execute(s, s.ram.words, at)) return refuse(s);
   regs[IQH] = (head + 16) & (s.queueBytes - 1);
   return true;
+}
+
+/** Index into RAM's words of the descriptor at `head`, -1 outside memory. A first page that is there stays there. */
+function locate(s: VtdState, head: number): number {
+  const { ram } = s;
+  const frame = s.queueFrame + (head >>> 12);
+  if (frame >= ram.frames) return -1;
+  const at = ram.peek(frame) << 10;
+  if (head < 4096) s.queueAt = at;
+  return at + ((head & 4095) >>> 2);
 }
 
 function emitDescriptor(s: VtdState, at: number): void {
@@ -96,32 +107,23 @@ function refuse(s: VtdState): false {
 }
 
 /** False for a descriptor of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). */
-function execute(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
+function execute(s: VtdState, words: Int32Array, at: number): boolean {
+  const w0 = words[at]!;
+  s.lastType = w0 & 0xf;
   switch (w0 & 0xf) {
-    case CONTEXT:
-      if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w2 | w3) !== 0) return false;
-      return contextDescriptor(s, w0, w1);
-    case IOTLB:
-      if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return false;
-      return iotlbDescriptor(s, w0, w2, w3);
-    case DEV_IOTLB:
-      // Bits 15:12 and 63:52 name the physical function of a VF, where the unit wants that.
-      if (!s.namesPhysical && ((w0 & 0xf000) | (w1 & (0xfff0_0000 | 0))) !== 0) return false;
-      if (((w0 & (0xffe0_0ff0 | 0)) | (w1 & 0x000f_0000) | (w2 & 0xffe)) !== 0) return false;
-      return deviceTlbDescriptor(s, w1, w2, w3);
-    case IEC:
-      if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w2 | w3) !== 0 && !lax(s)) return false;
-      if ((w0 & 0x10) === 0) iecGlobal(s);
-      else iecIndex(s, w1 & 0xffff, w0 >>> 27);
-      return true;
     case WAIT:
-      if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return false;
-      if ((w0 & 0x30) === 0 && deviates(s, 'wait-needs-action')) return false;
-      wait(s, w0, w1, w2, w3);
-      return true;
+      return waitDescriptor(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+    case CONTEXT:
+      return contextDescriptor(s, w0, words[at + 1]!, words[at + 2]! | words[at + 3]!);
+    case IOTLB:
+      return iotlbDescriptor(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+    case DEV_IOTLB:
+      return deviceTlbDescriptor(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+    case IEC:
+      return iecDescriptor(s, w0, words[at + 1]!, words[at + 2]! | words[at + 3]!);
     case PASID_IOTLB:
     case PASID_CACHE:
-      return scalableDescriptor(s, w0, w2, w3);
+      return scalableDescriptor(s, w0, words[at + 2]!, words[at + 3]!);
     default:
       return false;
   }
@@ -144,7 +146,8 @@ function scalableDescriptor(s: VtdState, w0: number, w2: number, w3: number): bo
   return true;
 }
 
-function contextDescriptor(s: VtdState, w0: number, w1: number): boolean {
+function contextDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
+  if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w23) !== 0) return false;
   const did = w0 >>> 16;
   const granularity = (w0 >>> 4) & 3;
   return contextInvalidate(s, granularity, did, w1 & 0xffff, (w1 >>> 16) & 3) !== 0;
@@ -159,7 +162,15 @@ export function contextInvalidate(s: VtdState, asked: number, did: number, sid: 
   return granularity;
 }
 
-function iotlbDescriptor(s: VtdState, w0: number, w2: number, w3: number): boolean {
+function iecDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
+  if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w23) !== 0 && !lax(s)) return false;
+  if ((w0 & 0x10) === 0) iecGlobal(s);
+  else iecIndex(s, w1 & 0xffff, w0 >>> 27);
+  return true;
+}
+
+function iotlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
+  if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return false;
   const granularity = (w0 >>> 4) & 3;
   if (granularity === 0) return false;
   const dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
@@ -176,7 +187,10 @@ export function iotlb(s: VtdState, granularity: number, did: number, dfn: number
 }
 
 /** With S set, the lowest clear bit of the address says how many pages are meant (6.5.2.5). */
-function deviceTlbDescriptor(s: VtdState, w1: number, w2: number, w3: number): boolean {
+function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
+  // Bits 15:12 and 63:52 name the physical function of a VF, where the unit wants that.
+  if (!s.namesPhysical && ((w0 & 0xf000) | (w1 & (0xfff0_0000 | 0))) !== 0) return false;
+  if (((w0 & (0xffe0_0ff0 | 0)) | (w1 & 0x000f_0000) | (w2 & 0xffe)) !== 0) return false;
   if (!s.deviceTlbs) return lax(s);
   let dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
   let frames = 1;
@@ -200,8 +214,10 @@ function deviceTlbDescriptor(s: VtdState, w1: number, w2: number, w3: number): b
  * Everything before it is done by now: status is written, then the completion interrupt sent (6.5.2.8). A wait behind
  * a device that did not answer is aborted.
  */
-function wait(s: VtdState, w0: number, data: number, w2: number, w3: number): void {
-  if ((s.regs[FSTS]! & ITE) !== 0) return;
+function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: number): boolean {
+  if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return false;
+  if ((w0 & 0x30) === 0 && deviates(s, 'wait-needs-action')) return false;
+  if ((s.regs[FSTS]! & ITE) !== 0) return true;
   if ((w0 & 0x20) !== 0) {
     const frame = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
     if (frame < s.ram.frames) {
@@ -211,8 +227,9 @@ function wait(s: VtdState, w0: number, data: number, w2: number, w3: number): vo
     }
   }
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'wait', args: [data >>> 0] });
-  if ((w0 & 0x10) === 0) return;
+  if ((w0 & 0x10) === 0) return true;
   const before = s.regs[ICS]!;
   s.regs[ICS] = before | 1;
   if ((before & 1) === 0) raise(s, 'completion', VTD_REG.IECTL);
+  return true;
 }

@@ -141,6 +141,8 @@ export class VtdState {
   /** Where the queue lies and how long it is, and the offset up to which descriptors are fetched. */
   queueFrame = 0;
   queueBytes = 4096;
+  /** Index into RAM's words of the queue's first page, 0 until something was fetched from it. */
+  queueAt = 0;
   fetchedTo = 0;
   /** Type of the descriptor fetched last. */
   lastType = 0;

@@ -44,7 +44,7 @@ export interface CachedContext {
   readonly faulting: boolean;
 }
 
-const IQT = VTD_REG.IQT;
+const { IQA, IQT } = VTD_REG;
 const IQT_BITS = VTD.IQT_LO.rw;
 /** RTADDR.TTM: 1 is scalable mode. */
 const TTM = 0xc00;
@@ -78,6 +78,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.ivaHi = 0;
     this.queueFrame = 0;
     this.queueBytes = 4096;
+    this.queueAt = 0;
     this.fetchedTo = 0;
     this.lastType = 0;
     this.scalable = false;
@@ -107,7 +108,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
   }
 
   read32(offset: number): number {
-    const word = (offset & ~7) === VTD_REG.IQA ? shownQueue(this, offset) : (this.regs[offset >>> 2] ?? 0);
+    const word = (offset & ~7) === IQA ? shownQueue(this, offset) : (this.regs[offset >>> 2] ?? 0);
     const value = word >>> ((offset & 3) * 8);
     if (this.events.on) this.regEvent(false, offset, 4, value, 0);
     return value >>> 0;
