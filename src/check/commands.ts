@@ -50,7 +50,11 @@ export type Command =
       readonly write: boolean;
     }
   | { readonly op: 'storm'; readonly dev: number; readonly faults: number; readonly gapMs: number }
-  | { readonly op: 'fail'; readonly site: 'alloc' | 'vendorOp' | 'cmpxchg' | 'flush'; readonly nth: number }
+  | {
+      readonly op: 'fail';
+      readonly site: 'alloc' | 'domainAlloc' | 'vendorOp' | 'cmpxchg' | 'flush';
+      readonly nth: number;
+    }
   | { readonly op: 'failTwo'; readonly nth: number; readonly gap: number } // two vendor calls fail, one after the other
   | { readonly op: 'pod'; readonly dom: number } //        marks memory for populate-on-demand
   | {

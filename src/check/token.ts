@@ -92,7 +92,7 @@ const commandSchema = z.discriminatedUnion('op', [
   }),
   z.strictObject({
     op: z.literal('fail'),
-    site: z.enum(['alloc', 'vendorOp', 'cmpxchg', 'flush']),
+    site: z.enum(['alloc', 'domainAlloc', 'vendorOp', 'cmpxchg', 'flush']),
     nth: small,
   }),
   z.strictObject({ op: z.literal('pod'), dom: small }),
