@@ -6,6 +6,7 @@ import { InputError } from './base/assert.js';
 import { devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
 import { createXen, startXen, type XenBootOptions } from './hypervisor/boot.js';
 import { XenHypercalls } from './hypervisor/hypercalls.js';
+import { isReadOnly } from './hypervisor/passthrough/segment.js';
 import type { Hypercalls } from './hypervisor/public/hypercalls.js';
 import { findRelease, releaseNames, seamsOf } from './hypervisor/releases/index.js';
 import type { Seams } from './hypervisor/seams.js';
@@ -80,6 +81,14 @@ export class Machine {
   /** The unit that answers for a requester id, undefined where there is none. */
   unitFor(sbdf: Sbdf): IommuUnit | undefined {
     return this.hw.unitFor(segOf(sbdf), sbdf & 0xffff);
+  }
+
+  /**
+   * A configuration write of dom0's. Lost where Xen keeps the function to itself (an AMD IOMMU).
+   * @xen arch/x86/pv/emul-priv-op.c pci_cfg_ok
+   */
+  dom0ConfigWrite(sbdf: Sbdf, reg: number, bytes: number, value: number): void {
+    if (!isReadOnly(this.xen, sbdf)) this.hw.pci.configWrite(sbdf, reg, bytes, value);
   }
 
   /** A memory request of a function's DMA engine, through bridges, IOMMU and memory. */

@@ -5,7 +5,6 @@ import type { Sbdf } from '../base/sbdf.js';
 import { qemuXen } from '../devicemodel/qemu.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { type BootOptions, Machine } from '../machine.js';
-import type { PciHost } from '../pci/bus.js';
 import { type Co, runAlone } from '../sim/co.js';
 import { Dom0Host } from '../toolstack/host.js';
 import type { ConfigPort } from '../toolstack/kernel/config.js';
@@ -16,14 +15,14 @@ import { addSystemPrograms } from '../toolstack/shell/system.js';
 import { Guests } from './guests.js';
 import { DmaProgram, GuestProgramRunner, IommuProgram, XlProgram } from './programs.js';
 
-/** dom0's configuration cycles go straight to the bus. */
-class BusPort implements ConfigPort {
-  constructor(private readonly pci: PciHost) {}
+/** dom0's configuration cycles: reads go straight to the bus, writes are looked at by Xen. */
+class Dom0Port implements ConfigPort {
+  constructor(private readonly machine: Machine) {}
   read(sbdf: Sbdf, reg: number, bytes: number): number {
-    return this.pci.configRead(sbdf, reg, bytes);
+    return this.machine.hw.pci.configRead(sbdf, reg, bytes);
   }
   *write(sbdf: Sbdf, reg: number, bytes: number, value: number): Co<void> {
-    this.pci.configWrite(sbdf, reg, bytes, value);
+    this.machine.dom0ConfigWrite(sbdf, reg, bytes, value);
   }
 }
 
@@ -81,7 +80,7 @@ export class Session {
       r.linux === undefined ? host.dom0.kernelCmdline : `${host.dom0.kernelCmdline} ${r.linux}`;
     const dom0 = new Dom0Host({
       hv: machine.hypercalls,
-      config: new BusPort(hw.pci),
+      config: new Dom0Port(machine),
       clock: hw.clock,
       events: hw.events,
       faults: hw.faults,

@@ -39,6 +39,7 @@ export function q35(kind: Q35Kind, options: Q35Options = {}): HostDescription {
       hap2m: true,
       hap1g: true,
       cx16: true,
+      paddrBits: 40,
       hwCaps:
         kind === 'vtd'
           ? [0x1fcbf3fd, 0xf6d8320b, 0xec500800, 0x77, 5, 0x01884329, 0x20c, 0]

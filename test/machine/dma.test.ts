@@ -57,3 +57,18 @@ test('a device assigned to an HVM guest reaches the guest, and nothing once the 
     '(XEN) [VT-D]DMAR: reason 02 - Present bit in context entry is clear',
   ]);
 });
+
+test.each([
+  ['4.18', false],
+  ['4.23', true],
+])('FT-A35 dom0 cannot write where Xen keeps a function to itself, unless %s forgot it', (release, kept) => {
+  const m = Machine.boot(q35('amd'), { release });
+  const iommu = sbdf(0, 0, 0xa, 0);
+  const nic = sbdf(0, 2, 0, 0);
+  const command = (at: typeof nic, value: number): number => {
+    m.dom0ConfigWrite(at, 4, 2, value);
+    return m.hw.pci.configRead(at, 4, 2);
+  };
+  const before = m.hw.pci.configRead(iommu, 4, 2);
+  expect([command(iommu, before ^ 0x4), command(nic, 6)]).toEqual([kept ? before : before ^ 4, 6]);
+});
