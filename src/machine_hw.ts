@@ -129,6 +129,7 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
       ecap: own?.ecap ?? DEFAULT_ECAP,
       version: own?.version ?? DEFAULT_VERSION,
       haw: dmar.hostAddressWidth + 1,
+      ...(own?.unsnooped === true ? { unsnooped: true } : {}),
     });
     // The size field is four bits of newer tables and reserved in older ones.
     hw.mmio.add(drhd.base, 4096 * 2 ** (drhd.size & 15), unit);

@@ -158,6 +158,9 @@ const PLAIN: { readonly [K in keyof MachineSpec]?: MachineSpec[K] } = {
   fewIds: false,
   threeLevels: false,
   phantomOption: false,
+  gapInReserved: false,
+  reservedByOption: false,
+  unsnooped: false,
 };
 
 function simplifyMachine(

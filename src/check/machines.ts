@@ -39,6 +39,8 @@ export interface MachineSpec {
   readonly fewIds: boolean;
   /** VT-d: units that walk three levels only. */
   readonly threeLevels: boolean;
+  /** VT-d: units that read tables past the caches of the CPU. */
+  readonly unsnooped?: boolean;
   /** VT-d: `pci-phantom=` for the first endpoint, stride 1. */
   readonly phantomOption: boolean;
   /** A second reserved range of the same device, with 16 frames between. */
@@ -98,6 +100,7 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     phantomOption: fc.constantFrom(false, false, false, vendor === 'vtd'),
     gapInReserved: fc.constantFrom(false, false, true),
     reservedByOption: fc.constantFrom(false, false, false, true),
+    unsnooped: fc.constantFrom(false, false, false, vendor === 'vtd'),
   });
 
 /** For a machine that somebody owns: options of Xen, and which of the devices move. */
@@ -301,6 +304,7 @@ function hostOf(
             base,
             cap: [capLo(spec), QEMU_CAP_HI] as const,
             ecap: [QEMU_ECAP_LO, 0] as const,
+            ...(spec.unsnooped === true ? { unsnooped: true } : {}),
           })),
         }
       : { ivrs: buildIvrs({ functions, iommu: AMD_IOMMU, reserved: ranges }) }),

@@ -46,6 +46,7 @@ const machineSchema = z.strictObject({
   phantomOption: z.boolean().default(false),
   gapInReserved: z.boolean().default(false),
   reservedByOption: z.boolean().default(false),
+  unsnooped: z.boolean().default(false),
   first: small.optional(),
 });
 

@@ -81,6 +81,8 @@ export class World extends WorldState {
 
   /** Applies one command and leaves its trace in `last`. */
   apply(c: Command): void {
+    // What earlier commands wrote has left the CPU's cache by now.
+    if (this.layout.spec.unsnooped === true) this.machine.hw.ram.evict();
     const target = 'dev' in c ? this.pick(this.layout.devices, c.dev) : undefined;
     const dom = 'dom' in c && c.dom !== NOBODY ? this.pick(this.domains, c.dom) : undefined;
     const ownersBefore = new Map<Sbdf, number | undefined>();

@@ -67,7 +67,12 @@ export function* domainCreate(xen: Xen, op: CreateDomain): Co<Rc> {
   if (op.flags.hvm) {
     const root = allocXenFrame(xen);
     if (root === 0) return E.NOMEM;
-    d.p2m = new P2m(xen.ram, root, () => allocXenFrame(xen));
+    d.p2m = new P2m(
+      xen.ram,
+      root,
+      () => allocXenFrame(xen),
+      () => xen.seams.vtdWritesBack?.() ?? true,
+    );
   }
   const rc = yield* iommuDomainInit(xen, d, op.iommuNoSharept);
   if (rc !== 0) {

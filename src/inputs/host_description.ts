@@ -25,6 +25,8 @@ export interface VtdUnitDescription {
   readonly cap?: readonly [number, number];
   readonly ecap?: readonly [number, number];
   readonly version?: number;
+  /** Tables are read from memory past the CPU's caches, as ECAP.C clear allows. */
+  readonly unsnooped?: boolean;
 }
 
 export interface HostDescription {

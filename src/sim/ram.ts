@@ -118,6 +118,14 @@ export class Ram {
     const from = this.peek(mfn) * FRAME_WORDS;
     for (let w = start; w < end; w++) this.unsnooped.words[to + w] = this.words[from + w]!;
   }
+  /** All that was written reaches memory, as it does when lines leave the CPU's cache in the course of time. */
+  evict(): void {
+    for (let piece = 0; piece < this.pieces.length; piece++) {
+      const at = this.pieces[piece]!;
+      for (let i = 0; at !== 0 && i < PIECE; i++)
+        if (this.slots[at + i] !== 0) this.writeBack(piece * PIECE + i, 0, FRAME_WORDS);
+    }
+  }
   /** Frames touched so far. */
   get touched(): number {
     return this.used - 1;

@@ -161,4 +161,21 @@ export const openFindings: readonly Bug[] = [
       ops: ['assign', 'deassign', 'fail'],
     },
   },
+  {
+    id: 'W3',
+    title: 'VT-d: tables of the scratch-page quarantine are not written back for units that do not snoop',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Each new table is written back while it is empty, and then filled by plain stores. A unit that reads memory past the caches finds it empty until the lines happen to be evicted: the device faults where its scratch page was promised. Containment is not touched.',
+    fix: 'The tables are written back once they are filled.',
+    source: 'vtd/iommu.c fill_qpt(), read',
+    seams: { vtdWritesBackScratch: () => false },
+    breaks: ['INV-I5'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['endpoint'], unsnooped: true, quarantine: 'scratch-page' },
+      ops: ['quarantine', 'release', 'assign', 'deassign'],
+    },
+  },
 ];

@@ -96,6 +96,23 @@ export const vtdBugs: readonly Bug[] = [
     environment: { vendor: 'vtd', ops: ['assign', 'dma', 'populate', 'decrease'] },
   },
   {
+    id: 'XSA-321',
+    title: 'units that do not snoop read what was in memory before',
+    year: 2020,
+    releases: 'up to 4.13',
+    mechanism:
+      "Xen wrote page tables and left them in the CPU's cache. A unit that reads memory past the caches, as its capabilities may say, went on walking what had been there: an unmapped page, or the bytes a table had before it was one.",
+    fix: 'Each write to a table that such a unit may walk is followed by a write-back, for tables shared with the guest too.',
+    source: 'c23274fd04 b6d9398144 91526b460e',
+    seams: { vtdWritesBack: () => false },
+    breaks: ['INV-I7', 'INV-I6', 'INV-F5', 'INV-F6', 'INV-I8'],
+    environment: {
+      vendor: 'vtd',
+      machine: { unsnooped: true },
+      ops: ['assign', 'dma', 'populate', 'decrease'],
+    },
+  },
+  {
     id: 'NX-03',
     title: "a failed alias leaves the device's own entry with the new owner",
     year: 2021,

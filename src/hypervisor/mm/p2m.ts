@@ -53,8 +53,10 @@ export class P2m {
     readonly rootMfn: number,
     /** A zeroed frame, 0 when memory is short. */
     private readonly allocTable: () => number,
+    private readonly writesBack: () => boolean = () => true,
   ) {
     this.tables.push(rootMfn);
+    this.sync(rootMfn, 0, FRAME_WORDS);
   }
 
   /** Word index of the entry for `gfn` at `level` in table `mfn`, for writing. */
@@ -102,6 +104,7 @@ export class P2m {
     if (target > 1 && get(t, w, EPTE.R) === 1 && get(t, w, EPTE.SP) === 0)
       this.unlink(getFrame(t, w), target - 1);
     this.write(w, mfn, type, writable, target > 1);
+    this.sync(table, w % FRAME_WORDS, 2);
     if (mfn >= 0) this.maxMappedGfn = Math.max(this.maxMappedGfn, gfn + 2 ** order - 1);
     return 0;
   }
@@ -151,6 +154,11 @@ export class P2m {
     set(t, w, EPTE.R, 1);
   }
 
+  /** A unit that walks these tables may not see what is in the CPU's cache. XSA-321. */
+  private sync(mfn: number, first: number, words: number): void {
+    if (this.ram.unsnooped !== undefined && this.writesBack()) this.ram.writeBack(mfn, first, words);
+  }
+
   /** The next table down, made or split as needed: -1 out of memory, -2 nothing there and none wanted. */
   private descend(table: number, gfn: number, level: number, create: boolean): number {
     const w = this.at(table, gfn, level);
@@ -162,11 +170,13 @@ export class P2m {
     if (fresh === 0) return -1;
     this.tables.push(fresh);
     if (present) this.split(w, fresh, level);
+    this.sync(fresh, 0, FRAME_WORDS);
     const u = this.ram.words;
     const at = this.at(table, gfn, level);
     u[at] = 7;
     u[at + 1] = 0;
     setFrame(u, at, fresh);
+    this.sync(table, at % FRAME_WORDS, 2);
     return fresh;
   }
 

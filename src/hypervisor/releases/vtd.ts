@@ -20,5 +20,6 @@ export const vtdFlaws: Partial<VtdSeams> = Object.freeze<Partial<VtdSeams>>({
   vtdClearsUnsetLeaf: () => true,
   vtdAliasFollowsQuarantine: () => false,
   vtdFreesIdOfRefused: () => false,
+  vtdWritesBackScratch: () => false,
   vtdMsiGroupFirst: (last) => last,
 });

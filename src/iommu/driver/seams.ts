@@ -47,6 +47,8 @@ export interface VtdSeams {
   vtdMapsSecondaryBus(): boolean;
   /** What the CPU wrote to tables is written back for units that do not snoop. XSA-321. */
   vtdWritesBack(): boolean;
+  /** W3: so are those of a quarantine with scratch pages. No release does. */
+  vtdWritesBackScratch(): boolean;
   /** First interrupt entry of a group of MSIs, given the last entry of the free run. Every release takes the last. */
   vtdMsiGroupFirst(last: number, vectors: number): number;
 }

@@ -7,6 +7,7 @@ import { E, type Rc } from '../../../base/errno.js';
 import { getFrame } from '../../../base/layout.js';
 import { formatSbdf } from '../../../base/sbdf.js';
 import type { Co } from '../../../sim/co.js';
+import { FRAME_WORDS } from '../../../sim/ram.js';
 import { type Pdev, XENLOG } from '../types.js';
 import { cleanupDomidMap, contextSetDomainId } from './did.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
@@ -89,6 +90,8 @@ export function* intelIommuQuarantineInit(vtd: Vtd, pdev: Pdev, scratchPage: boo
   if (rc === 0 && scratchPage) {
     const pages = [vtd.seams.vtdOwnScratchPage() ? 0 : leafOfAnother(vtd, pdev), 0, 0, 0];
     rc = fillQpt(vtd, root, LEVELS - 1, pages);
+    if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBackScratch())
+      for (const mfn of hd.pgtables) s.syncCache(mfn, 0, FRAME_WORDS);
     arch.leafMfn = pages[0]!;
   }
   moveAll(hd.pgtables, arch.pgtables);

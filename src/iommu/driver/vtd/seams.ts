@@ -27,6 +27,7 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdMaySplitRmrr: (relaxed) => relaxed,
   vtdMapsSecondaryBus: () => true,
   vtdWritesBack: () => true,
+  vtdWritesBackScratch: () => true,
 });
 
 export const vtdSeams = new CompletedSeams(correct);
