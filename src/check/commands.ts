@@ -33,6 +33,7 @@ export type Command =
       readonly to: number;
       readonly count: number;
     }
+  | { readonly op: 'readOnly'; readonly dom: number; readonly gfn: number; readonly on: boolean } // type of a page
   | { readonly op: 'stall'; readonly ms: number } //       AMD units take no commands for a while
   | {
       readonly op: 'sharing';
@@ -126,6 +127,15 @@ const drawn: {
       dom,
       gfn: fc.nat(7),
       order: fc.constantFrom(0 as const, 0 as const, 9 as const),
+    }),
+  },
+  readOnly: {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('readOnly' as const),
+      dom,
+      gfn: fc.nat(7),
+      on: fc.constantFrom(true, true, false),
     }),
   },
   decrease: {

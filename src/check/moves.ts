@@ -59,6 +59,15 @@ export function takeLastPage(w: WorldState, dom: WorldDomain, at: number, order:
   return 0;
 }
 
+/** A page of a guest, large or small, becomes read-only, or what it was. @returns undefined where there is none */
+export function setReadOnly(w: WorldState, dom: WorldDomain, page: number, on: boolean): number | undefined {
+  const all = [...dom.memory];
+  if (dom.kind === 'pv' || all.length === 0) return undefined;
+  const [gfn, order] = all[page % all.length]!;
+  const op = { cmd: 'set_mem_type' as const, domid: dom.domid, gfn, nr: 2 ** order, readOnly: on };
+  return runAlone(w.machine.hypercalls.memoryOp(op));
+}
+
 /** AMD: units take no commands for a while. Xen waits, however long it takes. */
 export function stall(w: WorldState, ms: number): void {
   for (const unit of w.machine.units) {

@@ -70,6 +70,7 @@ const commandSchema = z.discriminatedUnion('op', [
   }),
   z.strictObject({ op: z.literal('decrease'), dom: small, gfn: small, part: z.boolean().optional() }),
   z.strictObject({ op: z.literal('move'), dom: small, from: small, to: small, count: small.max(16) }),
+  z.strictObject({ op: z.literal('readOnly'), dom: small, gfn: small, on: z.boolean() }),
   z.strictObject({ op: z.literal('stall'), ms: small.max(10_000) }),
   z.strictObject({
     op: z.literal('sharing'),

@@ -12,7 +12,7 @@ import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
 import { countSeams } from './coverage.js';
 import { layOut, type MachineSpec, type TestDevice } from './machines.js';
-import { movePages, stall, takeLastPage } from './moves.js';
+import { movePages, setReadOnly, stall, takeLastPage } from './moves.js';
 import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
 import { entryOf, translationOf } from './tables_now.js';
@@ -239,6 +239,8 @@ export class World extends WorldState {
         return dom === undefined
           ? undefined
           : movePages(this, dom, gfnOf(c.from, 0), gfnOf(c.to, 0), c.count);
+      case 'readOnly':
+        return dom === undefined ? undefined : setReadOnly(this, dom, c.gfn, c.on);
       case 'stall':
         stall(this, c.ms);
         return undefined;

@@ -5,7 +5,7 @@ import type { Co } from '../sim/co.js';
 import { FRAME_TYPE } from '../sim/frames.js';
 import type { Domain, Extent } from './domain.js';
 import { P2M } from './mm/p2m.js';
-import { guestMayChange, guestPhysmapAddPage, guestPhysmapRemovePage } from './mm/physmap.js';
+import { guestMayChange, guestPhysmapAddPage, guestPhysmapRemovePage, p2mSetEntry } from './mm/physmap.js';
 import { iommuIotlbFlush } from './passthrough/iommu.js';
 import type { MemoryOp } from './public/memory.js';
 import type { Xen } from './xen.js';
@@ -29,6 +29,8 @@ export function* memoryOp(xen: Xen, op: MemoryOp): Co<number> {
     }
     case 'add_to_physmap_range':
       return d.p2m === undefined ? E.ACCES : yield* addToPhysmapRange(xen, d, op.idx, op.gpfn, op.size);
+    case 'set_mem_type':
+      return d.p2m === undefined ? E.INVAL : yield* setMemType(xen, d, op.gfn, op.nr, op.readOnly);
     case 'add_to_physmap':
     case 'set_memory_map':
       return 0;
@@ -40,6 +42,18 @@ export function* memoryOp(xen: Xen, op: MemoryOp): Co<number> {
 }
 
 const mfnAt = (d: Domain, gfn: number): number => d.p2m?.lookup(gfn).mfn ?? d.pvGfns.get(gfn) ?? -1;
+
+/** Page by page; stops at the first that is not RAM. @xen arch/x86/hvm/dm.c set_mem_type */
+function* setMemType(xen: Xen, d: Domain, gfn: number, nr: number, readOnly: boolean): Co<Rc> {
+  if (nr > 2 ** ORDER_MAX || gfn + nr - 1 > d.maxGfn()) return E.INVAL;
+  for (let i = 0; i < nr; i++) {
+    const { mfn, type } = d.p2m!.lookup(gfn + i);
+    if (type !== P2M.ramRw && type !== P2M.ramRo) return E.INVAL;
+    const rc = yield* p2mSetEntry(xen, d, gfn + i, mfn, 0, readOnly ? P2M.ramRo : P2M.ramRw, !readOnly);
+    if (rc !== 0) return rc;
+  }
+  return 0;
+}
 
 /** @xen populate_physmap */
 function* populatePhysmap(

@@ -59,6 +59,23 @@ function absentStaysAbsent(w: World): Violation | undefined {
   return undefined;
 }
 
+function readOnlyStays(w: World): Violation | undefined {
+  for (const { dom, d, device } of guestsWithDevices(w)) {
+    if (d.p2m === undefined || dom.kind !== 'hvm') continue;
+    for (const [at, order] of dom.memory) {
+      for (const frame of order === 0 ? [at] : [at, at + 2 ** order - 1]) {
+        if (d.p2m.lookup(frame).writable) continue;
+        if (translationOf(w.machine, bdfOf(device.sbdf), frame)?.write !== true) continue;
+        return violation(
+          'INV-I8',
+          `page ${hex(frame)} of d${dom.domid} is read-only, and ${formatSbdf(device.sbdf)} can write to it`,
+        );
+      }
+    }
+  }
+  return undefined;
+}
+
 function pagesAreMapped(w: World): Violation | undefined {
   for (const page of w.last?.blinks ?? [])
     return violation(
@@ -70,7 +87,8 @@ function pagesAreMapped(w: World): Violation | undefined {
       for (const frame of order === 0 ? [at] : [at, at + 2 ** order - 1]) {
         const t = translationOf(w.machine, bdfOf(device.sbdf), frame);
         const due = dom.kind === 'hvm' ? (d.p2m?.lookup(frame).mfn ?? -1) : frame;
-        if (t?.mfn === due && t.read && t.write) continue;
+        const writable = d.p2m?.lookup(frame).writable ?? true;
+        if (t?.mfn === due && t.read && (t.write || !writable)) continue;
         const found = t === undefined ? 'nothing' : hex(t.mfn);
         return violation(
           'INV-F6',
@@ -300,8 +318,8 @@ const only = (id: string, holds: Invariant['holds']): Invariant['holds'] => {
 export const memoryInvariants: readonly Invariant[] = [
   {
     id: 'INV-I8',
-    title: 'what a guest does not have is not in the table of its device',
-    holds: absentStaysAbsent,
+    title: 'a device has no page and no right that its guest does not have',
+    holds: (w) => absentStaysAbsent(w) ?? readOnlyStays(w),
   },
   { id: 'INV-I12', title: 'only devices of dom0 pass untranslated', holds: passThroughIsDom0s },
   {

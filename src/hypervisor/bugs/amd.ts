@@ -146,4 +146,17 @@ export const amdBugs: readonly Bug[] = [
     breaks: ['INV-I7', 'INV-I6', 'INV-F5'],
     environment: { vendor: 'amd' },
   },
+  {
+    id: 'NX-09',
+    title: 'splitting a read-only superpage makes its pages writable',
+    year: 2021,
+    releases: 'up to 4.15',
+    mechanism:
+      'The table that takes the place of a superpage was filled with entries that allow reads and writes, whatever the superpage had allowed. Devices could then write to the pages that were left.',
+    fix: 'The rights of the superpage go into each of its pieces.',
+    source: 'b8238afd07',
+    seams: { amdSplitKeepsRights: () => false },
+    breaks: ['INV-I8'],
+    environment: { vendor: 'amd', ops: ['assign', 'populate', 'decrease', 'readOnly'] },
+  },
 ];

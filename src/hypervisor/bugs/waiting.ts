@@ -18,6 +18,5 @@ export const waiting: readonly { readonly id: string; readonly waitsFor: string 
   { id: 'XSA-476', waitsFor: 'xl as commands of the kit' },
   { id: 'NX-25', waitsFor: 'vPCI' },
   { id: 'NX-01', waitsFor: 'devices with ATS in the kit' },
-  { id: 'NX-09', waitsFor: 'large read-only pages, which no command of the kit maps' },
   { id: 'NX-05', waitsFor: 'the old teardown: today an id that leaked comes back when the domain dies' },
 ];

@@ -35,6 +35,14 @@ export type MemoryOp =
       readonly gpfn: number;
       readonly size: number;
     }
+  | {
+      /** XEN_DMOP_set_mem_type, to and from HVMMEM_ram_ro. @xen include/public/hvm/dm_op.h */
+      readonly cmd: 'set_mem_type';
+      readonly domid: number;
+      readonly gfn: number;
+      readonly nr: number;
+      readonly readOnly: boolean;
+    }
   | { readonly cmd: 'remove_from_physmap'; readonly domid: number; readonly gfn: number }
   | {
       readonly cmd: 'set_memory_map';

@@ -107,6 +107,8 @@ export interface AmdSeams {
   amdReplaceFlush(): number;
   /** A superpage is split aside, then replaced. */
   amdFillsBeforeLinking(): boolean;
+  /** The pieces of a split superpage have its rights. NX-09: all of them. */
+  amdSplitKeepsRights(): boolean;
   /** A completion wait goes on until the unit has answered. XSA-373: for a while. */
   amdWaitsForEver(): boolean;
 }

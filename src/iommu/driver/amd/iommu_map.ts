@@ -147,7 +147,8 @@ function installTable(
     const lo = amd.s.ram.words[base + idx * 2]!;
     const hi = amd.s.ram.words[base + idx * 2 + 1]!;
     if (!amd.seams.amdFillsBeforeLinking()) setIommuPdePresent(amd, table, idx, fresh, level - 1, IR | IW);
-    setIommuPtesPresent(amd, fresh, frameOf(lo, hi), level - 1, hi & (IR | IW));
+    const rights = amd.seams.amdSplitKeepsRights() ? hi & (IR | IW) : IR | IW;
+    setIommuPtesPresent(amd, fresh, frameOf(lo, hi), level - 1, rights);
   }
   setIommuPdePresent(amd, table, idx, fresh, level - 1, IR | IW);
   ptUpdateContigMarkers(amd.s.ram.words, base, idx, level, PTE_KIND.table);

@@ -29,6 +29,7 @@ const correct: AmdSeams = Object.freeze<AmdSeams>({
   amdWasPresent: (lo) => (lo & 1) !== 0,
   amdReplaceFlush: () => FLUSHF.modified,
   amdFillsBeforeLinking: () => true,
+  amdSplitKeepsRights: () => true,
   amdWaitsForEver: () => true,
 });
 
