@@ -7,6 +7,7 @@ import type { FunctionDescription, HostDescription } from '../../inputs/host_des
 import { readTopology } from '../../inputs/topology.js';
 import { QEMU_FEATURES } from '../../iommu/hw/amd/unit.js';
 import { readBytes } from '../files.js';
+import { missingConfigurations } from './missing_configuration.js';
 import { amdIommuFunction, q35Dmar, q35E820, q35Ivrs, VTD_BASE } from './q35_tables.js';
 import { flag, type QemuIommu, type QemuMachine, readQemuCmdline } from './qemu_cmdline.js';
 import { type Recording, recordedConfigurations } from './recording.js';
@@ -33,6 +34,7 @@ export function boardOf(recording: Recording, topology: string): HostDescription
   const amdCpu = !/^(?!.*vendor=AuthenticAMD).*(GenuineIntel|Skylake|Icelake|Haswell|Cascadelake)/.test(
     qemu.cpu,
   );
+  const kept = recordedConfigurations(topology, recording.dir);
   const cpu = /^(max|qemu64|base)\b/.test(qemu.cpu) ? TCG : EPYC;
   return {
     name: recording.name,
@@ -66,7 +68,8 @@ export function boardOf(recording: Recording, topology: string): HostDescription
       files: {
         '/h1/vmlinuz': 'kernel',
         '/h1/initrdU.gz': 'initrd',
-        ...recordedConfigurations(topology, recording.dir),
+        ...missingConfigurations(recording.records, kept),
+        ...kept,
       },
     },
   };

@@ -3,6 +3,7 @@
  * memory; `nic BDF RING N GAPUS` rings a transmit doorbell, each ring fetching one 16-byte descriptor.
  */
 import { hex, parseSbdf, type Sbdf } from '../../base/sbdf.js';
+import type { DmaResult } from '../../pci/dma.js';
 import { DmaEngine, EDU, EDU_BUFFER, EDU_BUFFER_BYTES, EDU_COMMAND } from '../../pci/dma_engine.js';
 import type { PciFunction } from '../../pci/function.js';
 import type { Co } from '../../sim/co.js';
@@ -85,6 +86,16 @@ export class RecordedDma implements Program {
     return engine;
   }
 
+  /** What a descriptor points to: an address, and how many bytes of it are a packet. */
+  private fetchPacket(fn: PciFunction, descriptor: Uint8Array): DmaResult['status'] | undefined {
+    const view = new DataView(descriptor.buffer);
+    const bytes = view.getUint16(8, true);
+    if (bytes === 0) return undefined;
+    const address = view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true);
+    return this.session.machine.dma(fn.sbdf, { address, bytes, write: false, data: new Uint8Array(bytes) })
+      .status;
+  }
+
   private *nic(call: Call, bdf: string, fn: PciFunction, rest: readonly string[]): Co<number> {
     const [theirs, n, gapUs] = [number(rest[0]), number(rest[1]), number(rest[2])];
     const bad = Number.isNaN(theirs) || !(n >= 1 && n <= COUNT_MAX) || !(gapUs >= 0);
@@ -99,12 +110,8 @@ export class RecordedDma implements Program {
     for (let i = 0; i < n; i++) {
       const from = this.pages.address(theirs + i * DESCRIPTOR_BYTES);
       const data = new Uint8Array(DESCRIPTOR_BYTES);
-      const { status: how } = machine.dma(fn.sbdf, {
-        address: from,
-        bytes: DESCRIPTOR_BYTES,
-        write: false,
-        data,
-      });
+      let how = machine.dma(fn.sbdf, { address: from, bytes: DESCRIPTOR_BYTES, write: false, data }).status;
+      if (how === 'done') how = this.fetchPacket(fn, data) ?? how;
       clock.advance(DOORBELL_NS + (how === 'fault' ? FAULT_NS : 0));
       yield* machine.serviceInterrupts();
       const is = this.command(fn);

@@ -1,4 +1,5 @@
 /** Machine pages that a recording names: the recorder held some of dom0's, and looked some up in guests. */
+import { parseSbdf, type Sbdf, segOf } from '../../base/sbdf.js';
 import type { Machine } from '../../machine.js';
 import type { GoldenRecord } from './recording.js';
 
@@ -12,6 +13,8 @@ const WORDS = 512;
 export class HeldPages {
   private readonly ours = new Map<number, number>();
   private readonly used = new Set<number>();
+  /** Devices by their scratch page. */
+  private readonly scratch = new Map<number, Sbdf>();
   constructor(private readonly machine: Machine) {}
 
   /** What a `<note>` tells. */
@@ -23,6 +26,18 @@ export class HeldPages {
     }
     const guest = /^d(\d+) pages/.exec(record.note ?? '');
     for (const page of record.zero ?? []) this.claim(page, Number(guest?.[1] ?? 0));
+    if (record.leaf !== undefined) this.leaf(record.leaf, record.note ?? '');
+  }
+
+  /** The scratch page of a device: where all its addresses lead now. The device is named the first time only. */
+  private leaf(address: string, note: string): void {
+    const theirs = Math.floor(Number(address) / 4096);
+    const named = / of (\S+)/.exec(note)?.[1];
+    const sbdf = named === undefined ? this.scratch.get(theirs) : parseSbdf(named);
+    if (sbdf === undefined) return;
+    this.scratch.set(theirs, sbdf);
+    const mfn = this.machine.translate(segOf(sbdf), sbdf & 0xffff, 1, false);
+    if (mfn >= 0) this.ours.set(theirs, mfn);
   }
 
   /** Our machine address for theirs. */
