@@ -11,6 +11,7 @@ const both = (lo: number, hi: number): string => x((hi >>> 0) * 2 ** 32 + (lo >>
 const IQT = 0x88;
 const FECTL = 0x38;
 const GCMD = 0x18;
+const AMD_CONTROL = 0x18;
 const bdf = (rid: number, digits: number): string =>
   `${hex(rid >>> 8, 2)}:${hex((rid >>> 3) & 31, 2)}.${hex(rid & 7, digits)}`;
 
@@ -75,6 +76,8 @@ function hardwareLine(what: string, args: readonly number[]): string | string[] 
 }
 
 function amdLine(e: SimEvent): string | undefined {
+  if (e.kind === 'reg' && e.write && e.offset === AMD_CONTROL)
+    return `amdvi_control_status MMIO_STATUS state ${both(e.lo, e.hi)}`;
   if (e.kind !== 'hw') return undefined;
   const [a = 0] = e.args;
   switch (e.what) {

@@ -117,6 +117,8 @@ export const RULES: readonly Rule[] = [
       /^vtd_inv_desc_iotlb_pages iotlb invalidate domain (0x[0-9a-f]+) page-selective x\d+ \(collapsed; .*\)\nvtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain \1$/,
       /^vtd_inv_desc invalidate desc type iotlb high 0x[0-9a-f]+ low 0x[0-9a-f]*f2\nvtd_inv_desc_iotlb_pages iotlb invalidate domain (0x[0-9a-f]+) addr 0x[0-9a-f]+ mask 0x[0-9a-f]+\nvtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain \1$/,
       /^vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ page-selective x\d+ \(collapsed; .*\)$/,
+      // QEMU's AMD IOMMU does not tell pages from domains.
+      /^amdvi_pages_inval AMD-Vi pages for domain 0x[1-9a-f][0-9a-f]* invalidated$/,
       /^vtd_inv_desc invalidate desc type iotlb high 0x[0-9a-f]+ low 0x[0-9a-f]*f2\nvtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ addr 0x[0-9a-f]+ mask 0x[0-9a-f]+$/,
     ],
   },

@@ -1,0 +1,66 @@
+/**
+ * `xpsim replay` of each recording, field by field. The recording is what is expected; the table below says only how many
+ * lines may still differ, and what it does not name must be equal.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { type Replay, replay } from '../../src/cli/replay.js';
+import differing from './replay_differing.json' with { type: 'json' };
+
+const GOLDEN = path.resolve('../shared/golden');
+const present = fs.existsSync(GOLDEN);
+const recordings = present ? fs.readdirSync(GOLDEN).filter((n) => /^\d/.test(n)) : [];
+/** Of the lines that are in scope by kind, at most this part may be hidden. */
+const HIDDEN_MAX = 0.05;
+const SECONDS_MAX = 20;
+
+const allowed = (name: string, field: string): number =>
+  (differing as Record<string, Record<string, number>>)[name]?.[field] ?? 0;
+
+describe.skipIf(!present)('replay of ../shared/golden', () => {
+  const done = new Map<string, Replay>();
+  const of = (name: string): Replay => {
+    const known = done.get(name) ?? replay(path.join(GOLDEN, name));
+    done.set(name, known);
+    return known;
+  };
+
+  test.each(recordings)(
+    '%s: every field is equal, but for the lines that are known to differ',
+    (name) => {
+      const { fields } = of(name).totals;
+      const counts = [...fields].map(([field, t]) => [field, t.compared - t.equal] as const);
+      expect(counts.length).toBeGreaterThan(4);
+      expect(counts.filter(([field, n]) => n > allowed(name, field))).toEqual([]);
+    },
+    SECONDS_MAX * 1000,
+  );
+
+  test(
+    'at most 5 % of what is in scope by kind is hidden, over all and in each recording',
+    () => {
+      const hidden = recordings.map((name) => of(name).totals.hidden);
+      for (const h of hidden) expect(h.lines / h.of).toBeLessThanOrEqual(HIDDEN_MAX);
+      const sum = (key: 'lines' | 'of'): number => hidden.reduce((n, h) => n + h[key], 0);
+      expect(sum('lines') / sum('of')).toBeLessThanOrEqual(HIDDEN_MAX);
+    },
+    SECONDS_MAX * 1000,
+  );
+
+  test(
+    'the table names no recording and no field that is equal by now',
+    () => {
+      const stale = Object.entries(differing).flatMap(([name, fields]) =>
+        Object.keys(fields).filter((field) => {
+          const t = recordings.includes(name)
+            ? [...of(name).totals.fields].find(([f]) => f === field)?.[1]
+            : undefined;
+          return t === undefined || t.compared === t.equal;
+        }),
+      );
+      expect(stale).toEqual([]);
+    },
+    SECONDS_MAX * 1000,
+  );
+});
