@@ -94,7 +94,12 @@ export function createHardware(host: HostDescription): MachineHardware {
   const routers = new Map<number, RidRouter>();
   const units = host.dmar === undefined ? amdUnits(host, base) : vtdUnits(host, base, routers);
   return {
-    ...base,
+    ram,
+    clock,
+    events,
+    mmio,
+    pci,
+    root,
     frames: table,
     heap: new Heap(table, faults, events),
     cpus,

@@ -59,7 +59,17 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
     new Domain(domid, hw.cpus, { hvm: false, hap: false, iommu: false, system: true, pciLock });
   const domIo = system(DOMID.IO);
   const xen: Mutable<Xen> = {
-    ...hw,
+    ram: hw.ram,
+    frames: hw.frames,
+    heap: hw.heap,
+    mmio: hw.mmio,
+    clock: hw.clock,
+    cpus: hw.cpus,
+    events: hw.events,
+    faults: hw.faults,
+    pci: hw.pci,
+    cpu: hw.cpu,
+    e820: hw.e820,
     console,
     seams: o.seams,
     cmdline: o.cmdline,

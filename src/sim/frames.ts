@@ -46,6 +46,8 @@ export class Frames {
   private readonly pieces: Int32Array;
   private mixed = new Int32Array(4 * PIECE);
   private mixedUsed = 0;
+  /** The piece of each place in `mixed`, -1 for a free one. */
+  private readonly pieceOf: number[] = [];
   /** Places in `mixed` of pieces that are uniform again. */
   private readonly mixedFree: number[] = [];
   /** References beyond the owner's own one. @xen page_info.count_info */
@@ -91,12 +93,27 @@ export class Frames {
       return;
     }
     if (mfn < first * PIECE) this.setSome(first - 1, mfn, first * PIECE, value);
-    for (let piece = first; piece < behind; piece++) {
-      const p = this.pieces[piece]!;
-      if (p < 0) this.mixedFree.push(-p - 1);
-      this.pieces[piece] = value;
-    }
+    this.joinMixed(first, behind);
+    this.pieces.fill(value, first, behind);
     if (end > behind * PIECE) this.setSome(behind, behind * PIECE, end, value);
+  }
+
+  /** Pieces that are about to be uniform give their places in `mixed` back. */
+  private joinMixed(first: number, behind: number): void {
+    if (behind - first < this.mixedUsed) {
+      for (let piece = first; piece < behind; piece++) this.leaveMixed(piece);
+    } else {
+      for (let i = 0; i < this.mixedUsed; i++) {
+        const piece = this.pieceOf[i]!;
+        if (piece >= first && piece < behind) this.leaveMixed(piece);
+      }
+    }
+  }
+  private leaveMixed(piece: number): void {
+    const p = this.pieces[piece]!;
+    if (p >= 0) return;
+    this.mixedFree.push(-p - 1);
+    this.pieceOf[-p - 1] = -1;
   }
 
   /** Some frames of one piece. */
@@ -118,6 +135,7 @@ export class Frames {
     }
     this.mixed.fill(p, at, at + PIECE);
     this.pieces[piece] = -index - 1;
+    this.pieceOf[index] = piece;
     return at;
   }
 

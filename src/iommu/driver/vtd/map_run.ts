@@ -12,7 +12,7 @@ import type { Vtd } from './state.js';
 /**
  * Maps up to `most` pages of 2^order frames that lie in one table. `flags` as IOMMUF.
  * @returns how many; 0 where the pages must be mapped one by one: entries in use, a run that joins another one, a
- * table that becomes one larger page, or no memory
+ * table that becomes one larger page, frames on both sides of a multiple of 4 GiB, or no memory
  */
 export function mapRun(
   vtd: Vtd,
@@ -56,14 +56,16 @@ function fillRun(
   // Frames that do not stand where their own number says can never become one larger page, and bear no marks.
   const marked = canCoalesce(vtd, level) && indexAt(mfn, level) === idx;
   if (marked && (end - idx === PTE_NUM || joins(t, base, idx, mfn, step, low))) return false;
-  for (let i = idx; i < end; i++) {
-    if (t[base + i * 2] !== 0 || (t[base + i * 2 + 1]! & ~MARK_MASK) !== 0) return false;
+  for (let at = base + idx * 2; at < base + end * 2; at += 2) {
+    if (t[at] !== 0 || (t[at + 1]! & ~MARK_MASK) !== 0) return false;
   }
   if (end < PTE_NUM && marked && t[base + end * 2] !== 0) return false;
-  for (let i = idx, frame = mfn; i < end; i++, frame += step) {
-    const at = base + i * 2;
-    t[at] = pteLo(frame, low);
-    t[at + 1] = pteHi(frame) | (marked ? runMark(i, end) << MARK_SHIFT : 0);
+  const hi = pteHi(mfn);
+  if (pteHi(mfn + (end - idx - 1) * step) !== hi) return false;
+  let lo = pteLo(mfn, low);
+  for (let i = idx; i < end; i++, lo = (lo + step * 4096) | 0) {
+    t[base + i * 2] = lo;
+    t[base + i * 2 + 1] = hi | (marked ? runMark(i, end) << MARK_SHIFT : 0);
   }
   reduceLower(t, base, idx);
   if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
