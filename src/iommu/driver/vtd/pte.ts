@@ -89,18 +89,16 @@ export function addrToDmaPage(
   let table = hd.pgdMfn;
   if (table === 0 && alloc) table = rootOf(vtd, d);
   if (table === 0) return alloc ? E.NOMEM : 0;
-  for (let level = hd.agaw + 2; level > target; level--) {
-    const { words } = ram;
-    const idx = indexAt(dfn, level);
-    const at = ram.peek(table) * FRAME_WORDS + idx * 2;
-    const lo = words[at]!;
-    if (ptePresent(lo) && !pteSuperpage(lo)) {
-      table = getFrame(words, at);
-      continue;
-    }
-    if (!alloc && !ptePresent(lo)) return 0;
-    table = insertTable(vtd, d, table, idx, level, acc);
-    if (table < 0) return table;
+  let level = hd.agaw + 2;
+  for (; level > target; level--) {
+    const at = ram.peek(table) * FRAME_WORDS + indexAt(dfn, level) * 2;
+    const lo = ram.words[at]!;
+    if (!ptePresent(lo) && !alloc) return 0;
+    if (!ptePresent(lo) || pteSuperpage(lo)) break;
+    table = getFrame(ram.words, at);
+  }
+  for (; level > target && table > 0; level--) {
+    table = insertTable(vtd, d, table, indexAt(dfn, level), level, acc);
   }
   return table;
 }
