@@ -163,7 +163,7 @@ class Explorer {
         for (const { domid, frames } of this.targets()) {
           if (owners.has(domid) || (!settled && named.includes(domid))) continue;
           for (const frame of frames) {
-            const mfn = world.machine.translate(segOf(device.sbdf), rid, frame, true);
+            const mfn = world.machine.translate(segOf(device.sbdf), rid, frame, false);
             if (mfn < 0 || hw.frames.owner(mfn) !== domid) continue;
             this.violation ??= {
               id: 'INV-I3',
