@@ -4,7 +4,7 @@
  */
 import { panic } from '../base/assert.js';
 import { acpiIvrsInit } from '../iommu/driver/amd/iommu_acpi.js';
-import { type E820Entry, XENLOG } from '../iommu/driver/types.js';
+import { type E820Entry, type FlushAcc, IOMMUF, XENLOG } from '../iommu/driver/types.js';
 import { acpiDmarInit } from '../iommu/driver/vtd/dmar.js';
 import type { Co } from '../sim/co.js';
 import { DOMID, FRAME_TYPE } from '../sim/frames.js';
@@ -19,7 +19,13 @@ import { Irqs } from './irq/desc.js';
 import { IoApic, type IoApicDescription } from './irq/io_apic.js';
 import { FIRST_DYNAMIC_VECTOR } from './irq/vectors.js';
 import { acpiMmcfgInit, type McfgWindow } from './mmconfig.js';
-import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
+import {
+  iommuDomainInit,
+  iommuHwdomInit,
+  iommuIotlbFlushAll,
+  iommuMap,
+  iommuSetup,
+} from './passthrough/iommu.js';
 import { Services } from './passthrough/services.js';
 import { RangeSet } from './rangeset.js';
 import type { Release } from './releases/index.js';
@@ -218,16 +224,22 @@ function* createDom0(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<vo
   if (rc !== 0) panic(`Error creating domain 0`);
   xen.console.printk(XENLOG.WARNING, '*** Building a PV Dom0 ***');
   const pages = dom0Pages(options.dom0Mem, xen.heap.freeFrames, Math.floor(o.dom0MemBytes / 4096));
-  allocDom0Memory(xen, d, pages);
+  yield* allocDom0Memory(xen, d, pages);
   dom0SetupPermissions(xen, d);
   xen.console.printk(XENLOG.WARNING, `Dom0 has maximum ${d.maxVcpus} VCPUs`);
   yield* iommuHwdomInit(xen, d);
 }
 
-/** Large blocks first, as the domain builder takes them. */
-function allocDom0Memory(xen: Xen, d: Domain, pages: number): void {
+/**
+ * Large blocks first, as the domain builder takes them. A strict dom0 has its memory mapped here, not with the ranges
+ * of iommu_hwdom_init(). Page tables, which Xen takes out of the mapping again, are not modelled.
+ * @xen arch/x86/pv/dom0_build.c alloc_chunk, iommu_memory_setup
+ */
+function* allocDom0Memory(xen: Xen, d: Domain, pages: number): Co<void> {
   let left = pages;
   let order = 18;
+  const acc: FlushAcc = { flags: 0 };
+  const mapping = IOMMUF.readable | IOMMUF.writable | IOMMUF.preempt;
   while (left > 0) {
     while (order > 0 && 2 ** order > left) order--;
     const mfn = xen.heap.alloc(order, 0, FRAME_TYPE.writable);
@@ -239,7 +251,12 @@ function allocDom0Memory(xen: Xen, d: Domain, pages: number): void {
     d.extents.push({ mfn, order });
     d.totPages += 2 ** order;
     left -= 2 ** order;
+    const rc = d.iommu.needSync ? yield* iommuMap(xen, d, mfn, mfn, 2 ** order, mapping, acc) : 0;
+    if (rc === 0) continue;
+    const range = `[${mfn.toString(16)},${(mfn + 2 ** order).toString(16)})`;
+    xen.console.printk(XENLOG.ERR, `pre-mapping chunk MFN ${range} into IOMMU failed: ${rc}`);
   }
+  yield* iommuIotlbFlushAll(xen, d, acc.flags);
 }
 
 /** I/O ports that dom0 may not touch: interrupt controllers, PIT, NMI port, PM timer, config address, Xen's UART. */

@@ -18,3 +18,15 @@ test('the recorded AMD board boots and translates for dom0', () => {
   expect(ours).toContain('(XEN) I/O virtualisation enabled');
   expect(ours.filter((l) => l.includes('AMD-Vi')).length).toBeGreaterThan(3);
 });
+
+test.each(['vtd', 'amd'] as const)('a strict dom0 has its own memory mapped, and no more: %s', (vendor) => {
+  const m = Machine.boot(q35(vendor), { cmdline: 'dom0-iommu=strict dom0_mem=1G' });
+  const nic = sbdf(0, 2, 0, 0);
+  m.hw.pci.configWrite(nic, 4, 2, 6);
+  const reached = (frame: number): string =>
+    m.dma(nic, { address: frame * 4096, bytes: 64, write: true }).status;
+  for (const x of m.xen.hwdom.extents)
+    expect([reached(x.mfn), reached(x.mfn + 2 ** x.order - 1)]).toEqual(['done', 'done']);
+  const free = m.xen.heap.alloc(0, DOMID.XEN);
+  expect(reached(free)).toBe('fault');
+});
