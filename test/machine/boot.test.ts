@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
+import { sbdf } from '../../src/base/sbdf.js';
 import { Machine } from '../../src/machine.js';
+import { DOMID } from '../../src/sim/frames.js';
 import { q35, q35BootConsole } from '../helpers/q35.js';
 
 const CMDLINE =
