@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { sbdf } from '../../src/base/sbdf.js';
 import { Machine } from '../../src/machine.js';
-import { DOMID } from '../../src/sim/frames.js';
+import { DOMID, FRAME_TYPE } from '../../src/sim/frames.js';
 import { q35, q35BootConsole } from '../helpers/q35.js';
 
 const CMDLINE =
@@ -29,6 +29,6 @@ test.each(['vtd', 'amd'] as const)('a strict dom0 has its own memory mapped, and
     m.dma(nic, { address: frame * 4096, bytes: 64, write: true }).status;
   for (const x of m.xen.hwdom.extents)
     expect([reached(x.mfn), reached(x.mfn + 2 ** x.order - 1)]).toEqual(['done', 'done']);
-  const free = m.xen.heap.alloc(0, DOMID.XEN);
+  const free = m.xen.heap.alloc(0, DOMID.XEN, FRAME_TYPE.xenheap);
   expect(reached(free)).toBe('fault');
 });
