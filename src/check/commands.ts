@@ -17,7 +17,9 @@ export type Command =
   | { readonly op: 'bridge'; readonly dom: number } //     assign the host bridge
   | { readonly op: 'remove'; readonly dev: number }
   | { readonly op: 'add'; readonly dev: number }
-  | { readonly op: 'populate'; readonly dom: number; readonly gfn: number; readonly order: 0 | 9 }
+  | { readonly op: 'addVf'; readonly dev: number; readonly pf: number } // as a virtual function of another
+  | { readonly op: 'ats'; readonly dev: number; readonly page: number } // the device keeps a translation of its own
+  | { readonly op: 'populate'; readonly dom: number; readonly gfn: number; readonly order: 0 | 9 | 10 }
   | {
       readonly op: 'decrease';
       readonly dom: number;
@@ -82,10 +84,21 @@ export const NOBODY = 5;
 const dev = fc.nat(7);
 const dom = fc.nat(NOBODY);
 
+interface Drawn {
+  readonly weight: number;
+  readonly arbitrary: fc.Arbitrary<Command>;
+}
+type Special = 'addVf' | 'ats';
+type General = Exclude<Command['op'], Special>;
+
+/** What needs a machine or a release of its own. */
+const special: { readonly [Op in Special]: Drawn } = {
+  addVf: { weight: 10, arbitrary: fc.record({ op: fc.constant('addVf' as const), dev, pf: dev }) },
+  ats: { weight: 10, arbitrary: fc.record({ op: fc.constant('ats' as const), dev, page: fc.nat(7) }) },
+};
+
 /** What can be drawn, weighted so that devices change hands often and DMAs keep the caches warm. */
-const drawn: {
-  readonly [Op in Command['op']]: { readonly weight: number; readonly arbitrary: fc.Arbitrary<Command> };
-} = {
+const drawn: { readonly [Op in General]: Drawn } = {
   create: {
     weight: 4,
     arbitrary: fc.record({
@@ -236,14 +249,24 @@ const drawn: {
   },
 };
 
-/** Kinds of commands. */
-export const commandOps = Object.keys(drawn) as readonly Command['op'][];
+/** Kinds of commands that any machine can be given. */
+export const commandOps = Object.keys(drawn) as readonly General[];
 
-/** Commands of some kinds only, of all when not given. */
+/** Commands of some kinds only, of all that any machine can be given when not told. */
 export const arbCommandOf = (ops: readonly string[] = commandOps): fc.Arbitrary<Command> =>
-  fc.oneof(...commandOps.filter((op) => ops.includes(op)).map((op) => drawn[op]));
+  fc.oneof(
+    ...Object.entries({ ...drawn, ...special }).flatMap(([op, one]) => (ops.includes(op) ? [one] : [])),
+  );
 
 export const arbCommand: fc.Arbitrary<Command> = arbCommandOf();
+
+/** 4 MiB for a PV guest: one request to map, and more than a table of small pages holds. */
+export const arbLargePage: fc.Arbitrary<Command> = fc.record({
+  op: fc.constant('populate' as const),
+  dom,
+  gfn: fc.nat(7),
+  order: fc.constant(10 as const),
+});
 
 /** One line of a readable script. */
 export function showCommand(c: Command): string {

@@ -19,6 +19,7 @@ import {
 import { restoreSnapshot, type Snapshot, takeSnapshot } from '../sim/snapshot.js';
 import type { Command } from './commands.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
+import { freeLockMeansRest } from './invariants/locks.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
 import type { MachineSpec } from './machines.js';
@@ -31,7 +32,8 @@ export type Call =
   | { readonly op: 'destroy'; readonly dom: number }
   | { readonly op: 'populate' | 'decrease'; readonly dom: number }
   | { readonly op: 'group'; readonly dev: number }
-  | { readonly op: 'faults' };
+  /** Boot goes through the devices once more: pcidevs_lock comes and goes. */
+  | { readonly op: 'faults' | 'hwdomSetup' };
 
 export interface Pair {
   readonly machine: MachineSpec;
@@ -134,9 +136,17 @@ class Explorer {
         return hypercalls.memoryOp({ cmd: 'decrease_reservation', domid, gfns: [0x100], order: 0 });
       case 'group':
         return hypercalls.domctl({ cmd: 'get_device_group', domid: 0, machineSbdf: at, maxSdevs: 8 });
+      case 'hwdomSetup':
+        return this.hwdomSetup();
       case 'faults':
         return this.faults();
     }
+  }
+
+  private *hwdomSetup(): Co<number> {
+    const { xen } = this.world.machine;
+    yield* xen.ops!.hwdomInit(xen.hwdom);
+    return 0;
   }
 
   private *faults(): Co<number> {
@@ -152,6 +162,7 @@ class Explorer {
     const { world } = this;
     const { xen, hw } = world.machine;
     const settled = xen.pcidevsLock.owner === undefined;
+    this.violation ??= freeLockMeansRest(world);
     const named = this.pair.calls.map((c) => ('dom' in c ? world.domains[c.dom]?.domid : undefined));
     for (const device of world.layout.devices) {
       const owner = world.pdev(device.sbdf)?.domain?.domid;

@@ -5,10 +5,13 @@ import type { HostDescription } from '../inputs/host_description.js';
 import type { Sink } from '../sim/events.js';
 import { arbCommand, arbCommandOf, type Command, commandOps, showCommand } from './commands.js';
 import { addCounts, requireCoverage } from './coverage.js';
+import { deviceTlbInvariants } from './invariants/device_tlbs.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
+import { lockInvariants } from './invariants/locks.js';
 import { memoryInvariants } from './invariants/memory.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
+import { rightsInvariants } from './invariants/rights.js';
 import { stateInvariants } from './invariants/states.js';
 import { tableInvariants } from './invariants/tables.js';
 import { arbMachine, arbOptions, type MachineSpec, type Vendor } from './machines.js';
@@ -21,6 +24,9 @@ export const invariants: readonly Invariant[] = [
   ...tableInvariants,
   ...memoryInvariants,
   ...stateInvariants,
+  ...rightsInvariants,
+  ...deviceTlbInvariants,
+  ...lockInvariants,
 ];
 
 export interface History {

@@ -5,7 +5,13 @@
 import fc from 'fast-check';
 import { busOf, formatSbdf, hex, type Sbdf, sbdf, withDevfn } from '../base/sbdf.js';
 import { buildFunctions, type FunctionSpec } from '../inputs/build.js';
-import { buildDmar, buildIvrs, DEFAULT_UNIT_BASE, type ReservedSpec } from '../inputs/firmware.js';
+import {
+  buildDmar,
+  buildIvrs,
+  DEFAULT_AMD_BASE,
+  DEFAULT_UNIT_BASE,
+  type ReservedSpec,
+} from '../inputs/firmware.js';
 import type { HostDescription } from '../inputs/host_description.js';
 
 export type Vendor = 'vtd' | 'amd';
@@ -49,6 +55,10 @@ export interface MachineSpec {
   readonly reservedByOption?: boolean;
   /** On a machine that somebody owns: the first device of those that the history moves. */
   readonly first?: number | undefined;
+  /** VT-d: endpoints keep translations of their own, and Xen lets them. */
+  readonly ats?: boolean | undefined;
+  /** false: I/O tables of small pages only. */
+  readonly superpages?: boolean | undefined;
 }
 
 /** A device that the random history may move about. */
@@ -121,6 +131,8 @@ const QEMU_CAP_LO = 0x222f_0606;
 const QEMU_CAP_HI = 0x00d2_008c;
 const QEMU_ECAP_LO = 0x00f0_0f4a;
 const CM = 0x80;
+/** ECAP.DT: device TLBs. */
+const DT = 0x4;
 /** ND in bits 2:0, SAGAW in 12:8, MGAW - 1 in 21:16. */
 const ND = 0x7;
 const WIDTHS = 0x3f_1f00;
@@ -186,7 +198,7 @@ export function layOut(spec: MachineSpec): TestMachine {
     }
     const at = sbdf(0, behind, 0, 0);
     const phantomBits = kind === 'phantom1' ? 1 : kind === 'phantom2' ? 2 : kind === 'phantom3' ? 3 : 0;
-    functions.push({ sbdf: at, kind: 'pcie-endpoint', phantomBits });
+    functions.push({ sbdf: at, kind: 'pcie-endpoint', phantomBits, ats: spec.ats === true });
     const byOption = spec.phantomOption && !devices.some((d) => !d.conventional);
     const announced = phantomBits === 0 ? 0 : 8 >> phantomBits;
     plain(at, announced !== 0 ? announced : byOption ? (kind === 'twoFunctions' ? 2 : 1) : 0);
@@ -219,7 +231,21 @@ export function layOut(spec: MachineSpec): TestMachine {
 
 /** Options of Xen that the machine asks for. */
 export const optionsOf = (spec: MachineSpec): string =>
-  `iommu=${QUARANTINE_OPTION[spec.quarantine]} dom0-iommu=${spec.dom0 === 'relaxed' ? 'no-strict' : spec.dom0} loglvl=all guest_loglvl=all`;
+  `iommu=${QUARANTINE_OPTION[spec.quarantine]}${spec.superpages === false ? ',no-superpages' : ''}${spec.ats === true ? ' ats' : ''} dom0-iommu=${spec.dom0 === 'relaxed' ? 'no-strict' : spec.dom0} loglvl=all guest_loglvl=all`;
+
+/** Register pages of the machine's units. */
+export function unitFrames({ host }: TestMachine): number[] {
+  if (host.vtdUnits !== undefined) return host.vtdUnits.map((u) => u.base / 4096);
+  return host.ivrs === undefined ? [] : [DEFAULT_AMD_BASE / 4096];
+}
+
+/** Device memory that guests may be given, by index: 6 is a unit's registers, 7 a page that nobody writes. */
+export function mmioFrame(layout: TestMachine, index: number): number {
+  const unit = index === 6 ? unitFrames(layout)[0] : undefined;
+  return unit ?? (index === 7 ? READ_ONLY_FRAME : layout.mmioFirst + index);
+}
+/** HPET: Xen keeps it for itself. */
+const READ_ONLY_FRAME = 0xfed00;
 
 /** `rmrr=` for the reserved range, where it is given that way. */
 function rangeOption(
@@ -297,13 +323,14 @@ function hostOf(
           dmar: buildDmar({
             functions,
             unitBases: bases,
+            ats: spec.ats === true,
             behind: split ? [[firstPort.sbdf]] : [],
             reserved: ranges,
           }),
           vtdUnits: bases.map((base) => ({
             base,
             cap: [capLo(spec), QEMU_CAP_HI] as const,
-            ecap: [QEMU_ECAP_LO, 0] as const,
+            ecap: [QEMU_ECAP_LO | (spec.ats === true ? DT : 0), 0] as const,
             ...(spec.unsnooped === true ? { unsnooped: true } : {}),
           })),
         }

@@ -69,7 +69,7 @@ export function setReadOnly(w: WorldState, dom: WorldDomain, page: number, on: b
 }
 
 /** AMD: units take no commands for a while. Xen waits, however long it takes. */
-export function stall(w: WorldState, ms: number): void {
+export function stall(w: WorldState, ms: number): undefined {
   for (const unit of w.machine.units) {
     if (!(unit instanceof AmdIommuUnit)) continue;
     unit.stalled = true;

@@ -48,6 +48,8 @@ const machineSchema = z.strictObject({
   reservedByOption: z.boolean().default(false),
   unsnooped: z.boolean().default(false),
   first: small.optional(),
+  ats: z.boolean().optional(),
+  superpages: z.boolean().optional(),
 });
 
 const commandSchema = z.discriminatedUnion('op', [
@@ -62,11 +64,13 @@ const commandSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('bridge'), dom: small }),
   z.strictObject({ op: z.literal('remove'), dev: small }),
   z.strictObject({ op: z.literal('add'), dev: small }),
+  z.strictObject({ op: z.literal('addVf'), dev: small, pf: small }),
+  z.strictObject({ op: z.literal('ats'), dev: small, page: small }),
   z.strictObject({
     op: z.literal('populate'),
     dom: small,
     gfn: small,
-    order: z.union([z.literal(0), z.literal(9)]),
+    order: z.union([z.literal(0), z.literal(9), z.literal(10)]),
   }),
   z.strictObject({ op: z.literal('decrease'), dom: small, gfn: small, part: z.boolean().optional() }),
   z.strictObject({ op: z.literal('move'), dom: small, from: small, to: small, count: small.max(16) }),

@@ -11,10 +11,11 @@ import { runAlone } from '../sim/co.js';
 import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
 import { countSeams } from './coverage.js';
-import { layOut, type MachineSpec, type TestDevice } from './machines.js';
+import { layOut, type MachineSpec, mmioFrame, type TestDevice } from './machines.js';
 import { movePages, setReadOnly, stall, takeLastPage } from './moves.js';
 import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
+import { maskAll, runSpecial } from './special.js';
 import { entryOf, translationOf } from './tables_now.js';
 import { FRAME_ZERO_MARK, type WorldDomain, type WorldOptions, WorldState } from './world_state.js';
 
@@ -45,7 +46,7 @@ const USES_FAULTS: ReadonlySet<Command['op']> = new Set([
 ]);
 
 /** Bus frame of the `page`th small page, and of the `page`th superpage, of a guest. */
-const gfnOf = (page: number, order: number): number => (order === 9 ? (page + 8) * 512 : 0x100 + page);
+const gfnOf = (page: number, order: number): number => (order >= 9 ? (page + 8) * 512 : 0x100 + page);
 
 /** Where guests see device memory. */
 const MMIO_GFN = 0xd_0000;
@@ -105,6 +106,7 @@ export class World extends WorldState {
     this.events = [];
     const hits = this.machine.hw.faults.hit.length;
     const rc = this.run(c, target, dom);
+    this.deviceTlbs.forgetDisabled(this.machine, this.layout.devices);
     this.watched = [];
     this.pages = [];
     for (const page of this.blinks) if (!this.isThere(page)) this.blinks.delete(page);
@@ -188,10 +190,10 @@ export class World extends WorldState {
       if (failed && c.op !== 'assign' && from !== undefined)
         this.strained.add(from).add(this.devicesBefore.get(at)?.pseudoDomid ?? DOMID.INVALID);
       if (failed && own.length > 1 && targetDomid !== undefined) this.strained.add(targetDomid);
-      if (c.op === 'add' || c.op === 'remove') {
+      if (c.op === 'add' || c.op === 'addVf' || c.op === 'remove') {
         if (failed) this.unsettled.add(at);
         if (c.op === 'remove' && failed) this.lost.add(at);
-        if (c.op === 'add' && this.pdev(at)?.domain !== undefined) this.lost.delete(at);
+        if (c.op !== 'remove' && this.pdev(at)?.domain !== undefined) this.lost.delete(at);
       } else if (failed && rc !== 0 && (this.pdev(at)?.broken === true || own.at(-1)!.rc !== 0)) {
         this.unsettled.add(at);
         // An entry that was changed by somebody else is left alone, also by what undoes an error before.
@@ -231,6 +233,9 @@ export class World extends WorldState {
         return this.physdev('pci_device_remove', at);
       case 'add':
         return this.physdev('pci_device_add', at);
+      case 'addVf':
+      case 'ats':
+        return runSpecial(this, c, device);
       case 'populate':
         return dom === undefined ? undefined : this.populate(dom, c.gfn, c.order);
       case 'decrease':
@@ -242,8 +247,7 @@ export class World extends WorldState {
       case 'readOnly':
         return dom === undefined ? undefined : setReadOnly(this, dom, c.gfn, c.on);
       case 'stall':
-        stall(this, c.ms);
-        return undefined;
+        return stall(this, c.ms);
       case 'pod':
         return dom === undefined ? undefined : this.markPod(dom);
       case 'undoReserved':
@@ -265,8 +269,7 @@ export class World extends WorldState {
         this.machine.hw.faults.failNth(c.nth, 'vendorOp', c.gap);
         return undefined;
       case 'maskall':
-        this.maskall(at, c.on);
-        return undefined;
+        return maskAll(this, at, c.on);
       case 'clock':
         this.machine.hw.clock.advance(c.ms * 1e6);
         return undefined;
@@ -318,7 +321,8 @@ export class World extends WorldState {
     return rc;
   }
 
-  private populate(dom: WorldDomain, page: number, order: 0 | 9): number {
+  private populate(dom: WorldDomain, page: number, order: 0 | 9 | 10): number | undefined {
+    if (order === 10 && dom.kind === 'hvm') return undefined;
     const gfn = gfnOf(page, order);
     const op: Extract<MemoryOp, { cmd: 'populate_physmap' }> = {
       cmd: 'populate_physmap',
@@ -370,7 +374,7 @@ export class World extends WorldState {
   }
 
   private mmio(dom: WorldDomain, dev: number, add: boolean, allow: boolean): number {
-    const mfn = this.layout.mmioFirst + dev;
+    const mfn = mmioFrame(this.layout, dev);
     const gfn = MMIO_GFN + dev;
     const { domid } = dom;
     if (add) {
@@ -484,14 +488,5 @@ export class World extends WorldState {
             : undefined;
       if (wrong !== undefined) this.accounting ??= `${formatSbdf(p.sbdf)}: ${wrong}`;
     }
-  }
-
-  /** The hardware's MSI-X MASKALL bit, as a device that was not reset leaves it. */
-  private maskall(at: Sbdf, on: boolean): void {
-    const pos = this.pdev(at)?.msix?.pos;
-    if (pos === undefined) return;
-    const pci = this.machine.hw.pci;
-    const control = pci.configRead(at, pos + 2, 2);
-    pci.configWrite(at, pos + 2, 2, on ? control | 0x4000 : control & ~0x4000);
   }
 }

@@ -10,6 +10,7 @@ import { runAlone } from '../sim/co.js';
 import type { Sink, StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
 import type { Command } from './commands.js';
+import { DeviceTlbs } from './device_tlb.js';
 import type { TestDevice, TestMachine } from './machines.js';
 import type { TableEntry } from './reference/tables.js';
 import { entryOf, translationOf } from './tables_now.js';
@@ -113,6 +114,8 @@ export abstract class WorldState {
   /** Devices that were given away although they share a reserved range, at the caller's risk. */
   readonly relaxed = new Set<Sbdf>();
   last: Trace | undefined = undefined;
+  /** What devices with ATS keep of translations. */
+  readonly deviceTlbs = new DeviceTlbs();
   /** Results that several invariants share, for the time of one command. */
   readonly memo = new Map<string, unknown>();
   /** Requester ids of each device, also while Xen does not know it. */
@@ -139,6 +142,7 @@ export abstract class WorldState {
     this.events.push(e);
     if (e.kind === 'alloc' && e.free && this.movesPages && e.owner < DOMID.FIRST_RESERVED)
       this.freedAtOnce(e.mfn, e.order);
+    if (e.kind === 'descriptor' && this.layout.spec.ats === true) this.deviceTlbs.hear(e.words);
     if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
     if (e.table !== 'pte') {
       this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });

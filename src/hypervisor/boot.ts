@@ -61,8 +61,9 @@ export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options:
   const console = new Console(hw.events, hw.clock, o.seams.consoleThreshold());
   const options = parseCmdline(o.cmdline, console);
   const pciLock = o.seams.hasPciLock();
+  const capsLock = o.seams.hasCapsLock();
   const system = (domid: number): Domain =>
-    new Domain(domid, hw.cpus, { hvm: false, hap: false, iommu: false, system: true, pciLock });
+    new Domain(domid, hw.cpus, { hvm: false, hap: false, iommu: false, system: true, pciLock, capsLock });
   const domIo = system(DOMID.IO);
   const xen: Mutable<Xen> = {
     ram: hw.ram,
@@ -213,6 +214,7 @@ function* createDom0(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<vo
     hap: false,
     iommu: xen.iommuEnabled,
     pciLock: xen.seams.hasPciLock(),
+    capsLock: xen.seams.hasCapsLock(),
   });
   xen.hwdom = d;
   xen.domains.set(0, d);

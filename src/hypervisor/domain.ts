@@ -38,12 +38,15 @@ export interface DomainOptions {
   readonly system?: boolean;
   /** Releases from 4.19 guard pdev_list membership by a lock of the domain. */
   readonly pciLock: boolean;
+  /** Releases guard its rights by a lock of the domain: 4.17.7 and from 4.22, not 4.18.3. */
+  readonly capsLock: boolean;
 }
 
 export class Domain implements IommuDomain {
   readonly iommu: DomainIommu;
   readonly pdevList = new PdevList();
   readonly pciLock: RwLock | undefined;
+  readonly capsLock: RwLock | undefined;
   /** d[IO] gets it once the IOMMU is on. @xen is_iommu_enabled */
   iommuEnabled: boolean;
   readonly isHvm: boolean;
@@ -102,6 +105,10 @@ export class Domain implements IommuDomain {
       new SpinLock(cpus, `d${domid}.pgtables.lock`, RANK.pgtables),
     );
     this.pciLock = o.pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
+    // A fraction by domain id: two of these are taken in order of it.
+    this.capsLock = o.capsLock
+      ? new RwLock(cpus, `d${domid}.caps_lock`, RANK.capsLock + domid / 0x1_0000)
+      : undefined;
     this.iommuEnabled = o.iommu;
     this.isHvm = o.hvm;
     this.hap = o.hap;

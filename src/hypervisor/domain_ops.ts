@@ -61,6 +61,7 @@ export function* domainCreate(xen: Xen, op: CreateDomain): Co<Rc> {
     hap: op.flags.hap,
     iommu: op.flags.iommu,
     pciLock: xen.seams.hasPciLock(),
+    capsLock: xen.seams.hasCapsLock(),
   });
   d.handle = op.handle;
   d.maxVcpus = op.maxVcpus;

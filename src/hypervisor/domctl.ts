@@ -6,6 +6,7 @@ import { DOMID } from '../sim/frames.js';
 import { paddrFrames } from './cpu.js';
 import { type Domain, DYING } from './domain.js';
 import { domainCreate, domainKill } from './domain_ops.js';
+import { underCapsLock, underCapsLocks } from './io_caps.js';
 import { mapMmioRegions, unmapMmioRegions } from './mm/physmap.js';
 import { ptIrqBind, ptIrqUnbind } from './passthrough/hvm.js';
 import { iommuDoDomctl } from './passthrough/iommu.js';
@@ -48,6 +49,8 @@ function* domctlOnce(xen: Xen, op: DomctlOp): Co<Rc> {
   if (op.cmd === 'get_device_group' && !xen.seams.deviceGroupUnderDomctlLock()) {
     return yield* iommuDoDomctl(xen, op, d);
   }
+  if ((op.cmd === 'iomem_permission' || op.cmd === 'memory_mapping') && d?.capsLock !== undefined)
+    return yield* domctlOn(xen, d, op);
   using _domctl = yield* hold(xen.domctlLock);
   switch (op.cmd) {
     case 'createdomain':
@@ -94,19 +97,19 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
       d.handle = op.handle;
       return 0;
     case 'irq_permission':
-      return irqPermission(xen, d, op);
+      return yield* underCapsLocks(caller(xen), d, true, () => irqPermission(xen, d, op));
     case 'iomem_permission':
-      return iomemPermission(xen, d, op);
+      return yield* underCapsLocks(caller(xen), d, true, () => iomemPermission(xen, d, op));
     case 'ioport_permission':
-      return ioportPermission(xen, d, op);
+      return yield* underCapsLocks(caller(xen), d, true, () => ioportPermission(xen, d, op));
     case 'memory_mapping':
-      return yield* memoryMapping(xen, d, op);
+      return yield* underCapsLocks(caller(xen), d, false, () => memoryMapping(xen, d, op));
     case 'ioport_mapping':
-      return ioportMapping(xen, d, op);
+      return yield* underCapsLocks(caller(xen), d, true, () => ioportMapping(xen, d, op));
     case 'bind_pt_irq':
-      return yield* ptIrqBind(xen, d, op);
+      return yield* underCapsLock(caller(xen), () => ptIrqBind(xen, d, op));
     case 'unbind_pt_irq':
-      return yield* ptIrqUnbind(xen, d, op);
+      return yield* underCapsLock(caller(xen), () => ptIrqUnbind(xen, d, op));
     case 'shadow_op':
       return shadowOp(xen, d, op);
     case 'mem_sharing_op':
@@ -176,7 +179,7 @@ export function domainInfo(xen: Xen, d: Domain): DomainInfo {
   };
 }
 
-function irqPermission(xen: Xen, d: Domain, op: Op<'irq_permission'>): Rc {
+function* irqPermission(xen: Xen, d: Domain, op: Op<'irq_permission'>): Co<Rc> {
   const me = caller(xen);
   if (op.pirq < 0 || op.pirq >= nrPirqs(xen, me)) return E.INVAL;
   // dom0's kernel has mapped the interrupts of the devices it enabled one to one.
@@ -187,7 +190,7 @@ function irqPermission(xen: Xen, d: Domain, op: Op<'irq_permission'>): Rc {
   return 0;
 }
 
-function iomemPermission(xen: Xen, d: Domain, op: Op<'iomem_permission'>): Rc {
+function* iomemPermission(xen: Xen, d: Domain, op: Op<'iomem_permission'>): Co<Rc> {
   const end = op.firstMfn + op.nrMfns - 1;
   if (end < op.firstMfn) return E.INVAL;
   if (!caller(xen).iomemCaps.contains(op.firstMfn, end)) return E.PERM;
@@ -196,7 +199,7 @@ function iomemPermission(xen: Xen, d: Domain, op: Op<'iomem_permission'>): Rc {
   return 0;
 }
 
-function ioportPermission(xen: Xen, d: Domain, op: Op<'ioport_permission'>): Rc {
+function* ioportPermission(xen: Xen, d: Domain, op: Op<'ioport_permission'>): Co<Rc> {
   const end = op.firstPort + op.nrPorts;
   if (end <= op.firstPort || end > MAX_IOPORTS) return E.INVAL;
   if (!caller(xen).ioportCaps.contains(op.firstPort, end - 1)) return E.PERM;
@@ -232,7 +235,7 @@ function* memoryMapping(xen: Xen, d: Domain, op: Op<'memory_mapping'>): Co<Rc> {
 }
 
 /** @xen XEN_DOMCTL_ioport_mapping */
-function ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Rc {
+function* ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Co<Rc> {
   const { firstGport: g, firstMport: m, nrPorts: np } = op;
   const what = `gport=${g.toString(16)} mport=${m.toString(16)} nr=${np.toString(16)}`;
   if (!d.isHvm) {

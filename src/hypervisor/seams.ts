@@ -17,6 +17,8 @@ export interface IoportMap {
 export interface Seams extends DriverSeams {
   /** Domains guard their device list by a rwlock of their own, and vPCI follows each assignment. */
   hasPciLock(): boolean;
+  /** Domains guard their rights by a rwlock of their own. */
+  hasCapsLock(): boolean;
   /** The result of assigning a phantom function, as the loop in assign_device() takes it. XSA-449. */
   phantomAssignResult(rc: Rc): Rc;
   /** Error of pci_release_devices(): `sofar` from earlier devices, `rc` from this one. */
@@ -97,6 +99,7 @@ export const correct: Seams = Object.freeze<Seams>({
   vtdFaultSuffix: (unit) => ` on iommu:${unit}`,
   amdDisableSkipsQuarantinedSource: () => false,
   hasPciLock: () => true,
+  hasCapsLock: () => true,
   phantomAssignResult: (rc) => rc,
   releaseResult: (sofar, rc) => (sofar === 0 ? rc : sofar),
   releaseSetsFailuresAside: () => true,

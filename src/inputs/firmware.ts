@@ -1,6 +1,7 @@
 /** DMAR and IVRS tables made to order, as the bytes that firmware would leave in memory. */
 import { bdfOf, funcOf, type Sbdf, slotOf } from '../base/sbdf.js';
 import {
+  ATSR_ALL_PORTS,
   type DeviceScope,
   type DmarStructure,
   DRHD_INCLUDE_PCI_ALL,
@@ -34,6 +35,8 @@ export interface DmarSpec {
   /** For every unit but the last: the bridges on bus 0 whose devices it serves. */
   readonly behind?: readonly (readonly Sbdf[])[];
   readonly reserved?: readonly ReservedSpec[];
+  /** Every root port passes translation requests on: an ATSR for all of them. */
+  readonly ats?: boolean;
   /** Bits of a host address; 48 by default. */
   readonly addressBits?: number;
   /** All functions, to find the way to a device behind bridges. */
@@ -83,6 +86,8 @@ export function buildDmar(spec: DmarSpec): Uint8Array {
       scopes: r.devices.map((d) => scope(spec.functions, d, SCOPE_TYPE.ENDPOINT)),
     });
   }
+  if (spec.ats === true)
+    structures.push({ kind: 'atsr', flags: ATSR_ALL_PORTS, reserved: 0, segment: 0, scopes: [] });
   return fixChecksum(
     encodeDmar({
       signature: 'DMAR',

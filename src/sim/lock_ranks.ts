@@ -2,6 +2,7 @@
 export const RANK = {
   domctl: 10,
   iommuLog: 15, //    AMD event and PPR log->lock; reading a fault takes pcidevs_lock
+  capsLock: 17, //      d->caps_lock, that of the lower domain id first
   pcidevs: 20,
   pciLock: 30, //     d->pci_lock, releases with a per-domain rwlock
   eventLock: 35,
@@ -12,7 +13,6 @@ export const RANK = {
   pgtables: 55, //    hd->arch.pgtables.lock
   iommuRegister: 60, // iommu->register_lock and the queue tail
   bus2bridge: 65,
-  capsLock: 70,
   heap: 80,
   console: 90,
 } as const;

@@ -267,6 +267,7 @@ export function makeXen(o: TestXenOptions = {}): TestXen {
       iommu: more.iommu ?? false,
       system: more.system ?? false,
       pciLock: seams.hasPciLock(),
+      capsLock: seams.hasCapsLock(),
     });
   const domIo = domain(DOMID.IO, { system: true });
   const xen: { -readonly [K in keyof TestXen]: TestXen[K] } = {

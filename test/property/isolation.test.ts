@@ -74,6 +74,14 @@ const CLAIMED = [
   'INV-A2',
   'INV-A3',
   'INV-A4',
+  'INV-I9',
+  'INV-I11',
+  'INV-F4',
+  'INV-F8',
+  'INV-O12',
+  'INV-L5',
+  'INV-L6',
+  'INV-L7',
 ] as const;
 
 const results = new Map<Vendor, HistoryResult>();

@@ -23,7 +23,7 @@ const given = { op: 'assign', dev: 0, dom: 0, flags: 0 } as const;
 const race = (vendor: 'vtd' | 'amd', before: Pair['before'], a: Call, b: Call) =>
   explorePair({ machine: machine(vendor), before: [third, ...before], calls: [a, b] });
 
-describe.each(['vtd', 'amd'] as const)('INV-I3 INV-O5 INV-L4 under every schedule: %s', (vendor) => {
+describe.each(['vtd', 'amd'] as const)('INV-I3 INV-O5 INV-L4 INV-L7 under every schedule: %s', (vendor) => {
   test('of two assignments of one device exactly one wins', () => {
     const r = race(vendor, [], { op: 'assign', dev: 0, dom: 0 }, { op: 'assign', dev: 0, dom: 1 });
     expect(r.violation).toBeUndefined();
@@ -47,6 +47,24 @@ describe.each(['vtd', 'amd'] as const)('INV-I3 INV-O5 INV-L4 under every schedul
     const r = race(vendor, [], { op: 'assign', dev: 0, dom: 0 }, { op: 'remove', dev: 0 });
     expect(r.violation).toBeUndefined();
     expect([...r.outcomes.keys()].sort()).toEqual(['-19/0', '0/0']);
+  });
+
+  test('the set-up of devices at boot meets their coming and going: a device without owner gets one', () => {
+    const orphan = [
+      { op: 'remove', dev: 0 },
+      { op: 'fail', site: 'vendorOp', nth: 1 },
+      { op: 'add', dev: 0 },
+    ] as const;
+    for (const other of ['add', 'remove', 'quarantine'] as const) {
+      const pair = {
+        machine: machine(vendor),
+        before: [third, ...orphan],
+        calls: [{ op: 'hwdomSetup' }, { op: other, dev: 0 }] as [Call, Call],
+      };
+      const r = explorePair(pair, { pct: { runs: 100, depth: 3, seed: 1 } });
+      expect(r.violation).toBeUndefined();
+      expect(r.schedules).toBeGreaterThan(1);
+    }
   });
 
   test('memory comes and goes while a device is assigned', () => {

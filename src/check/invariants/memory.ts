@@ -5,7 +5,7 @@ import { P2M } from '../../hypervisor/mm/p2m.js';
 import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
 import type { IommuUnit } from '../../machine_hw.js';
 import { DOMID } from '../../sim/frames.js';
-import type { TestDevice } from '../machines.js';
+import { mmioFrame, type TestDevice } from '../machines.js';
 import { type TableEntry, tablesOnVtd } from '../reference/tables.js';
 import { entryOf, memoryOf, translationOf, walk } from '../tables_now.js';
 import type { World, WorldDomain } from '../world.js';
@@ -302,7 +302,7 @@ function mmioNeedsTheRight(w: World): Violation | undefined {
   const t = w.last;
   if (t?.command.op !== 'mmio' || t.rc !== 0 || !t.command.add) return undefined;
   const dom = w.domains.find((d) => d.domid === t.targetDomid);
-  const mfn = w.layout.mmioFirst + t.command.dev;
+  const mfn = mmioFrame(w.layout, t.command.dev);
   return dom === undefined || dom.allowed.has(mfn)
     ? undefined
     : violation('INV-M3', `d${dom.domid} mapped device memory ${hex(mfn)} without the right to it`);

@@ -178,4 +178,22 @@ export const openFindings: readonly Bug[] = [
       ops: ['quarantine', 'release', 'assign', 'deassign'],
     },
   },
+  {
+    id: 'V9',
+    title: 'VT-d: a device with ATS keeps its own translations when it changes hands',
+    year: 2026,
+    releases: `${EVERY}, with the option ats`,
+    mechanism:
+      'A flush by domain id reaches the device TLBs of those devices whose entry carries that id. When an entry is replaced, the flush for the previous id comes after the new entry is there, so that the device itself is passed over. Until something resets it, it goes on with translated requests to what its previous owner had.',
+    fix: 'The device is told to forget everything when its entry has been replaced.',
+    source:
+      'device_in_domain(), as domain_context_mapping_one() comes to it; read, and found by the properties',
+    seams: { vtdMoveFlushesDevice: () => false },
+    breaks: ['INV-F4'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['endpoint'], ats: true },
+      ops: ['ats', 'assign', 'deassign'],
+    },
+  },
 ];

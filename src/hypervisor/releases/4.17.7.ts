@@ -60,6 +60,7 @@ export const xen4_17_0: Release = {
   extra: '.0',
   behaviour: {
     ...xen4_17_7.behaviour,
+    hasCapsLock: () => false,
     deviceGroupUnderDomctlLock: () => true,
     memoryMapDomainText: (domid) => `dom${domid}`,
   },

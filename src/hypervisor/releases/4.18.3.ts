@@ -13,6 +13,7 @@ export const xen4_18_3: Release = {
     ...vtdBehaviour4_18,
     vtdFaultSuffix: () => '',
     hasPciLock: () => false,
+    hasCapsLock: () => false,
     releaseResult: (sofar, rc) => (rc === 0 ? sofar : rc),
     releaseSetsFailuresAside: () => false,
     vfNeedsPf: () => false,

@@ -21,5 +21,6 @@ export const vtdFlaws: Partial<VtdSeams> = Object.freeze<Partial<VtdSeams>>({
   vtdAliasFollowsQuarantine: () => false,
   vtdFreesIdOfRefused: () => false,
   vtdWritesBackScratch: () => false,
+  vtdMoveFlushesDevice: () => false,
   vtdMsiGroupFirst: (last) => last,
 });

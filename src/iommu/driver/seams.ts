@@ -21,6 +21,8 @@ export interface VtdSeams {
   vtdAliasFollowsQuarantine(): boolean;
   /** W2: a domain that was refused a conventional device gives back the id it was dealt. No release does. */
   vtdFreesIdOfRefused(): boolean;
+  /** V9: a device with ATS forgets its own translations when its entry is replaced. In no release does it. */
+  vtdMoveFlushesDevice(): boolean;
   /** A device goes to its new owner by one change of its entry. XSA-400: it was unmapped, then mapped. */
   vtdReassignsDirectly(): boolean;
   /** Reserved ranges are mapped after the context entry and unmapped before it. XSA-400, XSA-386. */

@@ -72,6 +72,11 @@ function deviceInDomain(iommu: VtdIommu, pdev: Pdev, did: number): boolean {
   return get(ram.words, at, CONTEXT.DID) === did && get(ram.words, at, CONTEXT.TT) === TT.DEV_IOTLB;
 }
 
+/** All of a device's cache: S, and every address bit below 63 set. */
+export function* forgetTranslations(iommu: VtdIommu, pdev: Pdev): Co<Rc> {
+  return yield* qinvalDeviceIotlbSync(iommu, pdev, 0xffff_f001 | 0, 0x7fff_ffff);
+}
+
 /** Invalidates the caches of the unit's devices as the IOTLB was. @xen dev_invalidate_iotlb */
 export function* devInvalidateIotlb(
   iommu: VtdIommu,
@@ -88,8 +93,7 @@ export function* devInvalidateIotlb(
     const rc =
       gran === GRAN.DEVICE_OR_PAGE
         ? yield* invalidatePages(iommu, pdev, dfn, order)
-        : // All of it: S, every address bit below 63 set.
-          yield* qinvalDeviceIotlbSync(iommu, pdev, 0xffff_f001 | 0, 0x7fff_ffff);
+        : yield* forgetTranslations(iommu, pdev);
     if (ret === 0) ret = rc;
   }
   return ret;

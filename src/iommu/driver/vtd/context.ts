@@ -11,6 +11,7 @@ import { DOMID } from '../../../sim/frames.js';
 import { CONTEXT_WORDS, TT } from '../../format/vtd.js';
 import { DOMID_MASK } from '../domid.js';
 import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
+import { forgetTranslations } from './ats.js';
 import { busToContextMaddr, contextEntryAt, copyQuad } from './context_table.js';
 import { checkCleanupDomidMap, contextSetDomainId, didToDomainId, getIommuDid } from './did.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
@@ -236,6 +237,8 @@ export function* domainContextMappingOne(
   const { prevDid, prevDom } = iommu;
 
   let rc = yield* flushContextEntry(iommu, prevDid, (bus << 8) | devfn, prevDom === undefined);
+  if (rc === 0 && pdev?.ats.enabled === true && vtd.seams.vtdMoveFlushesDevice())
+    rc = yield* forgetTranslations(iommu, pdev);
   domain.iommu.units[iommu.index] = true;
 
   const me = rc === 0 && iommu.drhd.segment === 0 && vtd.meSlot !== 0 ? mePhantomOf(vtd, bus, devfn) : 0;

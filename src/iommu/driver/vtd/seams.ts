@@ -14,6 +14,7 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdMsiGroupFirst: (last, vectors) => last - (vectors - 1),
   vtdAliasFollowsQuarantine: () => true,
   vtdFreesIdOfRefused: () => true,
+  vtdMoveFlushesDevice: () => true,
   vtdReassignsDirectly: () => true,
   vtdRmrrFollowsContext: () => false,
   vtdRmrrUnmapEnds: (rc) => rc !== 0 && rc !== E.NOENT,

@@ -1,0 +1,67 @@
+/** Devices that keep translations of their own (PCIe 10): what each of them has, and what it was told to forget. */
+import { bdfOf } from '../base/sbdf.js';
+import { VtdUnit } from '../iommu/hw/vtd/unit.js';
+import type { Machine } from '../machine.js';
+import type { TestDevice } from './machines.js';
+
+const EXT_CAP_ATS = 0x0f;
+const ATS_CONTROL = 6;
+const ATS_ENABLE = 0x8000;
+/** VT-d 6.5.2.5: type 3; the requester in bits 47:32, S in bit 64, the address from bit 76. */
+const DEVICE_TLB_INVALIDATION = 3;
+
+export class DeviceTlbs {
+  /** Frames by bus frame, by requester id. */
+  readonly kept = new Map<number, Map<number, number>>();
+
+  /** A device asks where a page is, and keeps the answer. */
+  ask(machine: Machine, device: TestDevice, dfn: number): number {
+    const unit = machine.unitFor(device.sbdf);
+    if (!(unit instanceof VtdUnit) || !atsEnabled(machine, device)) return -1;
+    const rid = bdfOf(device.sbdf);
+    const mfn = unit.translationRequest(rid, dfn, false);
+    if (mfn < 0) return mfn;
+    const mine = this.kept.get(rid) ?? new Map<number, number>();
+    this.kept.set(rid, mine);
+    mine.set(dfn, mfn);
+    return mfn;
+  }
+
+  /** A descriptor that a unit took from its queue. */
+  hear(words: readonly number[]): void {
+    if ((words[0]! & 15) !== DEVICE_TLB_INVALIDATION) return;
+    const mine = this.kept.get(words[1]! & 0xffff);
+    if (mine === undefined) return;
+    const [first, last] = framesOf(words[2]! >>> 0, words[3]! >>> 0);
+    for (const dfn of mine.keys()) if (dfn >= first && dfn <= last) mine.delete(dfn);
+  }
+
+  /** A function whose ATS is off has forgotten everything when it is on again. */
+  forgetDisabled(machine: Machine, devices: readonly TestDevice[]): void {
+    for (const device of devices)
+      if (this.kept.has(bdfOf(device.sbdf)) && !atsEnabled(machine, device))
+        this.kept.delete(bdfOf(device.sbdf));
+  }
+}
+
+/** With S, the lowest clear address bit above the page offset tells the size. */
+function framesOf(low: number, high: number): [number, number] {
+  let frame = high * 0x10_0000 + Math.floor(low / 4096);
+  if (low % 2 === 0) return [frame, frame];
+  let pages = 2;
+  for (let rest = frame; rest % 2 === 1; rest = Math.floor(rest / 2)) pages *= 2;
+  frame -= frame % pages;
+  return [frame, frame + pages - 1];
+}
+
+export function atsEnabled(machine: Machine, device: TestDevice): boolean {
+  const { pci } = machine.hw;
+  for (let at = 0x100; at !== 0; ) {
+    const header = pci.configRead(device.sbdf, at, 4) >>> 0;
+    if ((header & 0xffff) === EXT_CAP_ATS)
+      return (pci.configRead(device.sbdf, at + ATS_CONTROL, 2) & ATS_ENABLE) !== 0;
+    const next = header >>> 20;
+    at = next > at ? next : 0;
+  }
+  return false;
+}
