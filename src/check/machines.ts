@@ -276,6 +276,16 @@ const basesOf = (spec: MachineSpec, functions: readonly FunctionSpec[]): number[
     ? [SECOND_UNIT_BASE, DEFAULT_UNIT_BASE]
     : [DEFAULT_UNIT_BASE];
 
+const SMALL_DOM0: HostDescription['dom0'] = {
+  memoryBytes: 64 * 2 ** 20,
+  vcpus: 1,
+  hostname: 'dom0',
+  kernelRelease: '6.1.0',
+  kernelCmdline: '',
+  pciback: 'module',
+  files: {},
+};
+
 function hostOf(
   spec: MachineSpec,
   functions: readonly FunctionSpec[],
@@ -335,14 +345,6 @@ function hostOf(
           })),
         }
       : { ivrs: buildIvrs({ functions, iommu: AMD_IOMMU, reserved: ranges }) }),
-    dom0: {
-      memoryBytes: 64 * 2 ** 20,
-      vcpus: 1,
-      hostname: 'dom0',
-      kernelRelease: '6.1.0',
-      kernelCmdline: '',
-      pciback: 'module',
-      files: {},
-    },
+    dom0: SMALL_DOM0,
   };
 }
