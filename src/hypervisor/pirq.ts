@@ -31,7 +31,7 @@ const fls = (n: number): number => 32 - Math.clz32(n);
 /** @xen d->nr_pirqs, arch_hwdom_irqs */
 export const nrPirqs = (xen: Xen, d: Domain): number =>
   d === xen.hwdom
-    ? xen.nrIrqsGsi + Math.min(fls(xen.cpu.count), d.maxVcpus) * NR_DYNAMIC_VECTORS
+    ? Math.min(xen.nrIrqsGsi + Math.min(fls(xen.cpu.count), d.maxVcpus) * NR_DYNAMIC_VECTORS, nrIrqs(xen))
     : xen.nrIrqsGsi + EXTRA_DOMU_IRQS;
 
 export const irqAccessPermitted = (d: Domain, irq: number): boolean => d.irqCaps.contains(irq, irq);

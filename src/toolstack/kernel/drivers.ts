@@ -1,5 +1,5 @@
 /** Drivers of dom0's kernel as data: what they match and what they say. Message texts are those of Linux 6.1. */
-import type { Rc } from '../../base/errno.js';
+import { E, type Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
 import { KernelDriver, matchesId, type PciId } from './driver.js';
@@ -24,6 +24,8 @@ export interface DriverSpec {
   /** Names what it makes of a device: `eth`, `nvme`. `{unit}` in its lines. */
   readonly unit?: string;
   readonly sriov?: boolean;
+  /** Its virtual functions answer only once somebody has given them resources: until then it says this and gives up. */
+  readonly onIdleVirtual?: readonly string[];
   /** It uses an MSI, whose number shows in `irq` and in `{irq}` of its lines. */
   readonly msi?: boolean;
   /** Messages it asks for, one set-up after the other: each gives back what the former had. */
@@ -59,6 +61,10 @@ export const DRIVER_SPECS: readonly DriverSpec[] = [
       { count: 2, requested: true },
     ],
     onProbe: ['nvme {unit}: pci function {dev}', '{enable}', 'nvme {unit}: 1/0/0 default/read/poll queues'],
+    onIdleVirtual: [
+      'nvme {unit}: Device not ready; aborting initialisation, CSTS=0x2',
+      'nvme {unit}: Removing after probe failure status: -19',
+    ],
   },
   {
     name: 'e1000e',
@@ -222,6 +228,7 @@ export class NativeDriver extends KernelDriver {
       else {
         yield* this.power.enable(dev);
         yield* this.power.setMaster(dev);
+        if (dev.isVirtfn && this.spec.onIdleVirtual !== undefined) return yield* this.giveUp(dev, unit);
         if (this.spec.msi === true) this.takeMsi(dev);
         yield* this.takeVectors(dev);
       }
@@ -230,6 +237,16 @@ export class NativeDriver extends KernelDriver {
       for (const line of this.spec.onRootPort ?? []) this.log.info(this.fill(line, dev, unit));
     }
     return 0;
+  }
+
+  /** @linux drivers/nvme/host/pci.c nvme_reset_work of a secondary controller that is offline */
+  private *giveUp(dev: KernelPci, unit: string): Co<Rc> {
+    yield* this.interrupts.allocVectors(dev, 1);
+    for (const line of this.spec.onIdleVirtual ?? []) this.log.info(this.fill(line, dev, unit));
+    yield* this.interrupts.freeVectors(dev);
+    yield* this.power.disable(dev);
+    this.units.release(unit);
+    return E.NODEV;
   }
 
   override *remove(dev: KernelPci): Co<void> {

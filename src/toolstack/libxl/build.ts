@@ -58,7 +58,10 @@ function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
   return 0;
 }
 
-/** Checks that the files of a kernel are there: their content is the guest's script. */
+/** What a kernel file holds that does not decompress. */
+export const DAMAGED_KERNEL = 'damaged';
+
+/** Checks that the files of a kernel are there, and that the kernel is one. */
 function kernelFiles(lx: Libxl, b: BuildInfo): number {
   for (const [file, at, call] of [
     [b.kernel, CREATE.kernelFile, 'xc_dom_kernel_file failed'],
@@ -68,7 +71,11 @@ function kernelFiles(lx: Libxl, b: BuildInfo): number {
     lx.log.error(at, call, -1, -2);
     return ERROR.FAIL;
   }
-  return 0;
+  if (b.kernel === undefined || lx.dom0.fs.readFile(b.kernel) !== DAMAGED_KERNEL) return 0;
+  lx.log.invalidKernel(CREATE.probeBzimage, ' unable to XZ decompress kernel');
+  lx.log.invalidKernel(CREATE.findLoader, ': no loader found');
+  lx.log.error(CREATE.parseImage, 'xc_dom_parse_image failed');
+  return ERROR.FAIL;
 }
 
 /** PV memory is a list of machine frames, in 2 MiB extents as long as they last. */

@@ -40,6 +40,12 @@ export class Log {
     this.put('error', at, domid < 0 ? 0xffff_ffff : domid, text, errno);
   }
 
+  /** What libxc says of a kernel that it cannot use. @xen xc_dom_panic with XC_INVALID_KERNEL */
+  invalidKernel(at: Place, text: string): void {
+    const place = `${at.file}:${at.lines[this.release]}: ${at.func[this.release]}`;
+    if (XTL.error >= this.minLevel) this.write(`xc: error: panic: ${place}${text}: Invalid kernel\n`);
+  }
+
   warn(at: Place, text: string, domid = -1, errno?: number): void {
     this.put('warning', at, domid < 0 ? 0xffff_ffff : domid, text, errno);
   }

@@ -55,6 +55,8 @@ class ShellExit extends Error {
   }
 }
 
+/** Exit status of timeout(1). */
+const TIMED_OUT = 124;
 const TURNS_MAX = 200_000;
 const DEPTH_MAX = 64;
 
@@ -69,6 +71,8 @@ export class Shell implements ShellHost {
   readonly programs = new Map<string, Program>();
   /** Set by `exit`. */
   exited: number | undefined = undefined;
+  /** Nothing more of a command line starts after this time: it ends as one that timeout(1) killed. */
+  deadlineNs = Number.POSITIVE_INFINITY;
   private status = 0;
   private files: Files;
   private depth = 0;
@@ -152,6 +156,7 @@ export class Shell implements ShellHost {
     for (const { pipeline, when } of list) {
       if (when === 'and' && this.status !== 0) continue;
       if (when === 'or' && this.status === 0) continue;
+      if (this.dom0.clock.nowNs > this.deadlineNs) throw new ShellExit(TIMED_OUT);
       yield* this.pipeline(pipeline);
     }
   }
