@@ -163,7 +163,7 @@ export class World extends WorldState {
       this.devicesBefore.set(at, {
         quarantine: p.quarantine,
         broken: p.broken,
-        faults: p.fault.count,
+        faults: p.faultCount,
         pseudoDomid: p.arch.pseudoDomid,
       });
     }
@@ -460,7 +460,7 @@ export class World extends WorldState {
       : [bdfOf(device.sbdf), ...[4, 7, 2, 1, 6, 3, 5].map((fn) => slot | fn)];
     const { clock } = this.machine.hw;
     const known = [...this.machine.xen.pdevs.values()];
-    const model = new Map(known.map((p) => [p.sbdf, { ...p.fault }]));
+    const model = new Map(known.map((p) => [p.sbdf, { time: p.faultTime, count: p.faultCount }]));
     for (let i = 0; i < faults; i++) {
       const rid = rids[i % rids.length]!;
       const from = this.events.length;
@@ -481,8 +481,8 @@ export class World extends WorldState {
       const m = model.get(p.sbdf)!;
       const master = (this.machine.hw.pci.configRead(p.sbdf, 4, 2) & 4) !== 0;
       const wrong =
-        p.fault.count !== m.count
-          ? `${p.fault.count} faults are counted, ${m.count} are due`
+        p.faultCount !== m.count
+          ? `${p.faultCount} faults are counted, ${m.count} are due`
           : m.count >= FAULTS_MAX && master
             ? 'it is a bus master still'
             : undefined;

@@ -43,8 +43,15 @@ export interface DomainOptions {
 }
 
 export class Domain implements IommuDomain {
+  // What each change of hands of a device reads stands first, so that it lies together in memory.
   readonly iommu: DomainIommu;
   readonly pdevList = new PdevList();
+  dying: number = DYING.alive;
+  /** What makes IOMMU use impossible. @xen arch_iommu_use_permitted */
+  memSharing = false;
+  pagingRing = false;
+  podEntries = 0;
+  logDirty = false;
   readonly pciLock: RwLock | undefined;
   readonly capsLock: RwLock | undefined;
   /** d[IO] gets it once the IOMMU is on. @xen is_iommu_enabled */
@@ -53,7 +60,6 @@ export class Domain implements IommuDomain {
   readonly hap: boolean;
   readonly isSystem: boolean;
 
-  dying: number = DYING.alive;
   isShuttingDown = false;
   isShutDown = false;
   /** SHUTDOWN_* once it is shutting down, else -1. */
@@ -77,12 +83,6 @@ export class Domain implements IommuDomain {
   p2m: P2m | undefined = undefined;
   /** PV: what populate_physmap reported, by guest frame. */
   readonly pvGfns = new Map<number, number>();
-
-  /** What makes IOMMU use impossible. @xen arch_iommu_use_permitted */
-  memSharing = false;
-  pagingRing = false;
-  podEntries = 0;
-  logDirty = false;
 
   /** Rights to machine frames, I/O ports and interrupts. @xen iomem_caps, ioport_caps, irq_caps */
   readonly iomemCaps = new RangeSet();

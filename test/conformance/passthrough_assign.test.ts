@@ -180,9 +180,9 @@ describe('assign_device()', () => {
   test('an error of the tables is the error of the assignment', () => {
     const xen = make();
     xen.vendor.fail('quarantine', 0, E.NOSPC);
-    xen.dev(3, 0).fault.count = 5;
+    xen.dev(3, 0).faultCount = 5;
     expect(assign(xen, xen.guest(1))).toBe(E.NOSPC);
-    expect([xen.news(), xen.dev(3, 0).fault.count]).toEqual([['d1: assign (0000:03:00.0) failed (-28)'], 5]);
+    expect([xen.news(), xen.dev(3, 0).faultCount]).toEqual([['d1: assign (0000:03:00.0) failed (-28)'], 5]);
   });
 
   test('FT-A10 d[IO] marks what it gets as quarantined, a guest does not', () => {
@@ -195,13 +195,13 @@ describe('assign_device()', () => {
     const xen = make();
     const pdev = xen.dev(3, 0);
     const d = xen.guest(1);
-    pdev.fault.count = 7;
+    pdev.faultCount = 7;
     assign(xen, d);
-    expect(pdev.fault.count).toBe(0);
-    pdev.fault.count = 7;
+    expect(pdev.faultCount).toBe(0);
+    pdev.faultCount = 7;
     xen.vendor.fail('reassign', 0, E.NOMEM, 1);
-    expect([deassign(xen, d), pdev.fault.count]).toEqual([E.NOMEM, 7]);
-    expect([deassign(xen, d), pdev.fault.count]).toEqual([0, 0]);
+    expect([deassign(xen, d), pdev.faultCount]).toEqual([E.NOMEM, 7]);
+    expect([deassign(xen, d), pdev.faultCount]).toEqual([0, 0]);
   });
 
   test('FT-A12 INV-L6 whoever does not hold the lock is stopped', () => {

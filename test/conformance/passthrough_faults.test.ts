@@ -64,7 +64,7 @@ describe('pci_check_disable_device()', () => {
             count += 1;
             struck ||= count >= 10;
             fault(xen);
-            expect([xen.dev(3, 0).fault.count, masters(xen)]).toEqual([count, !struck]);
+            expect([xen.dev(3, 0).faultCount, masters(xen)]).toEqual([count, !struck]);
           });
         },
       ),
@@ -75,9 +75,9 @@ describe('pci_check_disable_device()', () => {
   test('a clock that went back halves the count too', () => {
     const xen = make();
     for (let n = 0; n < 5; n++) fault(xen);
-    xen.dev(3, 0).fault.time = 1;
+    xen.dev(3, 0).faultTime = 1;
     fault(xen);
-    expect(xen.dev(3, 0).fault.count).toBe(3);
+    expect(xen.dev(3, 0).faultCount).toBe(3);
   });
 
   test('FT-A38 the device stays where it is, whole, and its domain runs', () => {
@@ -96,9 +96,9 @@ describe('pci_check_disable_device()', () => {
   test('INV-P5 faults of phantoms count for the device, where they can be told', () => {
     const xen = make();
     fault(xen, 3);
-    expect(xen.dev(3, 0).fault.count).toBe(1);
+    expect(xen.dev(3, 0).faultCount).toBe(1);
     fault(xen, 2);
-    expect(xen.dev(3, 0).fault.count).toBe(1);
+    expect(xen.dev(3, 0).faultCount).toBe(1);
   });
 });
 

@@ -146,8 +146,8 @@ function faultsChangeNothingElse(w: World): Violation | undefined {
   const moved = ['assign', 'deassign', 'quarantine', 'release'].includes(t.command.op) && t.rc === 0;
   const p = t.target === undefined ? undefined : w.pdev(t.target.sbdf);
   const owned = t.target !== undefined && t.ownersBefore.get(t.target.sbdf) !== p?.domain?.domid;
-  return moved && owned && p !== undefined && p.fault.count !== 0
-    ? violation('INV-A2', `${formatSbdf(p.sbdf)} has moved with ${p.fault.count} faults`)
+  return moved && owned && p !== undefined && p.faultCount !== 0
+    ? violation('INV-A2', `${formatSbdf(p.sbdf)} has moved with ${p.faultCount} faults`)
     : undefined;
 }
 
@@ -157,7 +157,7 @@ function otherDevicesAreNotCharged(w: World): Violation | undefined {
   if (t?.command.op !== 'storm' || t.target === undefined || t.target.conventional) return undefined;
   for (const { device, p } of settled(w)) {
     const before = t.devicesBefore.get(device.sbdf)?.faults ?? 0;
-    if (device.sbdf >>> 3 !== t.target.sbdf >>> 3 && p.fault.count > before)
+    if (device.sbdf >>> 3 !== t.target.sbdf >>> 3 && p.faultCount > before)
       return violation('INV-A3', `${formatSbdf(device.sbdf)} was charged for faults of another`);
   }
   return undefined;

@@ -26,8 +26,8 @@ function* countFault(xen: Xen, seg: number, bus: number, devfn: number): Co<Pdev
   using _pcidevs = yield* hold(xen.pcidevsLock);
   const pdev = pciGetRealPdev(xen, sbdfOf(seg, (bus << 8) | devfn));
   if (pdev === undefined) return undefined;
-  if (now < pdev.fault.time || now - pdev.fault.time > FAULT_GAP_NS) pdev.fault.count >>= 1;
-  pdev.fault.time = now;
-  pdev.fault.count += 1;
-  return pdev.fault.count < FAULT_THRESHOLD ? undefined : pdev;
+  if (now < pdev.faultTime || now - pdev.faultTime > FAULT_GAP_NS) pdev.faultCount >>= 1;
+  pdev.faultTime = now;
+  pdev.faultCount += 1;
+  return pdev.faultCount < FAULT_THRESHOLD ? undefined : pdev;
 }

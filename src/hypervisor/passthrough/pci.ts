@@ -122,7 +122,7 @@ export function* assignDevice(
   if (rc === 0 && owner !== xen.domIo) rc = yield* iommuQuarantineDevInit(xen, pdev);
   if (rc === 0) {
     const ops = platformOps(xen);
-    pdev.fault.count = 0;
+    pdev.faultCount = 0;
     rc = yield* callAssignDevice(xen, ops, d, devfn, pdev, flag);
     while (pdev.phantomStride !== 0 && rc === 0) {
       devfn += pdev.phantomStride;
@@ -188,7 +188,7 @@ export function* deassignDevice(
   }
   if (rc === 0) {
     if (pdev.domain === xen.hwdom) pdev.quarantine = false;
-    pdev.fault.count = 0;
+    pdev.faultCount = 0;
     rc = yield* vpciAttach(xen, target, pdev);
   }
   if (rc !== 0) {

@@ -58,36 +58,67 @@ class ArchPdev {
   vtdNoQuirk = false;
 }
 
+/** What IOMMU drivers keep of a device. @xen struct arch_pci_dev */
+export interface PdevArch {
+  /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
+  rootMfn: number;
+  /** The scratch page of the quarantine table, 0 for none. */
+  leafMfn: number;
+  /** Frames of the quarantine table. */
+  readonly pgtables: number[];
+  /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
+  pseudoDomid: number;
+  /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
+  vtdUnit: number;
+  vtdUnitKey: number;
+  /** VT-d: no chipset quirk applies to this function. */
+  vtdNoQuirk: boolean;
+}
+
 /** A PCI function as Xen knows it. @xen struct pci_dev */
 export class Pdev {
+  // What each change of hands reads stands first, so that it lies together in memory.
   domain: IommuDomain | undefined = undefined;
   /** Neighbours in `domain.pdevList`. */
   listNext: Pdev | undefined = undefined;
   listPrev: Pdev | undefined = undefined;
+  /** See PdevArch. */
+  rootMfn = 0;
+  pseudoDomid = 0x7ff4;
+  vtdUnit = -1;
+  vtdUnitKey = -1;
+  vtdNoQuirk = false;
+  /** Faults counted lately, and when the last one was. @xen pdev->fault */
+  faultCount = 0;
   type: PdevType = PDEV_TYPE.UNKNOWN;
   /** 0, 1, 2 or 4. */
   phantomStride = 0;
   quarantine = false;
   broken = false;
-  ignoreBars = false;
-  extCfg = false;
   isExtfn = false;
   isVirtfn = false;
+  msix:
+    | { pos: number; nrEntries: number; hostMaskall: boolean; guestMaskall: boolean; usedEntries: number }
+    | undefined = undefined;
+  faultTime = 0;
+  leafMfn = 0;
+  readonly pgtables: number[] = [];
+  ignoreBars = false;
+  extCfg = false;
   /** PF of a VF. */
   physfn: { bus: number; devfn: number } = { bus: 0, devfn: 0 };
   /** NUMA node, -1 for NUMA_NO_NODE. */
   node = -1;
-  msix:
-    | { pos: number; nrEntries: number; hostMaskall: boolean; guestMaskall: boolean; usedEntries: number }
-    | undefined = undefined;
   msiMaxvec = 0;
   /** IRQs shown by the Q key. */
   readonly msiIrqs: number[] = [];
-  readonly ats = new PdevAts();
-  readonly fault = new PdevFault();
+  readonly ats = { capPos: 0, queueDepth: 0, enabled: false };
   readonly vfRlen = [0, 0, 0, 0, 0, 0];
-  readonly arch = new ArchPdev();
   constructor(readonly sbdf: Sbdf) {}
+  /** Lies within the device, as in Xen. */
+  get arch(): PdevArch {
+    return this;
+  }
   get seg(): number {
     return this.sbdf >>> 16;
   }
@@ -137,18 +168,18 @@ export type P2mAccess = 'rw' | 'r' | 'w' | 'n' | 'x';
 
 /** @xen struct domain_iommu with struct arch_iommu */
 export class DomainIommu {
+  /** VT-d: root of the I/O page table, 0 while there is none. @xen arch.vtd.pgd_maddr */
+  pgdMfn = 0;
+  hapPtShare = false;
+  /** VT-d: units that hold an entry of this domain, by unit index. @xen arch.vtd.iommu_bitmap */
+  readonly units: boolean[] = [];
   /** Frames of the I/O page table pool. @xen arch.pgtables.list */
   readonly pgtables: number[] = [];
   readonly identityMaps: IdentityMap[] = [];
-  hapPtShare = false;
   needSync = false;
   node = -1;
-  /** VT-d: root of the I/O page table, 0 while there is none. @xen arch.vtd.pgd_maddr */
-  pgdMfn = 0;
   /** VT-d: levels - 2. */
   agaw = 0;
-  /** VT-d: units that hold an entry of this domain, by unit index. @xen arch.vtd.iommu_bitmap */
-  readonly units: boolean[] = [];
   /** AMD: levels of the table, 0 while undecided. */
   pagingMode = 0;
   /** AMD: root frame, 0 while there is none. */
