@@ -12,6 +12,8 @@ const FLOOR = fileURLToPath(new URL('./floor/', import.meta.url));
 const PROGRAMS = ['translate', 'assign', 'pagetable'];
 /** How much less work `--quick` does. */
 const QUICK = 50;
+/** CPU time for which each variant runs before it is measured. */
+const WARM_NS = 1e9;
 
 /**
  * @typedef {object} Variant one thing that is measured; a row has one, or several that are compared with the first
@@ -75,11 +77,21 @@ export const load = (entry = 'index.js') =>
 const hasFloor = (row, dir) =>
   dir !== undefined && row.floor !== undefined && existsSync(join(dir, row.floor[0]));
 
+/** Runs until everything is compiled, however little a round does. */
+function warmUp(variant, n, long) {
+  const start = cpuNs();
+  let runs = 0;
+  do {
+    variant.check(variant.run(n), undefined, n);
+    runs += 1;
+  } while (!long && (runs < 3 || cpuNs() - start < WARM_NS));
+}
+
 /** @param {Row} row @param {string | undefined} floorDir @returns {Promise<object[]>} one result a variant */
 export async function measure(row, floorDir, { rounds: asked, quick }) {
   const n = Math.max(1, Math.ceil(row.operations / (quick ? QUICK : 1)));
   const variants = [await row.prepare(await load())].flat();
-  for (const v of variants) for (let i = 0; i < (row.long ? 1 : 3); i++) v.check(v.run(n), undefined, n); // compiled by now
+  for (const v of variants) warmUp(v, n, row.long ?? false);
   const rounds = row.long ? Math.min(3, asked) : asked;
   const withFloor = hasFloor(row, floorDir) && !(row.long && quick);
   const theirs = [];
