@@ -111,6 +111,7 @@ function fuzzCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--qemu <path>', 'QEMU to compare with', 'qemu-system-x86_64')
     .addOption(new Option('--accel <name>', "QEMU's accelerator").choices(['tcg', 'qtest']).default('tcg'))
     .option('--as-qemu <quirks>', 'on, off, or names joined by +', 'on')
+    .option('--unit <properties>', 'of intel-iommu, as aw-bits=39,caching-mode=on', '')
     .option('--record <file>', "write programs and QEMU's answers instead of comparing")
     .action(async (o: FuzzOptions) => done(await fuzzQemu(o)));
 }

@@ -5,6 +5,7 @@ import { InputError } from '../base/assert.js';
 import { compare, type Mismatch, shrink } from '../qtest/fuzz/compare.js';
 import { drawProgram } from '../qtest/fuzz/ops.js';
 import { Player } from '../qtest/fuzz/player.js';
+import { Reach } from '../qtest/fuzz/reach.js';
 import { simulatedSide } from '../qtest/fuzz/sides.js';
 import { short } from '../qtest/fuzz/values.js';
 import { parseQuirks, QUIRKS } from '../qtest/quirks.js';
@@ -17,6 +18,8 @@ export interface FuzzOptions {
   readonly ops: number;
   readonly accel: string;
   readonly asQemu: string;
+  /** Properties of the unit, as behind `-device intel-iommu,`. */
+  readonly unit: string;
   /** File to write programs and QEMU's answers to, instead of comparing. */
   readonly record?: string;
 }
@@ -30,7 +33,7 @@ const SHOWN_MAX = 5;
 export async function fuzzQemu(o: FuzzOptions): Promise<number> {
   if (parseQuirks(o.asQemu) === undefined)
     throw new InputError('--as-qemu', '', `${o.asQemu} names no quirk`, `there are ${QUIRKS.join(', ')}`);
-  const qemu = await QemuProcess.start(o.qemu, o.accel);
+  const qemu = await QemuProcess.start(o.qemu, o.accel, o.unit);
   try {
     return o.record === undefined ? await run(qemu, o) : await record(qemu, o, o.record);
   } finally {
@@ -39,15 +42,17 @@ export async function fuzzQemu(o: FuzzOptions): Promise<number> {
 }
 
 async function run(qemu: QemuProcess, o: FuzzOptions): Promise<number> {
-  const board = simulatedSide(o.asQemu);
+  const board = simulatedSide(o.asQemu, o.unit);
+  const reach = new Reach();
   let different = 0;
   for (let i = 0; i < o.programs; i++) {
     const seed = o.seed + i;
-    const found = await compare(qemu, board, drawProgram(seed, o.ops));
+    const found = await compare(qemu, board, drawProgram(seed, o.ops), reach);
     if (found === undefined) continue;
     different++;
     if (different <= SHOWN_MAX) show(seed, await shrink(qemu, board, found));
   }
+  for (const line of reach.lines()) say(line);
   say(`${o.programs} programs of ${o.ops} steps from seed ${o.seed}: ${different} differ`);
   return different === 0 ? 0 : 1;
 }

@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { InputError } from '../base/assert.js';
 import { EDU, EDU_CMD } from '../qtest/edu.js';
-import { BOARD_ARGS } from '../qtest/fuzz/layout.js';
+import { boardArgs } from '../qtest/fuzz/layout.js';
 import type { Side } from '../qtest/fuzz/player.js';
 
 const BIOS_BYTES = 0x1_0000;
@@ -79,7 +79,7 @@ export class QemuProcess implements Side {
   ) {}
 
   /** `accel`: `tcg` for any QEMU, `qtest` where that accelerator is there. */
-  static async start(program: string, accel: string): Promise<QemuProcess> {
+  static async start(program: string, accel: string, unit = ''): Promise<QemuProcess> {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'xpsim-fuzz-'));
     const bios = path.join(folder, 'halt.bin');
     fs.writeFileSync(bios, haltingBios());
@@ -89,7 +89,7 @@ export class QemuProcess implements Side {
     const child = spawn(
       program,
       [
-        ...['-machine', 'q35', '-accel', accel, ...icount, '-bios', bios, ...BOARD_ARGS],
+        ...['-machine', 'q35', '-accel', accel, ...icount, '-bios', bios, ...boardArgs(unit)],
         ...['-qtest', `unix:${qtestPath}`, '-qtest-log', '/dev/null'],
         ...['-chardev', `socket,path=${qmpPath},id=char0`, '-mon', 'chardev=char0,mode=control'],
       ],

@@ -2,6 +2,7 @@
 import * as fc from 'fast-check';
 import type { Op, Program } from './ops.js';
 import { Player, type Side } from './player.js';
+import type { Reach } from './reach.js';
 
 export interface Mismatch {
   readonly program: Program;
@@ -13,9 +14,14 @@ export interface Mismatch {
   readonly script: readonly string[];
 }
 
-/** The first difference; `reference` is whose answers are expected. */
-export async function compare(reference: Side, other: Side, program: Program): Promise<Mismatch | undefined> {
-  const want = await new Player(reference).play(program);
+/** The first difference; `reference` is whose answers are expected, and what `reach` counts. */
+export async function compare(
+  reference: Side,
+  other: Side,
+  program: Program,
+  reach?: Reach,
+): Promise<Mismatch | undefined> {
+  const want = await new Player(reference, reach).play(program);
   const got = await new Player(other).play(program);
   const at = want.replies.findIndex((r, i) => r !== got.replies[i]);
   if (at < 0) return undefined;

@@ -40,9 +40,9 @@ export const DEVICES = [
   { slot: 4, bar: 0xe010_0000 },
 ] as const;
 
-/** The options of the board, for a real QEMU and for the simulated one. */
-export const BOARD_ARGS: readonly string[] = [
+/** The options of the board, for a real QEMU and for the simulated one; `unit` are further properties of intel-iommu. */
+export const boardArgs = (unit = ''): readonly string[] => [
   ...['-m', String(RAM_MIB), '-nodefaults', '-vga', 'none', '-net', 'none', '-display', 'none'],
-  ...['-device', 'intel-iommu,intremap=on,aw-bits=48'],
+  ...['-device', `intel-iommu,intremap=on,${unit === '' ? 'aw-bits=48' : unit}`],
   ...DEVICES.flatMap((d) => ['-device', `edu,addr=${d.slot},dma_mask=0xffffffffffffffff`]),
 ];

@@ -5,6 +5,7 @@
 import { EDU, EDU_CMD } from '../edu.js';
 import * as L from './layout.js';
 import { OP, type Op, type Program } from './ops.js';
+import type { Reach } from './reach.js';
 import {
   BUFFER_BYTES,
   CONTEXT_ODD,
@@ -54,7 +55,10 @@ export class Player {
   private gcmd = 0;
   private readonly passes = [false, false];
 
-  constructor(private readonly side: Side) {}
+  constructor(
+    private readonly side: Side,
+    private readonly reach?: Reach,
+  ) {}
 
   async play(program: Program): Promise<Played> {
     const replies: string[] = [];
@@ -66,6 +70,7 @@ export class Player {
     this.registers();
     replies.push(await this.flush());
     for (const op of program) {
+      this.reach?.op(op);
       await this.step(op);
       this.readl(R.GSTS);
       replies.push(await this.flush());
@@ -79,6 +84,7 @@ export class Player {
     this.lines = [];
     this.script.push(...lines);
     const replies = await this.side.send(lines);
+    if (this.reach !== undefined) for (const [i, r] of replies.entries()) this.reach.reply(lines[i]!, r);
     return replies.map((r, i) => normalized(lines[i]!, r)).join(' ');
   }
 

@@ -84,6 +84,14 @@ export const DESCRIPTOR_ODD: readonly (readonly [word: 0 | 1, bit: number])[] = 
   [1, 8],
   [0, 14],
 ];
+/** Descriptors by the drawn number; the others are of the IOTLB. */
+export const DESCRIPTORS: Readonly<Record<number, string>> = {
+  1: 'context cache',
+  4: 'interrupt entry cache',
+  5: 'wait',
+  6: 'wait',
+  7: 'of other types',
+};
 export const HIGH_ADDRESS = [0, 2 ** 39, 2 ** 47, 2 ** 48, 2 ** 51];
 const hex = (n: number): string => `0x${n.toString(16)}`;
 
