@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import zlib from 'node:zlib';
 import { InputError } from '../base/assert.js';
 import { compare, type Mismatch, shrink } from '../qtest/fuzz/compare.js';
+import { levelsOf } from '../qtest/fuzz/layout.js';
 import { drawProgram } from '../qtest/fuzz/ops.js';
 import { Player } from '../qtest/fuzz/player.js';
 import { Reach } from '../qtest/fuzz/reach.js';
@@ -44,13 +45,14 @@ export async function fuzzQemu(o: FuzzOptions): Promise<number> {
 async function run(qemu: QemuProcess, o: FuzzOptions): Promise<number> {
   const board = simulatedSide(o.asQemu, o.unit);
   const reach = new Reach();
+  const levels = levelsOf(o.unit);
   let different = 0;
   for (let i = 0; i < o.programs; i++) {
     const seed = o.seed + i;
-    const found = await compare(qemu, board, drawProgram(seed, o.ops), reach);
+    const found = await compare(qemu, board, drawProgram(seed, o.ops), reach, levels);
     if (found === undefined) continue;
     different++;
-    if (different <= SHOWN_MAX) show(seed, await shrink(qemu, board, found));
+    if (different <= SHOWN_MAX) show(seed, await shrink(qemu, board, found, levels));
   }
   for (const line of reach.lines()) say(line);
   say(`${o.programs} programs of ${o.ops} steps from seed ${o.seed}: ${different} differ`);
@@ -71,7 +73,7 @@ async function record(qemu: QemuProcess, o: FuzzOptions, file: string): Promise<
   for (let i = 0; i < o.programs; i++) {
     const seed = o.seed + i;
     const program = drawProgram(seed, o.ops);
-    const { replies } = await new Player(qemu).play(program);
+    const { replies } = await new Player(qemu, undefined, levelsOf(o.unit)).play(program);
     lines.push(JSON.stringify({ seed, program, replies: replies.map(short) }));
   }
   fs.writeFileSync(file, zlib.gzipSync(`${lines.join('\n')}\n`, { level: 9 }));

@@ -439,6 +439,20 @@ describe('as QEMU does it', () => {
       }),
       [undefined, 0xb],
     ],
+    'absent-is-not-cached': () => [
+      each(
+        'absent-is-not-cached',
+        (rig) => {
+          rig.on();
+          const root = rig.device(RID);
+          rig.unit.translate(RID, DFN, false);
+          rig.map(root, 4, DFN, MFN);
+          return again(rig);
+        },
+        caps([[0, 7, 7, 1]]),
+      ),
+      [-6, MFN],
+    ],
   };
   test.each(VTD_QUIRKS)('%s is off unless it is asked for', (quirk) => {
     const [got, expected] = ROWS[quirk]();

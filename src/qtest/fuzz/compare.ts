@@ -20,9 +20,10 @@ export async function compare(
   other: Side,
   program: Program,
   reach?: Reach,
+  levels = 4,
 ): Promise<Mismatch | undefined> {
-  const want = await new Player(reference, reach).play(program);
-  const got = await new Player(other).play(program);
+  const want = await new Player(reference, reach, levels).play(program);
+  const got = await new Player(other, undefined, levels).play(program);
   const at = want.replies.findIndex((r, i) => r !== got.replies[i]);
   if (at < 0) return undefined;
   return {
@@ -35,10 +36,10 @@ export async function compare(
 }
 
 /** The same difference in as few steps as dropping steps leads to. */
-export async function shrink(reference: Side, other: Side, found: Mismatch): Promise<Mismatch> {
+export async function shrink(reference: Side, other: Side, found: Mismatch, levels = 4): Promise<Mismatch> {
   let least = found;
   const property = fc.asyncProperty(fc.subarray<Op>([...found.program]), async (part) => {
-    const m = await compare(reference, other, part);
+    const m = await compare(reference, other, part, undefined, levels);
     if (m !== undefined && m.program.length <= least.program.length) least = m;
     return m === undefined;
   });

@@ -46,3 +46,5 @@ export const boardArgs = (unit = ''): readonly string[] => [
   ...['-device', `intel-iommu,intremap=on,${unit === '' ? 'aw-bits=48' : unit}`],
   ...DEVICES.flatMap((d) => ['-device', `edu,addr=${d.slot},dma_mask=0xffffffffffffffff`]),
 ];
+/** Levels of the widest tables that a unit with these properties has. */
+export const levelsOf = (unit: string): number => (unit.split(',').includes('aw-bits=39') ? 3 : 4);

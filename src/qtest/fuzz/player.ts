@@ -58,6 +58,8 @@ export class Player {
   constructor(
     private readonly side: Side,
     private readonly reach?: Reach,
+    /** Levels of the tables that most contexts name: 3 for a unit of 39 bits. */
+    private readonly levels = 4,
   ) {}
 
   async play(program: Program): Promise<Played> {
@@ -117,7 +119,11 @@ export class Player {
           this.pte([OP.PTE, d, level - 1, slot, 3, 0, 0]);
       }
       this.pte([OP.PTE, d, 1, 1, 3, 0, 0]);
-      this.putContext(d, 1n | page(L.tableFrame(d, 4)), (BigInt(d + 1) << 8n) | 2n);
+      this.putContext(
+        d,
+        1n | page(L.tableFrame(d, this.levels)),
+        (BigInt(d + 1) << 8n) | BigInt(this.levels - 2),
+      );
     }
   }
 
@@ -224,7 +230,9 @@ export class Player {
   }
 
   private context(op: Op): void {
-    const [, device = 0, present = 0, fpd = 0, tt = 0, aw = 0, where = 0, odd = 0, how = 0] = op;
+    const [, device = 0, present = 0, fpd = 0, tt = 0, drawn = 0, where = 0, odd = 0, how = 0] = op;
+    // Most draws are 2: then the width that the unit has.
+    const aw = drawn === 2 ? this.levels - 2 : drawn === this.levels - 2 ? 2 : drawn;
     const frame = where === 1 ? L.NOWHERE : L.tableFrame(device, aw === 1 && where === 0 ? 3 : 4);
     const words = [
       BigInt(present | (fpd << 1) | (tt << 2)) | page(frame),

@@ -20,6 +20,7 @@ export const VTD_QUIRKS = [
   'rtaddr-keeps-mode',
   'fault-pending-needs-status-write',
   'reserved-context-is-not-hidden',
+  'absent-is-not-cached',
 ] as const;
 export type VtdQuirk = (typeof VTD_QUIRKS)[number];
 

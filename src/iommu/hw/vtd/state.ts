@@ -14,6 +14,7 @@ import type { Ram } from '../../../sim/ram.js';
 import { CAP, ECAP } from '../../format/vtd.js';
 import { capabilityProblem } from '../../format/vtd_caps.js';
 import type { VtdOptions } from './caps.js';
+import { deviates } from './quirks.js';
 
 /**
  * IOTLB, from word 0 of the cache array: sets of four ways, 16 words each: four page numbers, four stamps, four
@@ -77,7 +78,8 @@ export class VtdState {
   latencyNs: number;
 
   // What a few capability bits allow, unpacked once.
-  readonly cachingMode: boolean;
+  /** Caching mode: what is absent or malformed is cached too (6.1). */
+  readonly keepsAbsent: boolean;
   readonly sagaw: number;
   readonly mgawBits: number;
   readonly passThrough: boolean;
@@ -175,7 +177,7 @@ export class VtdState {
     this.regs = new Int32Array(Math.max(this.fro + this.records * 16, this.iro + 16) / 4);
     this.collapseFaults = opts.collapseFaults ?? false;
     this.latencyNs = opts.latencyNs ?? 0;
-    this.cachingMode = get(caps, 0, CAP.CM) === 1;
+    this.keepsAbsent = get(caps, 0, CAP.CM) === 1 && !deviates(this, 'absent-is-not-cached');
     this.sagaw = get(caps, 0, CAP.SAGAW);
     this.mgawBits = get(caps, 0, CAP.MGAW) + 1;
     this.passThrough = get(caps, 2, ECAP.PT) === 1;

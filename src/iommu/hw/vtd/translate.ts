@@ -213,7 +213,7 @@ function fetch(s: VtdState, lo: number, hi: number, need: number, fill: boolean)
     w.perm = 0;
     return;
   }
-  if (fill && (w.reason === 0 || (s.cachingMode && w.perm === 0))) {
+  if (fill && (w.reason === 0 || (s.keepsAbsent && w.perm === 0))) {
     insert(s, stamp, lo, hi, (info & KIND) === KIND_FIRST ? FIRST_LEVEL : 0);
   }
 }
@@ -235,7 +235,7 @@ function contextOf(s: VtdState, rid: number, fill: boolean): void {
     return;
   }
   readContext(s, rid, fill);
-  if (!fill || (ctx.reason !== 0 && !s.cachingMode)) return;
+  if (!fill || (ctx.reason !== 0 && !s.keepsAbsent)) return;
   const m = s.cache;
   m[c] = rid | CC_VALID;
   m[c + 1] = ctx.stamp;
