@@ -71,6 +71,8 @@ export class RecordedDma implements Program {
       set64(engine, EDU.DMA_COUNT, bytes);
       this.session.machine.hw.clock.advance(TRANSFER_NS);
       engine.write32(EDU.DMA_COMMAND, EDU_COMMAND.START | (toMemory ? EDU_COMMAND.TO_MEMORY : 0));
+      // QEMU answers a read that the IOMMU refuses with zeroes.
+      if (!toMemory && engine.last?.status === 'fault') engine.buffer.fill(0, 0, bytes);
       yield* this.session.machine.serviceInterrupts();
       call.out(`transfer ${i} done after ${TRANSFER_NS / 1e6} ms, command=${this.command(fn)}\n`);
       this.session.machine.hw.clock.advance(gapUs * 1000);
