@@ -103,6 +103,8 @@ export class World extends WorldState {
     this.pages = this.movesPages ? this.largePages() : [];
     this.blinks = new Set();
     this.staleFrees = [];
+    this.staleTables = [];
+    this.tableLines = this.movesPages ? this.linesWithTables() : [];
     this.events = [];
     const hits = this.machine.hw.faults.hit.length;
     const rc = this.run(c, target, dom);
@@ -138,6 +140,7 @@ export class World extends WorldState {
       gaps: this.gaps,
       blinks: this.blinks,
       staleFrees: this.staleFrees,
+      staleTables: this.staleTables,
       failures,
       heldLocks,
     };

@@ -12,8 +12,8 @@ import { DOMID } from '../sim/frames.js';
 import type { Command } from './commands.js';
 import { DeviceTlbs } from './device_tlb.js';
 import type { TestDevice, TestMachine } from './machines.js';
-import type { TableEntry } from './reference/tables.js';
-import { entryOf, translationOf } from './tables_now.js';
+import { type TableEntry, tablesOnVtd } from './reference/tables.js';
+import { entryOf, memoryOf, translationOf } from './tables_now.js';
 
 export interface WorldDomain {
   readonly domid: number;
@@ -53,6 +53,8 @@ export interface Trace {
   readonly blinks: ReadonlySet<WatchedPage>;
   /** Frames that went back while a cache had them. */
   readonly staleFrees: readonly StaleFree[];
+  /** Tables that went back while a cache had what was read through them. */
+  readonly staleTables: readonly TableLine[];
   /** Sites that were made to fail. */
   readonly failures: number;
   readonly heldLocks: number;
@@ -79,6 +81,14 @@ export interface StaleFree {
   readonly unit: IommuUnit;
   readonly did: number;
   readonly mfn: number;
+}
+
+/** A cached translation of a guest's device, and a table that it was read through. */
+export interface TableLine {
+  readonly unit: IommuUnit;
+  readonly did: number;
+  readonly dfn: number;
+  readonly table: number;
 }
 
 export interface WorldOptions {
@@ -130,6 +140,8 @@ export abstract class WorldState {
   protected blinks = new Set<WatchedPage>();
   protected staleFrees: StaleFree[] = [];
   protected movesPages = false;
+  protected tableLines: readonly TableLine[] = [];
+  protected staleTables: TableLine[] = [];
 
   protected constructor(
     readonly layout: TestMachine,
@@ -143,6 +155,7 @@ export abstract class WorldState {
     if (e.kind === 'alloc' && e.free && this.movesPages && e.owner < DOMID.FIRST_RESERVED)
       this.freedAtOnce(e.mfn, e.order);
     if (e.kind === 'descriptor' && this.layout.spec.ats === true) this.deviceTlbs.hear(e.words);
+    if (e.kind === 'alloc' && e.free && this.tableLines.length > 0) this.tableFreed(e.mfn);
     if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
     if (e.table !== 'pte') {
       this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });
@@ -179,6 +192,33 @@ export abstract class WorldState {
         if (c.mfn < mfn + 2 ** order && mfn < c.mfn + frames)
           this.staleFrees.push({ unit, did: 'did' in c ? c.did : c.domid, mfn });
       }
+    }
+  }
+
+  /** VT-d: what units have cached, with the tables below the root that it was read through. */
+  protected linesWithTables(): TableLine[] {
+    if (this.layout.spec.vendor !== 'vtd') return [];
+    const entries = this.allRids().map((rid) => ({
+      unit: this.machine.unitFor(rid),
+      e: entryOf(this.machine, rid),
+    }));
+    return this.machine.units.flatMap((unit) =>
+      unit.cachedTranslations().flatMap((c) => {
+        const did = 'did' in c ? c.did : c.domid;
+        const e = entries.find((x) => x.unit === unit && x.e?.did === did && !x.e.passThrough)?.e;
+        const tables = e === undefined ? [] : tablesOnVtd(memoryOf(this.machine, unit), e, c.dfn);
+        return tables.filter((t) => t !== e!.root).map((table) => ({ unit, did, dfn: c.dfn, table }));
+      }),
+    );
+  }
+
+  private tableFreed(mfn: number): void {
+    for (const line of this.tableLines) {
+      if (line.table !== mfn) continue;
+      const has = line.unit
+        .cachedTranslations()
+        .some((c) => c.dfn === line.dfn && ('did' in c ? c.did : c.domid) === line.did);
+      if (has) this.staleTables.push(line);
     }
   }
 

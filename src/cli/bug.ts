@@ -1,5 +1,6 @@
 /** `xpsim bug`: the museum of bugs, each with the shortest history on which it shows. */
 import { InputError } from '../base/assert.js';
+import { formatSbdf } from '../base/sbdf.js';
 import { searchBug, violationOf } from '../check/bug_search.js';
 import { showCommand } from '../check/commands.js';
 import type { History } from '../check/histories.js';
@@ -11,6 +12,7 @@ import type { Bug } from '../hypervisor/bugs/bug.js';
 import { catalogue, findBug } from '../hypervisor/bugs/catalogue.js';
 import { openFindings } from '../hypervisor/bugs/open.js';
 import { waiting } from '../hypervisor/bugs/waiting.js';
+import type { StampedEvent } from '../sim/events.js';
 
 export interface BugOptions {
   readonly find?: boolean;
@@ -39,7 +41,8 @@ export function runBug(id: string, o: BugOptions, print: Print): number {
 }
 
 function list(print: Print): number {
-  const row = (b: Bug): void => print(`${b.id.padEnd(9)} ${b.year}  ${b.environment.vendor}  ${b.title}\n`);
+  const row = (b: Bug): void =>
+    print(`${b.id.padEnd(9)} ${b.year}  ${b.environment.vendor}  ${wrap(b.title, 21).trimStart()}`);
   catalogue.forEach(row);
   print('\nOpen findings (SECURITY.md):\n');
   openFindings.forEach(row);
@@ -49,9 +52,28 @@ function list(print: Print): number {
 }
 
 function explain(bug: Bug, print: Print): number {
-  print(`${bug.id} (${bug.year}): ${bug.title}\n`);
-  print(`releases: ${bug.releases}\nsource: ${bug.source}\n\n${bug.mechanism}\n\nfix: ${bug.fix}\n`);
+  print(wrap(`${bug.id} (${bug.year}): ${bug.title}`));
+  print(wrap(`releases: ${bug.releases}`));
+  print(wrap(`source: ${bug.source}`));
+  print(wrap(`shown by: ${bug.breaks.join(', ')}`));
+  print(`\n${wrap(bug.mechanism)}\n${wrap(`fix: ${bug.fix}`)}`);
   return 0;
+}
+
+const COLUMNS = 100;
+
+/** Text in lines of 100 columns, each after `indent` blanks, and a newline. */
+function wrap(text: string, indent = 0): string {
+  const blank = ' '.repeat(indent);
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && indent + line.length + 1 + word.length > COLUMNS) {
+      lines.push(blank + line);
+      line = word;
+    } else line = line === '' ? word : `${line} ${word}`;
+  }
+  return `${[...lines, blank + line].join('\n')}\n`;
 }
 
 function find(bug: Bug, seed: number, print: Print): History | undefined {
@@ -72,10 +94,48 @@ function find(bug: Bug, seed: number, print: Print): History | undefined {
   return found?.history;
 }
 
+/** The slots of a machine and what is not plain about it. */
+function machineText(m: MachineSpec): string {
+  const flags = Object.entries(m)
+    .filter(([key, value]) => value === true || (key === 'reserved' && value !== -1))
+    .map(([key, value]) => (value === true ? key : `${key}=${value}`));
+  return [m.slots.join(' '), `quarantine=${m.quarantine}`, `dom0=${m.dom0}`, ...flags].join(', ');
+}
+
+const LINES_MAX = 8;
+
+/** Entries of devices as they changed, and who was asked to flush; a few lines. */
+function whatXenDid(events: readonly StampedEvent[]): string[] {
+  const lines: string[] = [];
+  let pages = 0;
+  for (const e of events) {
+    if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') continue;
+    if (e.table === 'pte') pages += 1;
+    else lines.push(`${e.table} of ${formatSbdf(e.id)}: ${words(e.before)} -> ${words(e.after)}`);
+  }
+  const more = lines.length - LINES_MAX;
+  if (more > 0) lines.splice(LINES_MAX, more, `and ${more} more entries of devices`);
+  if (pages > 0) lines.push(`${pages} page-table entries written`);
+  const flushes = events.filter((e) => e.kind === 'descriptor').length;
+  if (flushes > 0) lines.push(`${flushes} descriptors queued to the units`);
+  return lines;
+}
+
+/** The words of an entry as 64-bit values, highest first. */
+function words(entry: readonly number[]): string {
+  const quads: string[] = [];
+  for (let i = 0; i + 1 < Math.min(entry.length, 4); i += 2) {
+    const [lo, hi] = [entry[i]! >>> 0, entry[i + 1]! >>> 0];
+    quads.unshift(hi === 0 ? lo.toString(16) : hi.toString(16) + lo.toString(16).padStart(8, '0'));
+  }
+  return quads.join('_');
+}
+
 /** Commands, what Xen said and wrote, what went wrong, and what the fix changed. */
 function story(bug: Bug, h: History, print: Print): number {
   const failed = violationOf(h, { seams: bug.seams, judges: bug.breaks });
-  print(`${bug.id}: ${bug.title}\nmachine: ${h.machine.slots.join(', ')} (${h.machine.vendor})\n\n`);
+  print(wrap(`${bug.id}: ${bug.title}`));
+  print(`${wrap(`machine: ${h.machine.vendor}, ${machineText(h.machine)}`)}\n`);
   const world = new World(h.machine, { fixed: true, seams: bug.seams });
   const last = failed === undefined ? h.commands.length - 1 : failed.at;
   try {
@@ -83,22 +143,19 @@ function story(bug: Bug, h: History, print: Print): number {
       world.apply(c);
       const { rc, events } = world.last!;
       print(`${String(i + 1).padStart(2)}. ${showCommand(c)}${rc === undefined ? '' : ` -> ${rc}`}\n`);
-      for (const e of events) if (e.kind === 'console') print(`      ${e.text}\n`);
-      const entries = events.filter(
-        (e) => e.kind === 'entry' && (e.table === 'context' || e.table === 'dte'),
-      );
-      if (entries.length > 0) print(`      Xen wrote ${entries.length} entries\n`);
+      for (const e of events) if (e.kind === 'console') print(wrap(e.text, 6));
+      for (const line of whatXenDid(events)) print(wrap(line, 6));
     });
   } catch (e) {
-    print(`      ${e instanceof Error ? e.message : String(e)}\n`);
+    print(wrap(e instanceof Error ? e.message : String(e), 6));
   }
   if (failed === undefined) {
     print('\nnothing is violated\n');
     return 1;
   }
-  print(`\n${failed.violation.id}: ${failed.violation.what}\n`);
+  print(`\n${wrap(`${failed.violation.id}: ${failed.violation.what}`)}`);
   const without = violationOf(h, { seams: {} });
-  print(`without the bug: ${without === undefined ? 'nothing is violated' : without.violation.what}\n`);
-  print(`\n${bug.mechanism}\nfix: ${bug.fix} (${bug.source})\n`);
+  print(wrap(`without the bug: ${without === undefined ? 'nothing is violated' : without.violation.what}`));
+  print(`\n${wrap(bug.mechanism)}${wrap(`fix: ${bug.fix} (${bug.source})`)}`);
   return 0;
 }

@@ -66,6 +66,8 @@ export interface Seams extends DriverSeams {
   identityHolders(count: number): number;
   /** A page is flushed at once when it is freed, even amid a batch. XSA-346. */
   freeingFlushesAtOnce(): boolean;
+  /** Tables that a larger page took the place of are freed once nothing can walk them. XSA-480: at once. */
+  tablesOutliveFlush(): boolean;
   /** A batch that failed ends the suppression of flushes as one that succeeded. XSA-80. */
   failedBatchEnds(): boolean;
   /** The result of taking a page out of the physical map, as the code that frees it takes it. XSA-222. */
@@ -123,6 +125,7 @@ export const correct: Seams = Object.freeze<Seams>({
   identityEnteredFirst: () => true,
   identityHolders: (count) => count,
   freeingFlushesAtOnce: () => true,
+  tablesOutliveFlush: () => true,
   failedBatchEnds: () => true,
   removalResult: (rc) => rc,
   phantomsGiveWay: () => true,

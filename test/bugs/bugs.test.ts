@@ -59,6 +59,8 @@ test('a bug is told as a story: commands, the wrong landing, and the fix', () =>
   expect(text).toMatch(/assign dev=0 dom=0 flags=0 -> 0\n/);
   expect(text).toContain('without the bug: nothing is violated');
   expect(text).toContain('cb4ecb3cc1');
+  expect(runBug('list', {}, (t) => (text += t))).toBe(0);
+  expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100);
   expect(() => runBug('XSA-399', {}, () => {})).toThrow(/waits for schedules/);
   expect(() => runBug('XSA-0', {}, () => {})).toThrow(/not in the catalogue/);
 });

@@ -153,6 +153,11 @@ function staleFor(w: World, unit: IommuUnit, e: TableEntry): Violation | undefin
 }
 
 function tablesAreXens(w: World): Violation | undefined {
+  for (const { table, dfn, did } of w.last?.staleTables ?? [])
+    return violation(
+      'INV-F7',
+      `table ${hex(table)} was freed while a cache had ${hex(dfn)} of domain id ${did}, read through it`,
+    );
   const { frames } = w.machine.hw;
   for (const device of w.layout.devices) {
     const unit = w.machine.unitFor(device.sbdf);
@@ -333,7 +338,7 @@ export const memoryInvariants: readonly Invariant[] = [
     holds: only('INV-F5', cachesAgree),
   },
   { id: 'INV-F6', title: "a device finds its guest's pages where the guest has them", holds: pagesAreMapped },
-  { id: 'INV-F7', title: 'no entry leads to a table that is freed', holds: tablesAreXens },
+  { id: 'INV-F7', title: 'no entry and no cache leads to a table that is freed', holds: tablesAreXens },
   { id: 'INV-F9', title: 'shared tables are the p2m, and only it writes them', holds: sharedRootIsTheP2m },
   { id: 'INV-F10', title: 'every request to a unit is waited for', holds: queuesAreDone },
   {

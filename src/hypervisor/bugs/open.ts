@@ -151,8 +151,7 @@ export const openFindings: readonly Bug[] = [
     mechanism:
       'On units that deal domain ids out, the own entry of the device takes an id for the new domain before the alias is refused (-95, or an error). Going back gives the entry to the owner again and leaves the id dealt until the domain dies: as many refused domains as the unit has ids, and nothing can be assigned any more.',
     fix: 'The id is given back when nothing of the domain is behind the unit.',
-    source:
-      'vtd/iommu.c domain_context_mapping(), read; seen by the properties with V1 repaired, and without where the owner had no entry',
+    source: 'vtd/iommu.c domain_context_mapping(), read; shows once V1 is repaired',
     seams: { vtdFreesIdOfRefused: () => false },
     breaks: ['INV-D6'],
     environment: {

@@ -113,6 +113,23 @@ export const vtdBugs: readonly Bug[] = [
     },
   },
   {
+    id: 'XSA-480',
+    title: "tables of a guest's map are freed before the flush",
+    year: 2026,
+    releases: '4.17 to 4.21',
+    mechanism:
+      'Where a large page takes the place of a table of small ones, or nothing does, the flush was put off to the end and the table freed before. Caches of the paging structures still led to it, and to whatever its page held next.',
+    fix: 'What was put off is flushed before a table goes back.',
+    source: '4bc2e5333a',
+    seams: { tablesOutliveFlush: () => false },
+    breaks: ['INV-F7'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['endpoint'] },
+      ops: ['assign', 'dma', 'populate', 'readOnly'],
+    },
+  },
+  {
     id: 'NX-03',
     title: "a failed alias leaves the device's own entry with the new owner",
     year: 2021,

@@ -1,7 +1,6 @@
 /** Advisories that are not seams yet, and what each waits for. */
 export const waiting: readonly { readonly id: string; readonly waitsFor: string }[] = [
   { id: 'XSA-399', waitsFor: 'schedules: the owner of an id changes between two stores of another CPU' },
-  { id: 'XSA-480', waitsFor: 'p2m tables that are freed before the guest is' },
   { id: 'XSA-285', waitsFor: 'page types of PV guests' },
   { id: 'XSA-288', waitsFor: 'page types of PV guests' },
   { id: 'XSA-36', waitsFor: 'interrupts as commands of the kit' },

@@ -76,6 +76,7 @@ function* setEntry(
   const same =
     mfn >= 0 && old.mfn === mfn && old.order >= order && p2mGetIommuFlags(old.type, old.writable) === flags;
   let rc = p2m.setEntry(gfn, mfn, order, type, writable);
+  if (!xen.seams.tablesOutliveFlush()) for (const table of p2m.takeUnlinked()) xen.heap.release(table, 0);
   if (rc === 0 && !same) rc = yield* followInIommu(xen, d, gfn, mfn, 2 ** order, flags, wasPresent);
   for (const table of p2m.takeUnlinked()) xen.heap.release(table, 0);
   return rc;
