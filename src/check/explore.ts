@@ -22,6 +22,7 @@ import type { Invariant, Violation } from './invariants/invariant.js';
 import { freeLockMeansRest } from './invariants/locks.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
+import { stateInvariants } from './invariants/states.js';
 import type { MachineSpec } from './machines.js';
 import { World, type WorldOptions } from './world.js';
 
@@ -58,8 +59,9 @@ export interface ExploreOptions extends WorldOptions {
 }
 
 /** Invariants about a machine at rest that do not ask what the last command was. */
-const atRest: readonly Invariant[] = [...reachInvariants, ...ownershipInvariants].filter((i) =>
-  ['INV-I1', 'INV-I2', 'INV-I5', 'INV-I6', 'INV-O1', 'INV-O2', 'INV-O3', 'INV-P3'].includes(i.id),
+const atRest: readonly Invariant[] = [...reachInvariants, ...ownershipInvariants, ...stateInvariants].filter(
+  (i) =>
+    ['INV-I1', 'INV-I2', 'INV-I5', 'INV-I6', 'INV-O1', 'INV-O2', 'INV-O3', 'INV-P3', 'INV-D3'].includes(i.id),
 );
 
 class Explorer {

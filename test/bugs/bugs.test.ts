@@ -61,6 +61,6 @@ test('a bug is told as a story: commands, the wrong landing, and the fix', () =>
   expect(text).toContain('cb4ecb3cc1');
   expect(runBug('list', {}, (t) => (text += t))).toBe(0);
   expect(Math.max(...text.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100);
-  expect(() => runBug('XSA-399', {}, () => {})).toThrow(/waits for schedules/);
+  expect(() => runBug('XSA-399', {}, () => {})).toThrow(/waits for RCU/);
   expect(() => runBug('XSA-0', {}, () => {})).toThrow(/not in the catalogue/);
 });

@@ -1,5 +1,6 @@
 /** What devices have in common: reserved ranges, and ids behind bridges. */
 import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { didToDomainId } from '../../iommu/driver/vtd/did.js';
 import { VtdDriver } from '../../iommu/driver/vtd/iommu.js';
 import { DOMID } from '../../sim/frames.js';
 import { entryOf } from '../tables_now.js';
@@ -84,6 +85,29 @@ export function idsReturn(w: World): Violation | undefined {
           `d${domid} keeps a domain id of unit ${iommu!.index}, where it has no device`,
         );
     }
+  }
+  return undefined;
+}
+
+/** VT-d units that deal ids out: the id in the entry of a device is that of its owner, and leads back to it. */
+export function idsLeadBack(w: World): Violation | undefined {
+  const { driver, domIo, domXen, hwdom } = w.machine.xen;
+  if (!(driver instanceof VtdDriver) || !w.layout.spec.fewIds) return undefined;
+  for (const device of w.layout.devices) {
+    const p = w.pdev(device.sbdf);
+    const e = entryOf(w.machine, bdfOf(device.sbdf));
+    if (p?.domain === undefined || e === undefined || w.unsettled.has(p.sbdf) || w.lost.has(p.sbdf)) continue;
+    if (device.sharedRids.length > 0) continue;
+    const unit = w.machine.unitFor(device.sbdf);
+    const iommu = driver.vtd.drhds.find((d) => w.machine.units[d.iommu!.index] === unit)?.iommu;
+    const owner = p.domain === domXen ? hwdom : p.domain;
+    const due = owner === domIo ? p.arch.pseudoDomid : owner.domid;
+    const found = iommu === undefined ? due : didToDomainId(iommu, e.did);
+    if (found !== due)
+      return violation(
+        'INV-D3',
+        `${formatSbdf(p.sbdf)} has domain id ${e.did}, which the unit's map gives to ${found}, not to ${due}`,
+      );
   }
   return undefined;
 }

@@ -1,6 +1,6 @@
 /** Advisories that are not seams yet, and what each waits for. */
 export const waiting: readonly { readonly id: string; readonly waitsFor: string }[] = [
-  { id: 'XSA-399', waitsFor: 'schedules: the owner of an id changes between two stores of another CPU' },
+  { id: 'XSA-399', waitsFor: 'RCU: the last steps of a domain run under the domctl lock here, alone' },
   { id: 'XSA-285', waitsFor: 'page types of PV guests' },
   { id: 'XSA-288', waitsFor: 'page types of PV guests' },
   { id: 'XSA-36', waitsFor: 'interrupts as commands of the kit' },
