@@ -105,7 +105,11 @@ export const genericBugs: readonly Bug[] = [
     source: 'a0cce6048d b614f642c3',
     seams: { removalResult: () => 0 },
     breaks: ['INV-I7', 'INV-I6'],
-    environment: { vendor: 'vtd', ops: ['assign', 'dma', 'populate', 'decrease', 'fail'] },
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['endpoint'] },
+      ops: ['assign', 'populate', 'decrease', 'fail'],
+    },
   },
   {
     id: 'NX-02',
