@@ -193,7 +193,8 @@ export const RULES: readonly Rule[] = [
     forms: [
       /^vtd_reg_write addr 0x(?:20|90) size 0x8 value 0x([0-9a-f]+)000$/,
       /^vtd_reg_write addr 0xb8 size 0x8 value 0x([0-9a-f]+)00f$/,
-      /^\(XEN\) AMD-Vi: Setup I\/O page table: device id = 0x[0-9a-f]+, type = 0x[0-9a-f]+, root table = (0x[0-9a-f]+), domain = \d+, paging mode = \d$/,
+      /^\(XEN\) AMD-Vi: Setup I\/O page table: device id = (?:0x[0-9a-f]+|0), type = 0x[0-9a-f]+, root table = (0x[0-9a-f]+), domain = \d+, paging mode = \d$/,
+      /^\(XEN\) {3}L[2-6]\[[0-9a-f]+\] = [0-9a-f]{3}([0-9a-f]{10})[2-9a-d][0-9a-f]{2} rw$/,
       /^\(XEN\) {5}root_entry\[[0-9a-f]+\] = ([0-9a-f]+)001$/,
       /^\(XEN\) {5}context\[[0-9a-f]+\] = [0-9a-f]+_([0-9a-f]+)001$/,
       /^\(XEN\) {5}l[1-5]\[[0-9a-f]+\] = ([0-9a-f]+)003 rw$/,
