@@ -27,7 +27,7 @@ export function movePages(w: WorldState, dom: WorldDomain, from: number, to: num
   const now = new Set<number>();
   for (const gfn of gfns) {
     const e = p2m.lookup(gfn);
-    if (e.type === P2M.ramRw && e.mfn >= 0) {
+    if ((e.type === P2M.ramRw || e.type === P2M.ramRo) && e.mfn >= 0) {
       dom.memory.set(gfn, 0);
       now.add(e.mfn);
     } else dom.memory.delete(gfn);
