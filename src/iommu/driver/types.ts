@@ -36,28 +36,6 @@ class PdevAts {
   enabled = false;
 }
 
-class PdevFault {
-  time = 0;
-  count = 0;
-}
-
-/** @xen struct arch_pci_dev */
-class ArchPdev {
-  /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
-  rootMfn = 0;
-  /** The scratch page of the quarantine table, 0 for none. */
-  leafMfn = 0;
-  /** Frames of the quarantine table. */
-  pgtables: number[] = [];
-  /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
-  pseudoDomid = 0x7ff4;
-  /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
-  vtdUnit = -1;
-  vtdUnitKey = -1;
-  /** VT-d: no chipset quirk applies to this function. */
-  vtdNoQuirk = false;
-}
-
 /** What IOMMU drivers keep of a device. @xen struct arch_pci_dev */
 export interface PdevArch {
   /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
@@ -112,7 +90,7 @@ export class Pdev {
   msiMaxvec = 0;
   /** IRQs shown by the Q key. */
   readonly msiIrqs: number[] = [];
-  readonly ats = { capPos: 0, queueDepth: 0, enabled: false };
+  readonly ats = new PdevAts();
   readonly vfRlen = [0, 0, 0, 0, 0, 0];
   constructor(readonly sbdf: Sbdf) {}
   /** Lies within the device, as in Xen. */
