@@ -49,8 +49,12 @@ function bareCallsAreBugs(w: World): Violation | undefined {
   const bare: Record<string, () => unknown> = {
     device_assigned: () => deviceAssigned(xen, seg, bus, devfn),
     pci_get_pdev: () => pciGetPdev(xen, undefined, pdev.sbdf),
-    iommu_enable_device: () => runAlone(iommuEnableDevice(xen, pdev)),
-    ...(pdev.domain === undefined ? {} : { iommu_add_device: () => runAlone(iommuAddDevice(xen, pdev)) }),
+    ...(pdev.domain === undefined
+      ? {}
+      : {
+          iommu_add_device: () => runAlone(iommuAddDevice(xen, pdev)),
+          iommu_enable_device: () => runAlone(iommuEnableDevice(xen, pdev)),
+        }),
     iommu_identity_mapping: () => runAlone(iommuIdentityMapping(xen, xen.hwdom, 'x', 0, 0, 0)),
   };
   // Refusals for a domain that may not use the IOMMU come before the assertion.
