@@ -1,8 +1,10 @@
 /** What runs have come by: commands with their answers, moves of devices, decisions of Xen; and what a run must have. */
 import { errnoName } from '../base/errno.js';
-import type { Seams } from '../hypervisor/seams.js';
+import { findRelease, seamsOf } from '../hypervisor/releases/index.js';
+import { correct, type Seams } from '../hypervisor/seams.js';
 import { commandOps } from './commands.js';
 import type { Vendor } from './machines.js';
+import type { WorldOptions } from './world_state.js';
 
 /** How often what was reached: `assign -16`, `roll-back`, `move dom0 -> quarantine`, `seam quarantinesLeaving`. */
 export type Counts = ReadonlyMap<string, number>;
@@ -15,8 +17,15 @@ export function addCounts(to: Map<string, number>, from: Iterable<readonly [stri
 export const requireCoverage = (counts: Counts, wanted: readonly string[]): string[] =>
   wanted.filter((what) => (counts.get(what) ?? 0) === 0);
 
+/** The decisions of a world, each counted under `seam NAME`. */
+export function countedSeams(o: WorldOptions, counts: Map<string, number>): Seams {
+  const release = findRelease(o.release ?? '4.18');
+  const seams = release === undefined ? correct : seamsOf(release, o.fixed ?? true);
+  return countSeams({ ...seams, ...o.seams }, (what) => counts.set(what, (counts.get(what) ?? 0) + 1));
+}
+
 /** Each decision counts how often it was asked for. */
-export function countSeams(seams: Seams, count: (what: string) => void): Seams {
+function countSeams(seams: Seams, count: (what: string) => void): Seams {
   const counted: Record<string, unknown> = {};
   for (const [name, seam] of Object.entries(seams)) {
     if (typeof seam !== 'function') {

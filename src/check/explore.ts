@@ -1,40 +1,39 @@
 // edition: co
 /**
- * Two hypercalls at once, one per vCPU, under every schedule or many. Between any two steps of Xen each device of the
- * machine tries DMA from all its requester ids; at rest the invariants are asked.
+ * Two hypercalls at once, one per vCPU, under every schedule that can make a difference, every schedule whatever, or
+ * many. Between any two steps of Xen each device of the machine tries DMA from all its requester ids; at rest the
+ * invariants are asked.
  */
 
 import { Rng } from '../base/rng.js';
-import { bdfOf, busOf, devfnOf, formatSbdf, segOf } from '../base/sbdf.js';
-import type { Co } from '../sim/co.js';
-import { DOMID } from '../sim/frames.js';
+import { formatSbdf, segOf } from '../base/sbdf.js';
+import { Accesses } from '../sim/accesses.js';
+import { type Co, describe, type YieldPoint } from '../sim/co.js';
+import type { StampedEvent } from '../sim/events.js';
+import { Ram } from '../sim/ram.js';
 import {
   type Choose,
   forEverySchedule,
   formatSchedule,
+  replay,
   run,
   type Schedule,
   type Task,
 } from '../sim/schedule.js';
+import { forEveryClass } from '../sim/schedule_reduced.js';
 import { restoreSnapshot, type Snapshot, takeSnapshot } from '../sim/snapshot.js';
+import { type Call, callOf } from './calls.js';
 import type { Command } from './commands.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
 import { freeLockMeansRest } from './invariants/locks.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
 import { stateInvariants } from './invariants/states.js';
-import type { MachineSpec } from './machines.js';
+import type { MachineSpec, TestDevice } from './machines.js';
+import { entryOf, translationOf } from './tables_now.js';
 import { World, type WorldOptions } from './world.js';
 
-/** A hypercall that can be one of a pair. Devices and domains by index, as in commands. */
-export type Call =
-  | { readonly op: 'assign' | 'deassign'; readonly dev: number; readonly dom: number }
-  | { readonly op: 'quarantine' | 'release' | 'remove' | 'add'; readonly dev: number }
-  | { readonly op: 'destroy'; readonly dom: number }
-  | { readonly op: 'populate' | 'decrease'; readonly dom: number }
-  | { readonly op: 'group'; readonly dev: number }
-  /** Boot goes through the devices once more: pcidevs_lock comes and goes. */
-  | { readonly op: 'faults' | 'hwdomSetup' };
+export { type Call, kitCalls, kitPairs, smallMachine, starts } from './calls.js';
 
 export interface Pair {
   readonly machine: MachineSpec;
@@ -46,16 +45,28 @@ export interface Pair {
 export interface PairResult {
   /** Schedules that ran, each to its end. */
   readonly schedules: number;
+  /** Runs that were given up, since others stand for them. */
+  readonly redundant: number;
   /** How often the two calls answered what: `0/-16`. */
   readonly outcomes: ReadonlyMap<string, number>;
+  /** States in which the machine came to rest, where `ends` was asked for. */
+  readonly ends: ReadonlySet<string>;
   readonly violation?: Violation & { readonly schedule: string };
 }
 
 export interface ExploreOptions extends WorldOptions {
   /** More schedules than this are an error; a million when not given. */
   readonly schedulesMax?: number;
+  /** Every schedule, equivalent ones too. */
+  readonly unreduced?: boolean;
   /** In place of every schedule: this many by random priorities with `depth` - 1 changes (PCT). */
   readonly pct?: { readonly runs: number; readonly depth: number; readonly seed: number };
+  /** This schedule alone. */
+  readonly schedule?: Schedule;
+  /** false: no device looks on between the steps. */
+  readonly adversary?: boolean;
+  /** Tells the states in which the machine comes to rest apart by this. */
+  readonly ends?: (world: World) => string;
 }
 
 /** Invariants about a machine at rest that do not ask what the last command was. */
@@ -66,24 +77,51 @@ const atRest: readonly Invariant[] = [...reachInvariants, ...ownershipInvariants
 
 class Explorer {
   readonly world: World;
+  readonly outcomes = new Map<string, number>();
+  readonly ends = new Set<string>();
   private readonly start: Snapshot;
-  private readonly outcomes = new Map<string, number>();
   private answers: [number | undefined, number | undefined] = [undefined, undefined];
   private violation: Violation | undefined = undefined;
+  private stopped = '';
   /** Who owned each device since pcidevs_lock was last free. */
   private readonly owners = new Map<number, Set<number | undefined>>();
+  /** Reading faults sees how often DMA ran into them: there nobody may look on. */
+  readonly looks: boolean;
 
   constructor(
     private readonly pair: Pair,
-    o: WorldOptions,
+    private readonly o: ExploreOptions,
   ) {
+    this.looks = o.adversary !== false && pair.calls.every((c) => c.op !== 'faults');
     this.world = new World(pair.machine, o);
+    this.world.quiet();
     for (const c of pair.before) this.world.apply(c);
+    this.world.machine.hw.events.attach((e) => this.hear(e));
     this.start = takeSnapshot(this.world, { constants: [this.world.layout.host] });
   }
 
-  /** One run from the same start. */
-  once(choose: Choose): Violation | undefined {
+  /** Watches the machine; what devices see of it first. */
+  watch(): Accesses {
+    const { hw, xen } = this.world.machine;
+    const books = new Set(['used', 'piecesUsed', 'slots', 'pieces']);
+    const ignored = new Set<object>([hw.events, hw.clock, hw.faults, hw.cpus, ...hw.cpus.list, xen.console]);
+    const accesses = new Accesses(ignored, (object, field) => object instanceof Ram && books.has(field));
+    for (const seen of [hw.ram, hw.frames, ...hw.units]) accesses.watch(seen, true);
+    // Whoever looks on asks who owns what, too.
+    const lists = [xen.hwdom, xen.domIo, xen.domXen, ...xen.domains.values()].map((d) => d.pdevList);
+    accesses.show([xen.pcidevsLock, xen.pdevs, ...xen.pdevs.values(), ...lists]);
+    accesses.watch(this.world.machine);
+    return accesses;
+  }
+
+  /** One run from the same start. `finished` says whether it ran to its end. */
+  once(
+    choose: Choose,
+    onYield: (paused: boolean) => void,
+    finished: () => boolean,
+    accesses?: Accesses,
+  ): Violation | undefined {
+    if (accesses !== undefined) accesses.bare = true;
     restoreSnapshot(this.start);
     const { cpus } = this.world.machine.hw;
     this.answers = [undefined, undefined];
@@ -91,101 +129,76 @@ class Explorer {
     this.owners.clear();
     const tasks: Task[] = this.pair.calls.map((c, i) => ({ cpu: cpus.list[i]!, co: this.task(c, i) }));
     let schedule: Schedule = [];
+    if (accesses !== undefined) accesses.bare = false;
     try {
-      schedule = run(cpus, tasks, choose, { onYield: () => this.adversary() });
+      schedule = run(cpus, tasks, choose, {
+        onYield: (task, at) => {
+          onYield(at === 'pause');
+          if (this.looks) this.look(task, at, accesses);
+        },
+      });
     } catch (e) {
+      finished();
       return { id: 'ASSERT', what: e instanceof Error ? e.message : String(e) };
     }
+    if (!finished()) return undefined;
+    if (accesses !== undefined) accesses.bare = true;
     const outcome = this.answers.map(String).join('/');
     this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
+    if (this.o.ends !== undefined) this.ends.add(`${outcome} ${this.o.ends(this.world)}`);
     this.violation ??= this.rest();
     return this.violation === undefined
       ? undefined
       : { ...this.violation, what: `${this.violation.what} (schedule ${formatSchedule(schedule)})` };
   }
 
-  result(schedules: number): PairResult {
-    return { schedules, outcomes: this.outcomes };
+  /** Entries are written with pcidevs_lock and the lock of the unit held (INV-L1, INV-L3). */
+  private hear(e: StampedEvent): void {
+    if (e.kind !== 'entry' || (e.table !== 'context' && e.table !== 'dte')) return;
+    const held = this.world.machine.hw.cpus.current.held.map((lock) => lock.name);
+    const lacks = (what: string): string =>
+      `cpu${e.cpu} wrote the entry of ${e.id.toString(16)} without ${what}`;
+    if (!held.includes('pcidevs_lock')) this.violation ??= { id: 'INV-L1', what: lacks('pcidevs_lock') };
+    else if (!held.some((name) => /iommu\d+\.lock$/.test(name)))
+      this.violation ??= { id: 'INV-L3', what: lacks('the lock of its unit') };
   }
 
   private *task(c: Call, i: number): Co<void> {
-    this.answers[i as 0 | 1] = yield* this.call(c);
+    this.answers[i as 0 | 1] = yield* callOf(this.world, c);
   }
 
-  private call(c: Call): Co<number> {
-    const { world } = this;
-    const { hypercalls } = world.machine;
-    const domid = 'dom' in c ? (world.domains[c.dom]?.domid ?? 77) : DOMID.IO;
-    const at = 'dev' in c ? world.layout.devices[c.dev]!.sbdf : 0;
-    const place = { seg: segOf(at), bus: busOf(at), devfn: devfnOf(at) };
-    const device = { domid, dev: 0, machineSbdf: at, flags: 0 };
-    switch (c.op) {
-      case 'assign':
-      case 'quarantine':
-        return hypercalls.domctl({ cmd: 'assign_device', ...device });
-      case 'deassign':
-      case 'release':
-        return hypercalls.domctl({ cmd: 'deassign_device', ...device });
-      case 'remove':
-        return hypercalls.physdevOp({ cmd: 'pci_device_remove', ...place });
-      case 'add':
-        return hypercalls.physdevOp({ cmd: 'pci_device_add', ...place, flags: 0 });
-      case 'destroy':
-        return hypercalls.domctl({ cmd: 'destroydomain', domid });
-      case 'populate':
-        return hypercalls.memoryOp({ cmd: 'populate_physmap', domid, gfns: [0x101], order: 0 });
-      case 'decrease':
-        return hypercalls.memoryOp({ cmd: 'decrease_reservation', domid, gfns: [0x100], order: 0 });
-      case 'group':
-        return hypercalls.domctl({ cmd: 'get_device_group', domid: 0, machineSbdf: at, maxSdevs: 8 });
-      case 'hwdomSetup':
-        return this.hwdomSetup();
-      case 'faults':
-        return this.faults();
-    }
-  }
-
-  private *hwdomSetup(): Co<number> {
-    const { xen } = this.world.machine;
-    yield* xen.ops!.hwdomInit(xen.hwdom);
-    return 0;
-  }
-
-  private *faults(): Co<number> {
-    yield* this.world.machine.serviceInterrupts();
-    return 0;
+  private look(task: Task, at: YieldPoint, accesses: Accesses | undefined): void {
+    this.stopped = `after cpu${task.cpu.id} had stopped at ${describe(at)}`;
+    if (accesses !== undefined) accesses.bare = true;
+    this.violation ??= freeLockMeansRest(this.world);
+    for (const device of this.world.layout.devices) this.violation ??= this.attack(device);
+    if (accesses !== undefined) accesses.bare = false;
   }
 
   /**
    * No device reaches a domain but its owner; while somebody has pcidevs_lock, whoever owned it since that was taken
    * and whom the calls are about (INV-I3).
    */
-  private adversary(): void {
+  private attack(device: TestDevice): Violation | undefined {
     const { world } = this;
-    const { xen, hw } = world.machine;
+    const { hw, xen } = world.machine;
     const settled = xen.pcidevsLock.owner === undefined;
-    this.violation ??= freeLockMeansRest(world);
     const named = this.pair.calls.map((c) => ('dom' in c ? world.domains[c.dom]?.domid : undefined));
-    for (const device of world.layout.devices) {
-      const owner = world.pdev(device.sbdf)?.domain?.domid;
-      const known = settled ? undefined : this.owners.get(device.sbdf);
-      const owners = known?.add(owner) ?? new Set([owner]);
-      this.owners.set(device.sbdf, owners);
-      if (owners.has(0) && !xen.opts.hwdomStrict) continue;
-      for (const rid of world.ownRids(device)) {
-        for (const { domid, frames } of this.targets()) {
-          if (owners.has(domid) || (!settled && named.includes(domid))) continue;
-          for (const frame of frames) {
-            const mfn = world.machine.translate(segOf(device.sbdf), rid, frame, false);
-            if (mfn < 0 || hw.frames.owner(mfn) !== domid) continue;
-            this.violation ??= {
-              id: 'INV-I3',
-              what: `${formatSbdf(device.sbdf)} as ${bdfOf(rid).toString(16)} reached d${domid} in the middle of the calls`,
-            };
-          }
+    const owner = world.pdev(device.sbdf)?.domain?.domid;
+    const known = settled ? undefined : this.owners.get(device.sbdf);
+    const owners = known?.add(owner) ?? new Set([owner]);
+    this.owners.set(device.sbdf, owners);
+    if (owners.has(0) && !xen.opts.hwdomStrict) return undefined;
+    for (const rid of [...world.ownRids(device), ...device.sharedRids]) {
+      for (const { domid, frames } of this.targets()) {
+        if (owners.has(domid) || (!settled && named.includes(domid))) continue;
+        for (const frame of frames) {
+          const mfn = world.machine.translate(segOf(device.sbdf), rid, frame, false);
+          if (mfn >= 0 && hw.frames.owner(mfn) === domid) return this.story(device, rid, frame, mfn, domid);
         }
       }
     }
+    return undefined;
   }
 
   /** Pages of each guest and of dom0, as their devices name them. */
@@ -196,6 +209,19 @@ class Explorer {
       { domid: hwdom.domid, frames: hwdom.extents.slice(0, 1).map((x) => x.mfn) },
       ...world.domains.map((d) => ({ domid: d.domid, frames: d.memory.keys() })),
     ];
+  }
+
+  /** Who reached what, by which entry or cache, and which step of Xen left it so. */
+  private story(device: TestDevice, rid: number, frame: number, mfn: number, domid: number): Violation {
+    const { machine } = this.world;
+    const entry = entryOf(machine, rid);
+    const inTables = translationOf(machine, rid, frame)?.mfn === mfn;
+    const by = inTables
+      ? `its entry (root ${entry!.root.toString(16)}, domain id ${entry!.did}) leads there`
+      : 'a cache has it still, the tables do not';
+    const who = `${formatSbdf(device.sbdf)} as requester ${rid.toString(16)}`;
+    const what = `frame ${mfn.toString(16)} of d${domid} (bus frame ${frame.toString(16)})`;
+    return { id: 'INV-I3', what: `${who} reached ${what} ${this.stopped}: ${by}` };
   }
 
   private rest(): Violation | undefined {
@@ -218,15 +244,35 @@ class Explorer {
 export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
   const explorer = new Explorer(pair, o);
   let schedules = 0;
+  let redundant = 0;
   let found: Violation | undefined;
-  const body = (choose: Choose): void => {
+  const once = (choose: Choose): void => {
     schedules += 1;
-    const v = explorer.once(choose);
-    found ??= v;
+    found ??= explorer.once(
+      choose,
+      () => {},
+      () => true,
+    );
   };
-  if (o.pct === undefined) forEverySchedule((pick) => body(pick), o.schedulesMax);
-  else for (let i = 0; i < o.pct.runs; i++) body(pct(o.pct.seed + i, o.pct.depth));
-  const r = explorer.result(schedules);
+  if (o.schedule !== undefined) once(replay(o.schedule));
+  else if (o.pct !== undefined) for (let i = 0; i < o.pct.runs; i++) once(pct(o.pct.seed + i, o.pct.depth));
+  else if (o.unreduced === true) forEverySchedule((pick) => once(pick), o.schedulesMax);
+  else {
+    const accesses = explorer.watch();
+    const r = forEveryClass(
+      accesses,
+      explorer.looks,
+      (steering, finished) => {
+        const v = explorer.once(steering.choose, steering.onYield, finished, accesses);
+        found ??= v;
+      },
+      o.schedulesMax,
+    );
+    schedules = r.schedules;
+    redundant = r.redundant;
+  }
+  const { ends, outcomes } = explorer;
+  const r = { schedules, redundant, outcomes, ends };
   if (found === undefined) return r;
   const schedule = /\(schedule ([^)]*)\)/.exec(found.what)?.[1] ?? '-';
   return { ...r, violation: { ...found, schedule } };

@@ -13,6 +13,8 @@ export interface Replay {
   readonly host?: string | undefined;
   readonly machine: MachineSpec;
   readonly commands: readonly Command[];
+  /** Two hypercalls at once after the commands, by their names in the kit, and the schedule of their vCPUs. */
+  readonly race?: { readonly calls: readonly [string, string]; readonly schedule: string } | undefined;
 }
 
 const small = z.number().int().min(0).max(100_000);
@@ -116,6 +118,12 @@ const replaySchema = z.strictObject({
   host: z.string().max(4096).optional(),
   machine: machineSchema,
   commands: z.array(commandSchema).max(10_000),
+  race: z
+    .strictObject({
+      calls: z.tuple([z.string().max(40), z.string().max(40)]),
+      schedule: z.string().max(100_000),
+    })
+    .optional(),
 });
 
 const PREFIX = 'xp1.';
@@ -124,8 +132,8 @@ const TOKEN_MAX = 1_000_000;
 /** `xp1.` and the replay as base64url of JSON. */
 export function formatToken(r: Replay): string {
   // Names of hosts may have any letters; those of base64 are Latin.
-  const { release, fixed, bug, host, machine, commands } = r;
-  const text = JSON.stringify({ release, fixed, bug, host, machine, commands });
+  const { release, fixed, bug, host, machine, commands, race } = r;
+  const text = JSON.stringify({ release, fixed, bug, host, machine, commands, race });
   const base64 = btoa(text.replace(/[^\0-\x7f]/g, '?'));
   return PREFIX + base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }

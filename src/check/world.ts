@@ -3,14 +3,12 @@ import { E } from '../base/errno.js';
 import { bdfOf, formatSbdf, type Sbdf, segOf } from '../base/sbdf.js';
 import type { CreateDomain } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
-import { findRelease, seamsOf } from '../hypervisor/releases/index.js';
-import { correct, type Seams } from '../hypervisor/seams.js';
 import type { Pdev } from '../iommu/driver/types.js';
 import { Machine } from '../machine.js';
 import { runAlone } from '../sim/co.js';
 import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
-import { countSeams } from './coverage.js';
+import { countedSeams } from './coverage.js';
 import { layOut, type MachineSpec, mmioFrame, type TestDevice } from './machines.js';
 import { movePages, setReadOnly, stall, takeLastPage } from './moves.js';
 import { layOutHost } from './own_machine.js';
@@ -51,13 +49,9 @@ const gfnOf = (page: number, order: number): number => (order >= 9 ? (page + 8) 
 /** Where guests see device memory. */
 const MMIO_GFN = 0xd_0000;
 
-function countedSeams(o: WorldOptions, counts: Map<string, number>): Seams {
-  const release = findRelease(o.release ?? '4.18');
-  const seams = release === undefined ? correct : seamsOf(release, o.fixed ?? true);
-  return countSeams({ ...seams, ...o.seams }, (what) => counts.set(what, (counts.get(what) ?? 0) + 1));
-}
-
 export class World extends WorldState {
+  private readonly detach: () => void;
+
   constructor(spec: MachineSpec, o: WorldOptions = {}) {
     const layout = o.host === undefined ? layOut(spec) : layOutHost(o.host, spec);
     const counted = new Map<string, number>();
@@ -76,8 +70,13 @@ export class World extends WorldState {
     this.create('hvm', true);
     this.create('pv', false);
     this.machine.hw.ram.write32(0, FRAME_ZERO_MARK);
-    this.machine.hw.events.attach((e) => this.listen(e));
+    this.detach = this.machine.hw.events.attach((e) => this.listen(e));
     if (o.sink !== undefined) this.machine.hw.events.attach(o.sink);
+  }
+
+  /** From now on events are not heard, and invariants about the last command have nothing to say. */
+  quiet(): void {
+    this.detach();
   }
 
   /** Applies one command and leaves its trace in `last`. */

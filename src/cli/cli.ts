@@ -1,6 +1,7 @@
 /** The command xpsim. Exit codes: 0, 1 the script failed, 2 usage, 3 unreadable input, 70 a bug of ours, 130 Ctrl-C. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { HostCrash, InputError } from '../base/assert.js';
+import { HostCrash } from '../base/assert.js';
+import { parseToken } from '../check/token.js';
 import { releaseNames } from '../hypervisor/releases/index.js';
 import { type BugOptions, runBug } from './bug.js';
 import { type CheckOptions, parseShard, runCheck, runMerge } from './check.js';
@@ -42,11 +43,14 @@ function program(done: (code: number) => void): Command {
     .option('--topology <file>', 'functions of the board; default: topology.json in the folder or beside it')
     .option('--json', 'print our own records, in the form of the recording')
     .option('--diff', 'print each difference')
-    .action((what: string, o: ReplayOptions & TokenOptions) => {
+    .action(async (what: string, o: ReplayOptions & TokenOptions) => {
       const write = (t: string): void => void process.stdout.write(t);
-      done(isToken(what) ? replayToken(what, o, write) : runReplay(what, o, write));
+      if (!isToken(what)) done(runReplay(what, o, write));
+      else if (parseToken(what).race === undefined) done(replayToken(what, o, write));
+      else done((await loadExplorer()).replayRace(what, write));
     });
   checkCommand(xpsim, done);
+  exploreCommand(xpsim, done);
   bugCommand(xpsim, done);
   fuzzCommand(xpsim, done);
   return xpsim;
@@ -91,6 +95,32 @@ function checkCommand(xpsim: Command, done: (code: number) => void): void {
     .action((files: string[], _o: unknown, c: Command) => done(runMerge(files, c.optsWithGlobals())));
 }
 
+interface Explorer {
+  explorePairs(o: object, write: (text: string) => void): number;
+  replayRace(token: string, write: (text: string) => void): number;
+}
+
+/** Schedules need the edition of generators, which lies beside this one. */
+const loadExplorer = (): Promise<Explorer> =>
+  import(new URL('../../co/cli/explore.js', import.meta.url).href) as Promise<Explorer>;
+
+function exploreCommand(xpsim: Command, done: (code: number) => void): void {
+  xpsim
+    .command('explore')
+    .description('pairs of hypercalls on two vCPUs, under every schedule that can make a difference')
+    .addOption(new Option('--vendor <name>', 'vtd or amd; default: both').choices(['vtd', 'amd']))
+    .addOption(new Option('--xen <release>', 'release of Xen').choices([...releaseNames]).default('4.18'))
+    .option('--fixed', 'repair what that release is known to get wrong')
+    .option('--pair <a,b>', 'this pair alone, such as "assign to PV,destroy PV"')
+    .option('--start <name>', 'where the device is at first: "with dom0" or "with PV"; default: both')
+    .option('--schedule <s>', 'this schedule alone, as a violation printed it')
+    .option('--json', 'one record a pair')
+    .action(async (o: object) => {
+      const { explorePairs } = await loadExplorer();
+      done(explorePairs(o, (text) => void process.stdout.write(text)));
+    });
+}
+
 const noShard = (): InvalidArgumentError => new InvalidArgumentError('2/4 is the second of four parts');
 
 function shardArgument(text: string): { index: number; of: number } {
@@ -128,7 +158,7 @@ const line = (text: string): void => void process.stderr.write(`xpsim: ${text.sp
 
 function exitCodeOf(e: unknown): number {
   if (e instanceof CommanderError) return e.exitCode === 0 ? EXIT.ok : EXIT.usage;
-  if (e instanceof InputError) {
+  if (e instanceof Error && e.name === 'InputError') {
     line(e.message);
     return EXIT.input;
   }

@@ -15,8 +15,13 @@ export interface Task {
   readonly co: Co<unknown>;
 }
 
-/** Picks the next of `n` tasks that can run, as an index into `ready`. Called for a single one too. */
+/**
+ * Picks the next of `n` tasks that can run, as an index into `ready`. Called for a single one too. STOP ends the run
+ * where it is, with its tasks unfinished: for one who sees that the rest is known.
+ */
 export type Choose = (n: number, ready: readonly Task[]) => number;
+
+export const STOP = -1;
 
 /** A choice that does not look at the tasks: it can decide what a device does, too. */
 export type Pick = (n: number) => number;
@@ -49,7 +54,7 @@ export function run(cpus: Cpus, tasks: readonly Task[], choose: Choose, options:
   const before = { current: cpus.current, exploring: cpus.exploring };
   cpus.exploring = true;
   try {
-    while (live.length > 0) step(cpus, live, choose, schedule, options);
+    while (live.length > 0 && step(cpus, live, choose, schedule, options));
   } catch (error) {
     if (error instanceof Error) error.message += ` (schedule ${formatSchedule(schedule)})`;
     throw error;
@@ -60,12 +65,14 @@ export function run(cpus: Cpus, tasks: readonly Task[], choose: Choose, options:
   return schedule;
 }
 
-function step(cpus: Cpus, live: Entry[], choose: Choose, schedule: number[], options: RunOptions): void {
+/** False when the run was stopped. */
+function step(cpus: Cpus, live: Entry[], choose: Choose, schedule: number[], options: RunOptions): boolean {
   const ready = readyOf(live);
   const stepsMax = options.stepsMax ?? LIMITS.stepsMax;
   if (schedule.length >= stepsMax) throw new XenBug(`still running after ${stepsMax} steps`);
   const tasks = ready.map((e) => e.task);
   const at = choose(ready.length, tasks);
+  if (at === STOP) return false;
   const picked = ready[at];
   assert(picked !== undefined, `the choice ${at} is one of ${ready.length}`);
   schedule.push(picked.task.cpu.id);
@@ -74,11 +81,12 @@ function step(cpus: Cpus, live: Entry[], choose: Choose, schedule: number[], opt
   const result = picked.task.co.next();
   if (result.done === true) {
     live.splice(live.indexOf(picked), 1);
-    return;
+    return true;
   }
   picked.at = result.value;
   picked.resting = result.value === 'pause';
   options.onYield?.(picked.task, result.value);
+  return true;
 }
 
 /** The tasks that can go on. One that paused waits until another has had a turn, unless there is no other. */

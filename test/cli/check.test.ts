@@ -158,6 +158,24 @@ test('Ctrl-C ends a run with its report and 130', async () => {
   expect(err).toMatch(/interrupted; \d+ histories ran/);
 });
 
+test('xpsim explore tells the schedules of a pair', () => {
+  const r = xpsim(
+    'explore',
+    '--fixed',
+    '--vendor',
+    'amd',
+    '--start',
+    'with dom0',
+    '--pair',
+    'assign to PV,destroy PV',
+  );
+  expect(r.status).toBe(0);
+  expect(r.stdout).toMatch(/^amd with dom0 assign to PV +destroy PV +\d+ {2}-22\/0 -3\/0 0\/0\n1 pairs, /);
+  const odd = xpsim('explore', '--pair', 'nothing,destroy PV');
+  expect(odd.status).toBe(3);
+  expect(odd.stderr).toContain('choose from: assign to HVM');
+});
+
 test.each([
   [['check', '--shard', '3/2'], 2, '2/4 is the second of four parts'],
   [['check', '--vendor', 'sparc'], 2, 'vtd, amd'],
