@@ -162,7 +162,12 @@ export class TestServices implements XenServices {
     this.e820 = o.e820 ?? testE820;
     this.extraRanges = o.extraRanges ?? [];
     if (o.ioapicIds !== undefined) this.ioapicIds = o.ioapicIds;
-    this.seams = { vtdFaultSuffix: () => '', amdDisableSkipsQuarantinedSource: () => false, ...o.seams };
+    this.seams = {
+      vtdFaultSuffix: () => '',
+      vtdMoveFlushesDevice: () => false,
+      amdDisableSkipsQuarantinedSource: () => false,
+      ...o.seams,
+    };
     this.hwdom = new TestDomain(0, this.cpus, o.pciLock);
     this.domIo = new TestDomain(DOMID.IO, this.cpus, o.pciLock);
     this.domXen = new TestDomain(DOMID.XEN, this.cpus, o.pciLock);
