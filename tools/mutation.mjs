@@ -95,12 +95,22 @@ if (![n, seed, jobs].every((x) => Number.isInteger(x)) || !n || !jobs) {
 const all = AREAS.flatMap((folder) => filesBelow(folder, '.ts')).flatMap(editsOf);
 const pool = new MutantPool(jobs);
 process.on('exit', () => pool.close());
+await pool.each([0], async (_, run) => {
+  const before = await run({ project: 'sync', tests: TESTS, bail: true }, 2 * TIMEOUT_MS);
+  const failing = before?.find((r) => r.status === 'failed');
+  if (before !== undefined && failing === undefined) return;
+  console.error(
+    `mutation: ${failing === undefined ? 'the tests hang' : `${failing.name} fails`} without any edit`,
+  );
+  process.exit(2);
+});
 const counts = { killed: 0, survived: 0 };
 await pool.each(sample(all, n, seed ?? 1), async (e, run) => {
   const whole = fs.readFileSync(path.join(ROOT, e.file), 'utf8');
   const mutant = { file: e.file, text: whole.slice(0, e.at) + e.text + whole.slice(e.end) };
   const results = await run({ project: 'sync', tests: TESTS, mutant, bail: true }, TIMEOUT_MS);
-  const lived = results !== undefined && results.length > 0 && results.every((r) => r.status !== 'failed');
+  if (results?.length === 0) return; // it does not load
+  const lived = results?.every((r) => r.status !== 'failed') === true;
   counts[lived ? 'survived' : 'killed'] += 1;
   const was = e.was.replaceAll(/\s+/g, ' ').slice(0, 60);
   if (lived) console.log(`survived  ${e.file}:${e.line}  ${was}  ->  ${e.text.slice(0, 60)}`);
