@@ -183,7 +183,10 @@ class Explorer {
     const { world } = this;
     const { hw, xen } = world.machine;
     const settled = xen.pcidevsLock.owner === undefined;
-    const named = this.pair.calls.map((c) => ('dom' in c ? world.domains[c.dom]?.domid : undefined));
+    // A device that is released goes to dom0, its phantom functions first.
+    const named = this.pair.calls.map((c) =>
+      'dom' in c ? world.domains[c.dom]?.domid : c.op === 'release' ? xen.hwdom.domid : undefined,
+    );
     const owner = world.pdev(device.sbdf)?.domain?.domid;
     const known = settled ? undefined : this.owners.get(device.sbdf);
     const owners = known?.add(owner) ?? new Set([owner]);
