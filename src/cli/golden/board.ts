@@ -47,6 +47,8 @@ export function boardOf(recording: Recording, topology: string): HostDescription
       khz: KHZ,
       hap: true,
       hap2m: true,
+      // QEMU's TCG has 40 address bits.
+      paddrBits: 40,
       hap1g: true,
       cx16: true,
       ...cpu,
