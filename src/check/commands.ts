@@ -36,7 +36,7 @@ export type Command =
       readonly count: number;
     }
   | { readonly op: 'readOnly'; readonly dom: number; readonly gfn: number; readonly on: boolean } // type of a page
-  | { readonly op: 'stall'; readonly ms: number } //       AMD units take no commands for a while
+  | { readonly op: 'stall'; readonly ms: number } //       AMD units take no commands, VT-d's devices do not answer
   | {
       readonly op: 'sharing';
       readonly dom: number;
@@ -172,7 +172,7 @@ const drawn: { readonly [Op in General]: Drawn } = {
   },
   stall: {
     weight: 1,
-    arbitrary: fc.record({ op: fc.constant('stall' as const), ms: fc.constantFrom(1, 150, 400) }),
+    arbitrary: fc.record({ op: fc.constant('stall' as const), ms: fc.constantFrom(1, 150, 400, 2500) }),
   },
   sharing: {
     weight: 1,

@@ -2,6 +2,7 @@
 
 import { P2M } from '../hypervisor/mm/p2m.js';
 import { AmdIommuUnit } from '../iommu/hw/amd/unit.js';
+import { VtdUnit } from '../iommu/hw/vtd/unit.js';
 import { runAlone } from '../sim/co.js';
 import type { WorldDomain, WorldState } from './world_state.js';
 
@@ -68,11 +69,18 @@ export function setReadOnly(w: WorldState, dom: WorldDomain, page: number, on: b
   return runAlone(w.machine.hypercalls.memoryOp(op));
 }
 
-/** AMD: units take no commands for a while. Xen waits, however long it takes. */
+/**
+ * AMD: units take no commands for a while. VT-d: devices do not answer when told to forget translations. Xen waits,
+ * however long it takes.
+ */
 export function stall(w: WorldState, ms: number): undefined {
   for (const unit of w.machine.units) {
-    if (!(unit instanceof AmdIommuUnit)) continue;
-    unit.stalled = true;
-    w.machine.hw.clock.after(ms * 1e6, () => unit.resume());
+    if (unit instanceof AmdIommuUnit) {
+      unit.stalled = true;
+      w.machine.hw.clock.after(ms * 1e6, () => unit.resume());
+    } else if (unit instanceof VtdUnit) {
+      unit.devicesBusy = true;
+      w.machine.hw.clock.after(ms * 1e6, () => unit.devicesAnswer());
+    }
   }
 }

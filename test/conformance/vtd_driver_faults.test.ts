@@ -203,6 +203,36 @@ describe('device caches', () => {
     expect(h.descriptors().every((x) => !x.includes('1f0003'))).toBe(true);
   });
 
+  /** A flush for a guest while its device takes two and a half seconds to answer. */
+  const late = (seams: NonNullable<VtdHostOptions['seams']>) => {
+    const { h, pdev, d1 } = ats({ seams });
+    h.assign(d1, pdev);
+    h.s.console.length = 0;
+    const [unit] = h.units;
+    unit!.devicesBusy = true;
+    h.s.clock.after(2.5e9, () => unit!.devicesAnswer());
+    return { h, pdev, d1, rc: runAlone(h.driver.iotlbFlush(d1, 0x123, 1, FLUSHF.modified)) };
+  };
+
+  test('FT-C14 Xen waits for a device as long as it takes', () => {
+    const { h, pdev, d1, rc } = late({});
+    expect(rc).toBe(0);
+    expect(h.s.clock.nowNs).toBeGreaterThanOrEqual(2.5e9);
+    expect(pdev).toMatchObject({ broken: false, domain: d1 });
+    expect(h.s.console[0]).toContain('QI dev wait descriptor taking too long');
+  });
+
+  test('FT-C14 a device given up on is broken, keeps its owner, and can be taken from it', () => {
+    const { h, pdev, d1, rc } = late({ vtdGivesUpOnDevice: () => true });
+    expect(rc).toBe(E.TIMEDOUT);
+    expect(pdev).toMatchObject({ broken: true, domain: d1, ats: { enabled: false } });
+    expect(d1.crashed).toBe('pci.c iommu_dev_iotlb_flush_timeout');
+    expect(h.s.console).toContain('dom1: ATS device 0000:02:00.0 flush failed');
+    expect(h.s.confRead(at(2, 0), 0x106, 2)).toBe(0);
+    h.assign(h.s.domIo, pdev);
+    expect(pdev.domain).toBe(h.s.domIo);
+  });
+
   test('FT-C14 not without the option, without an ATSR, or without the capability', () => {
     expect(ats({ opts: { ats: false } }).pdev.ats.enabled).toBe(false);
     expect(ats({ structures: [drhd([])] }).pdev.ats.enabled).toBe(false);

@@ -235,6 +235,19 @@ describe('device TLB invalidation (6.5.2.5)', () => {
     expect(rig.word(STATUS, 0)).toBe(0);
     expect(head(rig)).toBe(2);
   });
+  test('a wait behind a device that is busy is done when that answers, and one before it at once', () => {
+    const { rig } = withDt();
+    rig.unit.devicesBusy = true;
+    rig.submit(WAIT | SW, 1, STATUS * 4096, 0);
+    expect(rig.word(STATUS, 0)).toBe(1);
+    rig.enqueue(3, RID);
+    rig.enqueue(WAIT | SW, 2, STATUS * 4096, 0);
+    rig.ring();
+    expect(rig.word(STATUS, 0)).toBe(1);
+    rig.unit.devicesAnswer();
+    expect(rig.word(STATUS, 0)).toBe(2);
+    expect(head(rig)).toBe(3);
+  });
   test('after ITE nothing is fetched until it is cleared', () => {
     const { rig } = withDt();
     rig.unit.onDeviceTlb = () => false;

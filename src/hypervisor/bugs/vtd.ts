@@ -130,6 +130,23 @@ export const vtdBugs: readonly Bug[] = [
     },
   },
   {
+    id: 'NX-01',
+    title: 'a device that does not answer a flush is hidden, its entry stays',
+    year: 2022,
+    releases: '4.7 to 4.16; from 4.16 on Xen waits for ever',
+    mechanism:
+      "A device with ATS that did not confirm in time that it had forgotten its translations was taken from its guest's list and put on that of d[XEN]. Its context entry stayed, and nothing would take it: the guest died, its tables and its domain id were used again, and the device went on with them.",
+    fix: 'The device is marked as broken, keeps its owner, and leaves it as others do.',
+    source: '7b4b36fcba',
+    seams: { vtdGivesUpOnDevice: () => true, vtdHidesSilentDevice: () => true },
+    breaks: ['INV-I2', 'INV-I6'],
+    environment: {
+      vendor: 'vtd',
+      machine: { ats: true, slots: ['endpoint'], dom0: 'strict' },
+      ops: ['assign', 'stall', 'decrease', 'populate', 'destroy'],
+    },
+  },
+  {
     id: 'NX-03',
     title: "a failed alias leaves the device's own entry with the new owner",
     year: 2021,

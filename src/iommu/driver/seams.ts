@@ -23,6 +23,10 @@ export interface VtdSeams {
   vtdFreesIdOfRefused(): boolean;
   /** V9: a device with ATS forgets its own translations when its entry is replaced. In no release does it. */
   vtdMoveFlushesDevice(): boolean;
+  /** A device that does not answer a flush in time is given up on. Every release waits for ever since 4.16. */
+  vtdGivesUpOnDevice(): boolean;
+  /** Such a device goes to d[XEN]. NX-01; since, it is marked as broken. */
+  vtdHidesSilentDevice(): boolean;
   /** A device goes to its new owner by one change of its entry. XSA-400: it was unmapped, then mapped. */
   vtdReassignsDirectly(): boolean;
   /** Reserved ranges are mapped after the context entry and unmapped before it. XSA-400, XSA-386. */

@@ -3,14 +3,15 @@
  * @xen drivers/passthrough/ats.c, drivers/passthrough/vtd/x86/ats.c
  */
 import { assert } from '../../../base/assert.js';
-import type { Rc } from '../../../base/errno.js';
+import { E, type Rc } from '../../../base/errno.js';
 import { get } from '../../../base/layout.js';
 import { formatSbdf } from '../../../base/sbdf.js';
-import type { Co } from '../../../sim/co.js';
+import { type Co, hold } from '../../../sim/co.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { CONTEXT, GRAN, TT } from '../../format/vtd.js';
-import type { Pdev } from '../types.js';
+import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
 import { contextTableOf } from './context_table.js';
+import { didToDomainId } from './did.js';
 import { acpiFindMatchedAtsrUnit } from './drhd.js';
 import { qinvalDeviceIotlbSync } from './qinval.js';
 import type { DrhdUnit, Vtd, VtdIommu } from './state.js';
@@ -72,9 +73,38 @@ function deviceInDomain(iommu: VtdIommu, pdev: Pdev, did: number): boolean {
   return get(ram.words, at, CONTEXT.DID) === did && get(ram.words, at, CONTEXT.TT) === TT.DEV_IOTLB;
 }
 
+/**
+ * A device did not answer in time, and is given to no guest again: releases that wait for ever keep the code for it.
+ * @xen drivers/passthrough/pci.c iommu_dev_iotlb_flush_timeout
+ */
+function* devIotlbFlushTimeout(iommu: VtdIommu, d: IommuDomain, pdev: Pdev): Co<void> {
+  const { vtd } = iommu;
+  using _pcidevs = yield* hold(vtd.s.pcidevsLock);
+  disableAtsDevice(vtd, pdev, iommu);
+  if (pdev.domain !== d) return;
+  if (vtd.seams.vtdHidesSilentDevice()) {
+    d.pdevList.remove(pdev);
+    pdev.domain = vtd.s.domXen;
+    vtd.s.domXen.pdevList.add(pdev);
+  } else pdev.broken = true;
+  if (!d.isShuttingDown)
+    vtd.s.printk(XENLOG.ERR, `dom${d.domid}: ATS device ${formatSbdf(pdev.sbdf)} flush failed`);
+  if (d !== vtd.s.hwdom) vtd.s.domainCrash(d, 'pci.c iommu_dev_iotlb_flush_timeout');
+}
+
+/** One request to a device, for the domain of hardware id `did`. @xen qinval_device_iotlb_sync, dev_invalidate_sync */
+function* requestForget(iommu: VtdIommu, pdev: Pdev, did: number, lo: number, hi: number): Co<Rc> {
+  const rc = yield* qinvalDeviceIotlbSync(iommu, pdev, lo, hi);
+  if (rc !== E.TIMEDOUT) return rc;
+  if (pdev.broken) return 0;
+  const d = iommu.vtd.s.domainById(didToDomainId(iommu, did));
+  if (d !== undefined) yield* devIotlbFlushTimeout(iommu, d, pdev);
+  return rc;
+}
+
 /** All of a device's cache: S, and every address bit below 63 set. */
-export function* forgetTranslations(iommu: VtdIommu, pdev: Pdev): Co<Rc> {
-  return yield* qinvalDeviceIotlbSync(iommu, pdev, 0xffff_f001 | 0, 0x7fff_ffff);
+export function* forgetTranslations(iommu: VtdIommu, pdev: Pdev, did: number): Co<Rc> {
+  return yield* requestForget(iommu, pdev, did, 0xffff_f001 | 0, 0x7fff_ffff);
 }
 
 /** Invalidates the caches of the unit's devices as the IOTLB was. @xen dev_invalidate_iotlb */
@@ -87,25 +117,28 @@ export function* devInvalidateIotlb(
 ): Co<Rc> {
   let ret = 0;
   if (!iommu.devIotlb) return ret;
-  for (let i = 0; i < iommu.atsDevices.length; i++) {
+  for (let i = 0; i < iommu.atsDevices.length; ) {
     const pdev = iommu.atsDevices[i]!;
-    if (gran !== GRAN.GLOBAL && !deviceInDomain(iommu, pdev, did)) continue;
-    const rc =
-      gran === GRAN.DEVICE_OR_PAGE
-        ? yield* invalidatePages(iommu, pdev, dfn, order)
-        : yield* forgetTranslations(iommu, pdev);
-    if (ret === 0) ret = rc;
+    if (gran === GRAN.GLOBAL || deviceInDomain(iommu, pdev, did)) {
+      const rc =
+        gran === GRAN.DEVICE_OR_PAGE
+          ? yield* invalidatePages(iommu, pdev, did, dfn, order)
+          : yield* forgetTranslations(iommu, pdev, did);
+      if (ret === 0) ret = rc;
+    }
+    // One that did not answer has left the list.
+    if (iommu.atsDevices[i] === pdev) i += 1;
   }
   return ret;
 }
 
 /** The size is told by the lowest clear address bit. */
-function* invalidatePages(iommu: VtdIommu, pdev: Pdev, dfn: number, order: number): Co<Rc> {
+function* invalidatePages(iommu: VtdIommu, pdev: Pdev, did: number, dfn: number, order: number): Co<Rc> {
   let frame = dfn;
   if (order > 0) {
     const half = 2 ** (order - 1);
     frame = Math.floor(dfn / (2 * half)) * 2 * half + half - 1;
   }
   const lo = ((frame & 0xf_ffff) << 12) | (order > 0 ? 1 : 0);
-  return yield* qinvalDeviceIotlbSync(iommu, pdev, lo, Math.floor(frame / 0x10_0000) | 0);
+  return yield* requestForget(iommu, pdev, did, lo, Math.floor(frame / 0x10_0000) | 0);
 }

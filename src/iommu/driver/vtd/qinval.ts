@@ -60,15 +60,14 @@ function* queueRequest(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: 
   reg.write32(IQT, next << 4);
 }
 
-/** Waits until everything queued before is done. @xen queue_invalidate_wait, invalidate_sync, dev_invalidate_sync */
+/** Waits until everything queued before is done. @xen queue_invalidate_wait, invalidate_sync */
 export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
   const { vtd } = iommu;
   const cpu = vtd.s.cpus.current.id;
   const slot = vtd.pollAt + cpu;
   iommu.ram.words[slot] = STAT_INIT;
   yield* queueRequest(iommu, WAIT_WORD, STAT_DONE, vtd.pollLo + cpu * 4, vtd.pollHi);
-  if (iommu.ram.words[slot] !== STAT_DONE) yield* pollStatus(iommu, slot, devIotlb);
-  return 0;
+  return iommu.ram.words[slot] === STAT_DONE ? 0 : yield* pollStatus(iommu, slot, devIotlb);
 }
 
 /** A request and the wait for it. */
@@ -77,7 +76,7 @@ function* requestSync(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: n
   return yield* invalidateSync(iommu, false);
 }
 
-function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<void> {
+function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<Rc> {
   const { vtd } = iommu;
   const { clock, ram } = vtd.s;
   const what = `QI${devIotlb ? ' dev' : ''} wait descriptor`;
@@ -89,11 +88,13 @@ function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<void>
       vtd.threshold.qi |= vtd.threshold.qi << 1;
       warnSlow(iommu, what);
       printQiRegs(iommu);
+      if (devIotlb && vtd.seams.vtdGivesUpOnDevice()) return E.TIMEDOUT;
       warned = true;
     }
     yield* pause(clock, relaxNs(iommu, start));
   }
   if (warned) reportSlow(iommu, what, clock.nowNs - start);
+  return 0;
 }
 
 /** @xen print_qi_regs */

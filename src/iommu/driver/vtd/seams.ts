@@ -15,6 +15,8 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdAliasFollowsQuarantine: () => true,
   vtdFreesIdOfRefused: () => true,
   vtdMoveFlushesDevice: () => true,
+  vtdGivesUpOnDevice: () => false,
+  vtdHidesSilentDevice: () => false,
   vtdReassignsDirectly: () => true,
   vtdRmrrFollowsContext: () => false,
   vtdRmrrUnmapEnds: (rc) => rc !== 0 && rc !== E.NOENT,

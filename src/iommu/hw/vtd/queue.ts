@@ -77,6 +77,7 @@ function step(s: VtdState): boolean {
   const head = regs[IQH]!;
   const at = head < 4096 && s.queueAt !== 0 ? s.queueAt + (head >>> 2) : locate(s, head);
   if (at < 0) return refuse(s);
+  if (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT) return false;
   if (s.events.on) emitDescriptor(s, at);
   if (!execute(s, s.ram.words, at)) return refuse(s);
   regs[IQH] = (head + 16) & (s.queueBytes - 1);
@@ -206,6 +207,7 @@ function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3
   if (s.events.on) {
     s.events.emit({ kind: 'hw', unit: s.index, what: 'deviceTlb', args: [w1 & 0xffff, dfn, frames] });
   }
+  if (s.devicesBusy) s.awaitsDevice = true;
   if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) setStatus(s, ITE);
   return true;
 }

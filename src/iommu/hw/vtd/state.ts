@@ -159,6 +159,11 @@ export class VtdState {
   /** Set by the machine: tells a device to forget `frames` translations from `dfn`; false when it does not answer. */
   onDeviceTlb: (rid: number, dfn: number, frames: number) => boolean = () => true;
 
+  /** Devices take their time: a wait behind a request to one of them is not done until `devicesAnswer()`. */
+  devicesBusy = false;
+  /** A request to a device is out since they are busy. */
+  awaitsDevice = false;
+
   constructor(
     readonly ram: Ram,
     readonly events: EventStream,

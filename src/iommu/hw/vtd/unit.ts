@@ -58,6 +58,13 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.reset();
   }
 
+  /** Devices are themselves again, and what waited for them is done. */
+  devicesAnswer(): void {
+    this.devicesBusy = false;
+    this.awaitsDevice = false;
+    drainQueue(this);
+  }
+
   /** Power-on state of registers; caches are empty (11.2). */
   reset(): void {
     this.regs.fill(0);
