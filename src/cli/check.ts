@@ -9,7 +9,6 @@ import {
   type Plan,
   type Report,
   reportOf,
-  runBlock,
   shardOf,
 } from '../check/blocks.js';
 import { coverageLines, requireCoverage, usualCoverage } from '../check/coverage.js';
@@ -17,6 +16,7 @@ import type { Vendor } from '../check/machines.js';
 import { layOutHost } from '../check/own_machine.js';
 import { parseToken } from '../check/token.js';
 import type { HostDescription } from '../inputs/host_description.js';
+import { runPool } from './check_pool.js';
 import { readReport } from './check_report.js';
 import { forget, keepFailure, readStore } from './failure_store.js';
 import { readHostPath } from './files.js';
@@ -32,6 +32,8 @@ export interface CheckOptions {
   readonly seed: number;
   readonly host?: string;
   readonly shard?: { readonly index: number; readonly of: number };
+  /** Threads; 1: this one. */
+  readonly workers: number;
   readonly json?: boolean;
   readonly timeline?: string;
   readonly require?: string;
@@ -51,7 +53,7 @@ export async function runCheck(o: CheckOptions): Promise<number> {
     const known = replayStore(o.store, o);
     if (known !== undefined) return known;
   }
-  const { interrupted, results } = await runBlocks(plan, mine, host);
+  const { interrupted, results } = await runBlocks(plan, mine, host, o.workers);
   const report = reportOf(plan, host?.name, results);
   const code = finish(report, o, results.length === mine.length);
   if (!interrupted || code === EXIT.failed) return code;
@@ -98,15 +100,12 @@ function replayStore(folder: string, o: CheckOptions): number | undefined {
   return undefined;
 }
 
-/** Lets signals in. */
-const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
 async function runBlocks(
   plan: Plan,
   blocks: readonly Block[],
   host: HostDescription | undefined,
+  workers: number,
 ): Promise<{ results: BlockResult[]; interrupted: boolean }> {
-  const results: BlockResult[] = [];
   let interrupted = false;
   const stop = (): void => {
     if (interrupted) process.exit(EXIT.interrupted);
@@ -116,19 +115,18 @@ async function runBlocks(
   say(`xpsim: ${blocks.length} blocks of up to ${BLOCK} histories\n`);
   const progress = new Progress(blocks.length);
   try {
-    for (const block of blocks) {
-      await breathe();
-      if (interrupted) break;
-      const r = runBlock(plan, block, host);
-      results.push(r);
-      progress.tell(r);
-      if (r.failure !== undefined) break;
-    }
+    const results = await runPool(
+      { plan, host },
+      blocks,
+      workers,
+      () => interrupted,
+      (r) => progress.tell(r),
+    );
+    return { results, interrupted };
   } finally {
     progress.end();
     process.off('SIGINT', stop);
   }
-  return { results, interrupted };
 }
 
 /** A line that is written over while a run goes on; only for people who watch. */

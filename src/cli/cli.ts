@@ -1,4 +1,5 @@
 /** The command xpsim. Exit codes: 0, 1 the script failed, 2 usage, 3 unreadable input, 70 a bug of ours, 130 Ctrl-C. */
+import os from 'node:os';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { HostCrash } from '../base/assert.js';
 import { parseToken } from '../check/token.js';
@@ -79,6 +80,12 @@ function checkCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--runs <n>', 'histories for each vendor', countOf, 300)
     .option('--commands <n>', 'commands of each', countOf, 60)
     .option('--seed <n>', 'seed', countOf, 1)
+    .option(
+      '--workers <n>',
+      'threads; the answer does not depend on them',
+      workersOf,
+      os.availableParallelism(),
+    )
     .option('--shard <i/n>', 'run the i-th of n parts', shardArgument)
     .option('--require <names>', 'what must have been reached, with commas between; usual: a good run')
     .option('--store <dir>', 'folder of failures, which are replayed first', '.xpsim/failures')
@@ -152,6 +159,12 @@ const noCount = (): InvalidArgumentError => new InvalidArgumentError('a number o
 function countOf(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw noCount();
   return Number(text);
+}
+
+function workersOf(text: string): number {
+  const n = countOf(text);
+  if (n < 1 || n > 256) throw new InvalidArgumentError('1 to 256 threads are possible');
+  return n;
 }
 
 const line = (text: string): void => void process.stderr.write(`xpsim: ${text.split('\n', 1)[0]}\n`);

@@ -119,6 +119,14 @@ test('shards add up to the whole run, and a missing or foreign one is refused', 
   expect(xpsim('check', 'merge', at('3.json')).status).toBe(3);
 });
 
+test('a run says the same with one thread and with three, to the violation', () => {
+  const alone = xpsim(...flawed, '--no-store', '--workers', '1');
+  const shared = xpsim(...flawed, '--no-store', '--workers', '3');
+  expect(alone.status).toBe(1);
+  expect(shared.stdout).toBe(alone.stdout);
+  expect(xpsim(...flawed, '--workers', '0').status).toBe(2);
+});
+
 test("one's own machine is a machine to check", () => {
   const host = path.join(ROOT, 'examples/gpu-passthrough/host');
   const r = xpsim('check', '--host', host, '--fixed', '--runs', '4', '--no-store');
