@@ -155,6 +155,8 @@ function fuzzCommand(xpsim: Command, done: (code: number) => void): void {
 
 const noCount = (): InvalidArgumentError => new InvalidArgumentError('a number of up to 9 digits is wanted');
 
+const noThreads = (): InvalidArgumentError => new InvalidArgumentError('1 to 256 threads are possible');
+
 /** A count or a seed. */
 function countOf(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw noCount();
@@ -163,7 +165,7 @@ function countOf(text: string): number {
 
 function workersOf(text: string): number {
   const n = countOf(text);
-  if (n < 1 || n > 256) throw new InvalidArgumentError('1 to 256 threads are possible');
+  if (n < 1 || n > 256) throw noThreads();
   return n;
 }
 
