@@ -6,6 +6,7 @@ import { ROOT } from './files.mjs';
 
 /** @typedef {import('./mutant_worker.mjs').Job} Job */
 /** @typedef {import('./mutant_worker.mjs').TestResult} TestResult */
+/** What tests said; undefined when they had to be stopped. @typedef {(job: Job, timeoutMs: number) => Promise<TestResult[] | undefined>} Run */
 
 export class MutantPool {
   /** @type {(import('node:child_process').ChildProcess | undefined)[]} */ children;
@@ -18,7 +19,7 @@ export class MutantPool {
   /**
    * Works through `items`, as many at a time as there are processes.
    * @template T @param {readonly T[]} items
-   * @param {(item: T, run: (job: Job, timeoutMs: number) => Promise<TestResult[] | undefined>) => Promise<void>} work
+   * @param {(item: T, run: Run) => Promise<void>} work
    */
   async each(items, work) {
     let next = 0;

@@ -10,12 +10,11 @@ import { ROOT } from './files.mjs';
 /**
  * @typedef {object} Job
  * @property {'sync' | 'co'} project edition
- * @property {readonly string[]} tests test files, run in this order
+ * @property {readonly string[]} tests test files, run together
  * @property {string} [title] regular expression of the titles to run; all when not given
  * @property {{ file: string, text: string }} [mutant] a source file as it shall read
- * @property {boolean} [bail] ends with the first test that fails
  */
-/** @typedef {{ file: string, name: string, status: string }} TestResult */
+/** `unloaded`, without a name: a test file that could not be read. @typedef {{ file: string, name: string, status: string }} TestResult */
 
 /** @type {import('vitest/node').Vitest | undefined} */ let vitest;
 /** The file that reads otherwise than on disk, since the last job. @type {string | undefined} */ let changed;
@@ -43,15 +42,15 @@ async function run(job) {
   else v.setGlobalTestNamePattern(new RegExp(job.title));
   const project = v.getProjectByName(job.project);
   /** @type {TestResult[]} */ const results = [];
-  for (const file of job.tests) {
-    const spec = project.createSpecification(path.join(ROOT, file));
-    const { testModules } = await v.runTestSpecifications([spec], true);
-    for (const module of testModules) {
-      if (module.moduleId !== spec.moduleId || module.project !== project) continue;
-      for (const t of module.children.allTests())
-        results.push({ file, name: t.fullName.replaceAll(' > ', ' '), status: t.result().state });
-    }
-    if (job.bail === true && results.some((r) => r.status === 'failed')) break;
+  const specs = job.tests.map((file) => project.createSpecification(path.join(ROOT, file)));
+  const { testModules } = await v.runTestSpecifications(specs, true);
+  for (const module of testModules) {
+    const at = specs.findIndex((spec) => spec.moduleId === module.moduleId);
+    const file = job.tests[at];
+    if (file === undefined || module.project !== project) continue;
+    if (module.errors().length > 0) results.push({ file, name: '', status: 'unloaded' });
+    for (const t of module.children.allTests())
+      results.push({ file, name: t.fullName.replaceAll(' > ', ' '), status: t.result().state });
   }
   return results;
 }

@@ -3,8 +3,11 @@
  * A mutation score: random one-place edits of the pass-through code, and how many of them the tests notice.
  *
  *   npm run mutation -- --sample N --seed S    N edits (40), chosen by S (1)
+ *   npm run mutation -- --part I/K             only the I-th of K parts of the sample
+ *   npm run mutation -- --jobs N               N at a time (2)
  *
- * Each runs the tests of its area until one fails. Survivors are printed with their place. Exit: 0, 2 on wrong usage.
+ * Each edit meets the tests nearest to it first, then wider ones, until one fails. A stage of tests is first
+ * run without an edit. Exit: 0, 2 on wrong usage or when a test fails without any edit.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -14,18 +17,52 @@ import { filesBelow, ROOT } from './files.mjs';
 import { MutantPool } from './mutant_pool.mjs';
 
 /** @typedef {{ file: string, line: number, at: number, end: number, text: string, was: string }} Edit */
+/** @typedef {{ tests: string[], title?: string }} Stage */
+/** @typedef {import('./mutant_pool.mjs').Run} Run */
 
 const AREAS = ['src/hypervisor/passthrough', 'src/iommu/driver', 'src/iommu/hw'];
-/** Quick tests first; random histories for what they let live. */
-const TESTS = [
-  ...['test/conformance', 'test/unit']
-    .flatMap((folder) => filesBelow(folder, '.test.ts'))
-    .filter((f) => /passthrough|vtd|amd|domctl|hv_/.test(f)),
-  'test/machine/dma.test.ts',
-  'test/property/special.test.ts',
-  'test/property/isolation.test.ts',
+const ALL = filesBelow('test', '.test.ts');
+const testsLike = (/** @type {RegExp} */ like) => ALL.filter((f) => like.test(f));
+const VTD = /\/(vtd_driver_|quarantine_modes|dmar\.)/;
+const AMD = /conformance\/amd_|unit\/(amd_|ivrs)/;
+/** The quick tests of a folder; the first that is a beginning of a source file's path. @type {[string, string[]][]} */
+const NEAR = [
+  [
+    'src/hypervisor/passthrough/',
+    testsLike(/\/(passthrough_|hv_passthrough_|domctl_device|quarantine_modes)/),
+  ],
+  ['src/iommu/driver/vtd/', testsLike(VTD)],
+  ['src/iommu/driver/amd/', testsLike(AMD)],
+  ['src/iommu/driver/', [...testsLike(VTD), ...testsLike(AMD)]],
+  [
+    'src/iommu/hw/vtd/',
+    testsLike(/vtd_hw_|\/vtd_(caches|faults|queue|silicon|translate)|qtest\/(inv|iommu)/),
+  ],
+  ['src/iommu/hw/amd/', testsLike(/unit\/amd_|conformance\/amd_/)],
 ];
-const TIMEOUT_MS = 240_000;
+/** Then those of every folder, recordings, and the histories of past bugs. */
+const WIDE = testsLike(
+  /^test\/(conformance|machine|golden|bugs|qtest\/(?!recorded))|unit\/(hv_|vtd_(driver|hw)|amd_|cli_session)/,
+);
+/** An edit that makes a loop endless is killed after this time. */
+const TIMEOUT_MS = 120_000;
+
+/**
+ * What an edit of a file meets, in this order: the tests nearest to it, wider ones, all invariants on random histories
+ * of its vendor, recorded register accesses. @param {string} file @returns {Stage[]}
+ */
+function stagesOf(file) {
+  const near = NEAR.find(([folder]) => file.startsWith(folder))?.[1] ?? [];
+  const vendor = file.includes('/amd/') ? 'amd' : 'vtd';
+  const late = ['test/property/special.test.ts'];
+  if (file.startsWith('src/iommu/hw/vtd/')) late.push('test/qtest/recorded.test.ts');
+  return [
+    { tests: near },
+    { tests: WIDE.filter((t) => !near.includes(t)) },
+    { tests: ['test/property/isolation.test.ts'], title: `${vendor}, fixed profile the histories reached` },
+    { tests: late },
+  ];
+}
 
 /** @type {Readonly<Record<number, string>>} */
 const OTHER = {
@@ -85,35 +122,74 @@ function sample(edits, n, seed) {
   });
 }
 
-const number = /** @type {const} */ ({ type: 'string' });
-const { values } = parseArgs({ options: { sample: number, seed: number, jobs: number } });
-const [n, seed, jobs] = [values.sample ?? '40', values.seed ?? '1', values.jobs ?? '2'].map(Number);
-if (![n, seed, jobs].every((x) => Number.isInteger(x)) || !n || !jobs) {
-  console.error('mutation: --sample, --seed and --jobs take numbers');
+/** @returns {{ n: number, seed: number, jobs: number, part: number, parts: number }} */
+function chosen() {
+  const text = /** @type {const} */ ({ type: 'string' });
+  const { values } = parseArgs({ options: { sample: text, seed: text, jobs: text, part: text } });
+  const [part, parts, ...rest] = (values.part ?? '1/1').split('/').map(Number);
+  const [n, seed, jobs] = [values.sample ?? '40', values.seed ?? '1', values.jobs ?? '2'].map(Number);
+  const numbers = [n, seed, jobs, part, parts];
+  if (rest.length > 0 || numbers.some((x) => !Number.isInteger(x)) || !n || !jobs || !part || !parts)
+    throw new Error('--sample, --seed and --jobs take numbers, --part I/K');
+  return { n, seed: seed ?? 1, jobs, part, parts };
+}
+
+/** Stages that passed without any edit. @type {Map<string, Promise<void>>} */
+const sound = new Map();
+
+/** The tests must pass as they are, or no verdict means anything. @param {Stage} stage @param {Run} run */
+async function mustPassUnedited(stage, run) {
+  const results = await run({ project: 'sync', ...stage }, 2 * TIMEOUT_MS);
+  const bad = results?.find((r) => r.status === 'failed' || r.status === 'unloaded');
+  if (bad === undefined && results?.some((r) => r.status === 'passed')) return;
+  const what =
+    bad === undefined ? `${stage.tests.join(' ')} did not end` : `${bad.file}: '${bad.name}' fails`;
+  console.error(`mutation: ${what} without any edit`);
   process.exit(2);
 }
+
+/**
+ * What the tests say of an edit. @param {Edit} e @param {Run} run
+ * @returns {Promise<'killed' | 'survived' | 'unloadable'>}
+ */
+async function judge(e, run) {
+  const whole = fs.readFileSync(path.join(ROOT, e.file), 'utf8');
+  const mutant = { file: e.file, text: whole.slice(0, e.at) + e.text + whole.slice(e.end) };
+  for (const stage of stagesOf(e.file)) {
+    const key = JSON.stringify(stage);
+    const passes = sound.get(key) ?? mustPassUnedited(stage, run);
+    sound.set(key, passes);
+    await passes;
+    const results = await run({ project: 'sync', ...stage, mutant }, TIMEOUT_MS);
+    if (results === undefined || results.some((r) => r.status === 'failed')) return 'killed';
+    if (results.every((r) => r.status === 'unloaded')) return 'unloadable';
+    if (results.some((r) => r.status === 'unloaded')) return 'killed';
+  }
+  return 'survived';
+}
+
+/** @type {ReturnType<typeof chosen>} */ let choice;
+try {
+  choice = chosen();
+} catch (error) {
+  console.error(`mutation: ${error instanceof Error ? error.message : error}`);
+  process.exit(2);
+}
+const { n, seed, jobs, part, parts } = choice;
 const all = AREAS.flatMap((folder) => filesBelow(folder, '.ts')).flatMap(editsOf);
 const pool = new MutantPool(jobs);
 process.on('exit', () => pool.close());
-await pool.each([0], async (_, run) => {
-  const before = await run({ project: 'sync', tests: TESTS, bail: true }, 2 * TIMEOUT_MS);
-  const failing = before?.find((r) => r.status === 'failed');
-  if (before !== undefined && failing === undefined) return;
-  console.error(
-    `mutation: ${failing === undefined ? 'the tests hang' : `${failing.name} fails`} without any edit`,
-  );
-  process.exit(2);
-});
-const counts = { killed: 0, survived: 0 };
-await pool.each(sample(all, n, seed ?? 1), async (e, run) => {
-  const whole = fs.readFileSync(path.join(ROOT, e.file), 'utf8');
-  const mutant = { file: e.file, text: whole.slice(0, e.at) + e.text + whole.slice(e.end) };
-  const results = await run({ project: 'sync', tests: TESTS, mutant, bail: true }, TIMEOUT_MS);
-  if (results?.length === 0) return; // it does not load
-  const lived = results?.every((r) => r.status !== 'failed') === true;
-  counts[lived ? 'survived' : 'killed'] += 1;
+process.on('SIGINT', () => process.exit(130));
+process.on('SIGTERM', () => process.exit(143));
+const counts = { killed: 0, survived: 0, unloadable: 0 };
+const edits = sample(all, n, seed).filter((_e, i) => i % parts === part - 1);
+await pool.each(edits, async (e, run) => {
+  const started = performance.now();
+  const verdict = await judge(e, run);
+  counts[verdict] += 1;
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const was = e.was.replaceAll(/\s+/g, ' ').slice(0, 60);
-  if (lived) console.log(`survived  ${e.file}:${e.line}  ${was}  ->  ${e.text.slice(0, 60)}`);
+  console.log(`${verdict}  ${e.file}:${e.line}  ${was}  ->  ${e.text.slice(0, 60)}  ${seconds} s`);
 });
 pool.close();
 const tried = counts.killed + counts.survived;

@@ -16,7 +16,7 @@ test('docs/lock_order.md says what src/sim/lock_ranks.ts says', async () => {
     '# Lock order',
     '',
     'A CPU takes locks in rising rank, outermost first; `hold` asserts it. `pcidevs` may be taken again by the CPU',
-    'that has it. This page is printed from `src/sim/lock_ranks.ts` by `npx vitest run -u test/arch/lock_order.test.ts`.',
+    'that has it. This page is printed from `src/sim/lock_ranks.ts` by `npx vitest run test/arch/lock_order.test.ts --update`.',
     '',
     '| rank | lock | remark |',
     '|---|---|---|',
