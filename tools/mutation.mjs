@@ -4,6 +4,7 @@
  *
  *   npm run mutation -- --sample N --seed S    N edits (40), chosen by S (1)
  *   npm run mutation -- --part I/K             only the I-th of K parts of the sample
+ *   npm run mutation -- --quick                without random histories and recorded register accesses
  *   npm run mutation -- --jobs N               N at a time (2)
  *
  * Each edit meets the tests nearest to it first, then wider ones, until one fails. A stage of tests is first
@@ -49,16 +50,17 @@ const TIMEOUT_MS = 120_000;
 
 /**
  * What an edit of a file meets, in this order: the tests nearest to it, wider ones, all invariants on random histories
- * of its vendor, recorded register accesses. @param {string} file @returns {Stage[]}
+ * of its vendor, recorded register accesses. @param {string} file @param {boolean} quick @returns {Stage[]}
  */
-function stagesOf(file) {
+function stagesOf(file, quick) {
   const near = NEAR.find(([folder]) => file.startsWith(folder))?.[1] ?? [];
   const vendor = file.includes('/amd/') ? 'amd' : 'vtd';
   const late = ['test/property/special.test.ts'];
   if (file.startsWith('src/iommu/hw/vtd/')) late.push('test/qtest/recorded.test.ts');
+  const stages = [{ tests: near }, { tests: WIDE.filter((t) => !near.includes(t)) }];
+  if (quick) return stages;
   return [
-    { tests: near },
-    { tests: WIDE.filter((t) => !near.includes(t)) },
+    ...stages,
     { tests: ['test/property/isolation.test.ts'], title: `${vendor}, fixed profile the histories reached` },
     { tests: late },
   ];
@@ -122,16 +124,17 @@ function sample(edits, n, seed) {
   });
 }
 
-/** @returns {{ n: number, seed: number, jobs: number, part: number, parts: number }} */
+/** @returns {{ n: number, seed: number, jobs: number, part: number, parts: number, quick: boolean }} */
 function chosen() {
   const text = /** @type {const} */ ({ type: 'string' });
-  const { values } = parseArgs({ options: { sample: text, seed: text, jobs: text, part: text } });
+  const quick = /** @type {const} */ ({ type: 'boolean', default: false });
+  const { values } = parseArgs({ options: { sample: text, seed: text, jobs: text, part: text, quick } });
   const [part, parts, ...rest] = (values.part ?? '1/1').split('/').map(Number);
   const [n, seed, jobs] = [values.sample ?? '40', values.seed ?? '1', values.jobs ?? '2'].map(Number);
   const numbers = [n, seed, jobs, part, parts];
   if (rest.length > 0 || numbers.some((x) => !Number.isInteger(x)) || !n || !jobs || !part || !parts)
     throw new Error('--sample, --seed and --jobs take numbers, --part I/K');
-  return { n, seed: seed ?? 1, jobs, part, parts };
+  return { n, seed: seed ?? 1, jobs, part, parts, quick: values.quick };
 }
 
 /** Stages that passed without any edit. @type {Map<string, Promise<void>>} */
@@ -155,7 +158,7 @@ async function mustPassUnedited(stage, run) {
 async function judge(e, run) {
   const whole = fs.readFileSync(path.join(ROOT, e.file), 'utf8');
   const mutant = { file: e.file, text: whole.slice(0, e.at) + e.text + whole.slice(e.end) };
-  for (const stage of stagesOf(e.file)) {
+  for (const stage of stagesOf(e.file, quick)) {
     const key = JSON.stringify(stage);
     const passes = sound.get(key) ?? mustPassUnedited(stage, run);
     sound.set(key, passes);
@@ -175,7 +178,7 @@ try {
   console.error(`mutation: ${error instanceof Error ? error.message : error}`);
   process.exit(2);
 }
-const { n, seed, jobs, part, parts } = choice;
+const { n, seed, jobs, part, parts, quick } = choice;
 const all = AREAS.flatMap((folder) => filesBelow(folder, '.ts')).flatMap(editsOf);
 const pool = new MutantPool(jobs);
 process.on('exit', () => pool.close());
