@@ -183,18 +183,22 @@ const all = AREAS.flatMap((folder) => filesBelow(folder, '.ts')).flatMap(editsOf
 const pool = new MutantPool(jobs);
 process.on('exit', () => pool.close());
 process.on('SIGINT', () => process.exit(130));
-process.on('SIGTERM', () => process.exit(143));
 const counts = { killed: 0, survived: 0, unloadable: 0 };
+function report() {
+  const tried = counts.killed + counts.survived;
+  const score = ((100 * counts.killed) / Math.max(tried, 1)).toFixed(1);
+  console.log(`${counts.killed} of ${tried} killed: ${score} % (${all.length} edits possible, seed ${seed})`);
+}
+process.on('SIGTERM', () => {
+  report();
+  process.exit(143);
+});
 const edits = sample(all, n, seed).filter((_e, i) => i % parts === part - 1);
-await pool.each(edits, async (e, run) => {
-  const started = performance.now();
+await pool.each([...edits.entries()], async ([i, e], run) => {
   const verdict = await judge(e, run);
   counts[verdict] += 1;
-  const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const was = e.was.replaceAll(/\s+/g, ' ').slice(0, 60);
-  console.log(`${verdict}  ${e.file}:${e.line}  ${was}  ->  ${e.text.slice(0, 60)}  ${seconds} s`);
+  console.log(`${i + 1}  ${verdict}  ${e.file}:${e.line}  ${was}  ->  ${e.text.slice(0, 60)}`);
 });
 pool.close();
-const tried = counts.killed + counts.survived;
-const score = ((100 * counts.killed) / Math.max(tried, 1)).toFixed(1);
-console.log(`${counts.killed} of ${tried} killed: ${score} % (${all.length} edits possible, seed ${seed})`);
+report();
