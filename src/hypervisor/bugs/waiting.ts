@@ -1,6 +1,9 @@
 /** Advisories that are not seams yet, and what each waits for. */
 export const waiting: readonly { readonly id: string; readonly waitsFor: string }[] = [
-  { id: 'XSA-399', waitsFor: 'RCU: the last steps of a domain run under the domctl lock here, alone' },
+  {
+    id: 'XSA-399',
+    waitsFor: 'RCU (a domain ends under the domctl lock here), and two hypercalls at once as a command',
+  },
   { id: 'XSA-285', waitsFor: 'page types of PV guests' },
   { id: 'XSA-288', waitsFor: 'page types of PV guests' },
   { id: 'XSA-36', waitsFor: 'interrupts as commands of the kit' },
@@ -10,7 +13,7 @@ export const waiting: readonly { readonly id: string; readonly waitsFor: string 
   { id: 'XSA-360', waitsFor: 'interrupts as commands of the kit' },
   { id: 'XSA-395', waitsFor: 'interrupts as commands of the kit' },
   { id: 'NX-21', waitsFor: 'interrupts as commands of the kit' },
-  { id: 'XSA-461', waitsFor: 'configuration space as commands of the kit' },
+  { id: 'XSA-461', waitsFor: 'something to switch: Xen has no fix, SUPPORT.md alone speaks of it' },
   { id: 'XSA-126', waitsFor: 'configuration space of guests as commands of the kit' },
   { id: 'XSA-131', waitsFor: 'configuration space of guests as commands of the kit' },
   { id: 'XSA-61', waitsFor: 'xl as commands of the kit' },
