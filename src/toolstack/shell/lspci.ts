@@ -48,7 +48,7 @@ export function lspci(devices: readonly LspciDevice[], argv: readonly string[], 
     const line = lspciLine(d, { ids: numbers, domain });
     const verbose = count('v');
     io.out(`${line}${verbose > 0 ? progIf(d) : ''}\n`);
-    if (verbose > 0) io.out(showVerbose(d));
+    if (verbose > 0) io.out(showVerbose(d, verbose));
     else if (o.flags.has('k')) io.out(subsystemLine(d));
     if (verbose > 0 || o.flags.has('k')) io.out(driverLines(d));
     if (count('x') > 0) io.out(dump(d, count('x')));

@@ -17,27 +17,17 @@ export interface LspciDevice extends LspciSubject {
 }
 
 /** The names of pci.ids for subsystems of emulated boards; everything else has only numbers. */
-function subsystemName(d: LspciDevice): string | undefined {
-  if (d.subsystemVendor === 0 || d.subsystemVendor === 0xffff) return undefined;
+export function idName(d: LspciDevice, vendor: number, device: number): string {
   const own = deviceName(d);
-  const known = !own.startsWith('Device ');
-  const qemu = d.subsystemVendor === 0x1af4 && d.subsystemDevice === 0x1100;
-  if (
-    known &&
-    (d.vendor === 0x1af4 || d.vendor === 0x1b36 || (d.vendor === 0x8086 && d.subsystemVendor === 0x8086))
-  )
+  const known = !/(^| )Device [0-9a-f]{4}(:|$)/.test(own);
+  const qemu = vendor === 0x1af4 && device === 0x1100;
+  if (known && (d.vendor === 0x1af4 || d.vendor === 0x1b36 || (d.vendor === 0x8086 && vendor === 0x8086)))
     return own;
   if (qemu && known) return 'Red Hat, Inc. QEMU Virtual Machine';
-  return deviceName({
-    sbdf: d.sbdf,
-    vendor: d.subsystemVendor,
-    device: d.subsystemDevice,
-    classCode: 0,
-    revision: 0,
-  });
+  return deviceName({ sbdf: d.sbdf, vendor, device, classCode: 0, revision: 0 });
 }
 
-export const subsystemLine = (d: LspciDevice): string => {
-  const name = subsystemName(d);
-  return name === undefined ? '' : `\tSubsystem: ${name}\n`;
-};
+export const subsystemLine = (d: LspciDevice): string =>
+  d.subsystemVendor === 0 || d.subsystemVendor === 0xffff
+    ? ''
+    : `\tSubsystem: ${idName(d, d.subsystemVendor, d.subsystemDevice)}\n`;

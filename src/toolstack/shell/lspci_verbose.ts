@@ -1,169 +1,160 @@
-/** The indented lines of `lspci -v`. @pciutils lspci.c show_verbose, ls-caps.c */
+/** The indented lines of `lspci -v`, `-vv` and `-vvv`. @pciutils lspci.c show_verbose */
 import { hex } from '../../base/sbdf.js';
-import { CAP, EXP_TYPE, EXT_CAP, PCI } from '../../pci/registers.js';
+import { PCI } from '../../pci/registers.js';
+import { capabilities } from './lspci_caps.js';
 import { type LspciDevice, subsystemLine } from './lspci_device.js';
+import { devsel, flags, long, size } from './lspci_text.js';
 
-const CAPS_MAX = 48;
-const EXT_CAPS_MAX = 480;
+/** `level` is the number of v's. */
+export function showVerbose(d: LspciDevice, level: number): string {
+  const known = d.headerType === 0 || d.headerType === 1;
+  const head = subsystemLine(d) + (known ? '' : `\t!!! Unknown header type ${hex(d.headerType, 2)}\n`);
+  if (!known) return head;
+  const state = level > 1 ? control(d) : summary(d);
+  if (d.headerType === 0)
+    return head + state + bist(d) + regions(d, 6, level) + rom(d, PCI.ROM_ADDRESS) + capabilities(d, level);
+  return head + state + bist(d) + regions(d, 2, level) + bridge(d, level) + capabilities(d, level);
+}
 
-export function showVerbose(d: LspciDevice): string {
+/** `-v`: one line. */
+function summary(d: LspciDevice): string {
   const command = d.read(PCI.COMMAND, 2);
   const status = d.read(PCI.STATUS, 2);
-  const flags = [
-    ...((command & 4) !== 0 ? ['bus master'] : []),
+  const master = (command & 4) !== 0;
+  const words = [
+    ...(master ? ['bus master'] : []),
+    ...((command & 0x20) !== 0 ? ['VGA palette snoop'] : []),
+    ...((command & 0x80) !== 0 ? ['stepping'] : []),
+    ...((command & 0x200) !== 0 ? ['fast Back2Back'] : []),
     ...((status & 0x20) !== 0 ? ['66MHz'] : []),
-    `${['fast', 'medium', 'slow', '??'][(status >>> 9) & 3]} devsel`,
-    ...((command & 4) !== 0 ? [`latency ${d.read(0x0d, 1)}`] : []),
+    ...((status & 0x40) !== 0 ? ['user-definable features'] : []),
+    `${devsel(status)} devsel`,
+    ...(master ? [`latency ${d.read(0x0d, 1)}`] : []),
     ...(d.irq !== 0 ? [`IRQ ${d.irq}`] : []),
   ];
-  let out = d.headerType === 0 ? subsystemLine(d) : '';
-  out += `\tFlags: ${flags.join(', ')}\n`;
-  out += regions(d, command);
-  if (d.headerType === 1) out += bridge(d);
-  return out + rom(d, command) + capabilities(d, status);
+  return `\tFlags: ${words.join(', ')}\n`;
 }
 
-/** 4096 is `4K`. */
-export function sizeText(bytes: number): string {
-  const units = ['', 'K', 'M', 'G', 'T'];
-  let n = bytes;
-  let u = 0;
-  while (u < units.length - 1 && n >= 1024 && n % 1024 === 0) {
-    n /= 1024;
-    u += 1;
+/** `-vv`: command and status bit by bit, latency, interrupt. */
+function control(d: LspciDevice): string {
+  const command = d.read(PCI.COMMAND, 2);
+  const status = d.read(PCI.STATUS, 2);
+  const names = 'I/O Mem BusMaster SpecCycle MemWINV VGASnoop ParErr Stepping SERR FastB2B DisINTx';
+  const aborts = '>TAbort@11 <TAbort <MAbort >SERR <PERR';
+  let out = `\tControl: ${flags(command, names)}\n`;
+  out += `\tStatus: ${flags(status, 'Cap@4 66MHz UDF FastB2B ParErr')} DEVSEL=${devsel(status)} ${flags(status, aborts)} ${flags(status, 'INTx@3')}\n`;
+  if ((command & 4) !== 0) {
+    const [least, most] = d.headerType === 0 ? [d.read(0x3e, 1), d.read(0x3f, 1)] : [0, 0];
+    const wishes = [
+      ...(least !== 0 ? [`${least * 250}ns min`] : []),
+      ...(most !== 0 ? [`${most * 250}ns max`] : []),
+    ];
+    const line = d.read(0x0c, 1);
+    out += `\tLatency: ${d.read(0x0d, 1)}${wishes.length > 0 ? ` (${wishes.join(', ')})` : ''}`;
+    out += `${line !== 0 ? `, Cache Line Size: ${line * 4} bytes` : ''}\n`;
   }
-  return `${n}${units[u]}`;
+  const pin = d.read(PCI.INTERRUPT_PIN, 1);
+  if (pin === 0 && d.irq === 0) return out;
+  return `${out}\tInterrupt: pin ${pin === 0 ? '?' : String.fromCharCode(0x40 + pin)} routed to IRQ ${d.irq}\n`;
 }
 
-function regions(d: LspciDevice, command: number): string {
+function bist(d: LspciDevice): string {
+  const value = d.read(0x0f, 1);
+  if ((value & 0x80) === 0) return '';
+  return (value & 0x40) !== 0 ? '\tBIST is running\n' : `\tBIST result: ${hex(value & 15, 2)}\n`;
+}
+
+/** The kernel's resources; one that the device itself does not hold (of a virtual function) is virtual. */
+function regions(d: LspciDevice, count: number, level: number): string {
+  const command = d.read(PCI.COMMAND, 2);
   let out = '';
-  for (const r of d.resources.slice(0, 6)) {
-    if (r.flags === 0) continue;
-    const size = ` [size=${sizeText(r.end - r.start + 1)}]`;
-    if ((r.flags & 0x100) !== 0) {
-      out += `\tI/O ports at ${hex(r.start, 4)}${(command & 1) === 0 ? ' [disabled]' : ''}${size}\n`;
-      continue;
+  d.resources.slice(0, count).forEach((r, i) => {
+    if (r.flags === 0) return;
+    const io = (r.flags & 0x100) !== 0;
+    const at = PCI.BASE_ADDRESS_0 + 4 * i;
+    const low = d.read(at, 4);
+    const high = !io && (low & 7) === 4 && i < count - 1 ? d.read(at + 4, 4) : 0;
+    const unheld = r.start !== 0 && low === 0 && high === 0 && !io;
+    const ignored = low !== 0 || high !== 0 ? '<ignored>' : '<unassigned>';
+    const enabled = (command & (io ? 1 : 2)) !== 0;
+    const state = unheld ? ' [virtual]' : enabled ? '' : ' [disabled]';
+    out += level > 1 ? `\tRegion ${i}: ` : '\t';
+    if (io) out += `I/O ports at ${r.start !== 0 || enabled ? hex(r.start, 4) : ignored}`;
+    else {
+      const kind = `${(r.flags & 6) === 4 ? '64' : '32'}-bit, ${(r.flags & 8) !== 0 ? '' : 'non-'}prefetchable`;
+      out += `Memory at ${r.start !== 0 ? hex(r.start, 8) : ignored} (${kind})`;
     }
-    const width = (r.flags & 6) === 4 ? '64' : '32';
-    const kind = (r.flags & 8) !== 0 ? 'prefetchable' : 'non-prefetchable';
-    out += `\tMemory at ${hex(r.start, 8)} (${width}-bit, ${kind})${(command & 2) === 0 ? ' [disabled]' : ''}${size}\n`;
-  }
+    out += `${state}${size(r.end > r.start ? r.end - r.start + 1 : 0)}\n`;
+  });
   return out;
 }
 
-function rom(d: LspciDevice, command: number): string {
+function rom(d: LspciDevice, at: number): string {
   const r = d.resources[6];
-  if (r === undefined || r.flags === 0) return '';
-  const off =
-    (d.read(d.headerType === 1 ? PCI.ROM_ADDRESS1 : PCI.ROM_ADDRESS, 4) & 1) === 0 || (command & 2) === 0;
-  return `\tExpansion ROM at ${hex(r.start, 8)}${off ? ' [disabled]' : ''} [size=${sizeText(r.end - r.start + 1)}]\n`;
+  const held = d.read(at, 4);
+  const start = r === undefined || r.flags === 0 ? 0 : r.start - (r.start % 2048);
+  const bytes = r === undefined || r.flags === 0 || r.end <= r.start ? 0 : r.end - r.start + 1;
+  if (start === 0 && held === 0 && bytes === 0) return '';
+  const holds = held >>> 11 !== 0;
+  const unheld = start !== 0 && !holds;
+  const where = start !== 0 ? hex(start, 8) : holds ? '<ignored>' : '<unassigned>';
+  const enabled = !unheld && (held & 1) !== 0;
+  const off = !enabled ? ' [disabled]' : (d.read(PCI.COMMAND, 2) & 2) === 0 ? ' [disabled by cmd]' : '';
+  return `\tExpansion ROM at ${where}${unheld ? ' [virtual]' : ''}${off}${size(bytes)}\n`;
 }
 
-function bridge(d: LspciDevice): string {
+function bridge(d: LspciDevice, level: number): string {
   const at = (reg: number): string => hex(d.read(reg, 1), 2);
   let out = `\tBus: primary=${at(0x18)}, secondary=${at(0x19)}, subordinate=${at(0x1a)}, sec-latency=${d.read(0x1b, 1)}\n`;
-  const io = [(d.read(0x1c, 1) & 0xf0) << 8, ((d.read(0x1d, 1) & 0xf0) << 8) + 0xfff] as const;
-  out += window('I/O behind bridge', io, 4, '16-bit');
-  const word = (reg: number): number => (d.read(reg, 2) & 0xfff0) * 0x1_0000;
-  out += window('Memory behind bridge', [word(0x20), word(0x22) + 0xf_ffff], 8, '32-bit');
-  const wide = (d.read(0x24, 2) & 15) === 1;
-  const upper = (reg: number): number => (wide ? d.read(reg, 4) * 2 ** 32 : 0);
-  const prefetch = [word(0x24) + upper(0x28), word(0x26) + 0xf_ffff + upper(0x2c)] as const;
-  return (
-    out +
-    window('Prefetchable memory behind bridge', prefetch, 8, prefetch[1] >= 2 ** 32 ? '64-bit' : '32-bit')
-  );
-}
-
-function window(name: string, [base, limit]: readonly [number, number], width: number, bits: string): string {
-  const state = base > limit ? ' [disabled]' : ` [size=${sizeText(limit - base + 1)}]`;
-  return `\t${name}: ${hex(base, width)}-${hex(limit, width)}${state} [${bits}]\n`;
-}
-
-const EXT_NAMES: ReadonlyMap<number, string> = new Map([
-  [EXT_CAP.AER, 'Advanced Error Reporting'],
-  [EXT_CAP.ACS, 'Access Control Services'],
-  [EXT_CAP.ARI, 'Alternative Routing-ID Interpretation (ARI)'],
-  [EXT_CAP.ATS, 'Address Translation Service (ATS)'],
-  [EXT_CAP.SRIOV, 'Single Root I/O Virtualization (SR-IOV)'],
-  [EXT_CAP.PRI, 'Page Request Interface (PRI)'],
-  [EXT_CAP.LTR, 'Latency Tolerance Reporting'],
-  [EXT_CAP.PASID, 'Process Address Space ID (PASID)'],
-  [0x02, 'Virtual Channel'],
-  [0x19, 'Secondary PCI Express'],
-]);
-
-function capabilities(d: LspciDevice, status: number): string {
-  if ((status & 0x10) === 0) return '';
-  let out = '';
-  let at = d.read(PCI.CAPABILITY_LIST, 1) & 0xfc;
-  for (let n = 0; n < CAPS_MAX && at >= 0x40; n++) {
-    const id = d.read(at, 1);
-    if (id === 0xff) break;
-    out += `\tCapabilities: [${hex(at, 2)}] ${capability(d, at, id)}\n`;
-    at = d.read(at + 1, 1) & 0xfc;
+  out += windows(d, level);
+  if (level > 1) {
+    const status = d.read(0x1e, 2);
+    out += `\tSecondary status: ${flags(status, '66MHz@5 FastB2B@7 ParErr')} DEVSEL=${devsel(status)} ${flags(status, '>TAbort@11 <TAbort <MAbort <SERR <PERR')}\n`;
   }
-  at = d.configBytes > 256 ? 0x100 : 0;
-  for (let n = 0; n < EXT_CAPS_MAX && at >= 0x100; n++) {
-    const head = d.read(at, 4);
-    if (head === 0 || head === 0xffff_ffff) break;
-    out += `\tCapabilities: [${hex(at, 3)}] ${extended(d, at, head & 0xffff)}\n`;
-    at = (head >>> 20) & 0xffc;
+  out += rom(d, PCI.ROM_ADDRESS1);
+  if (level > 1) {
+    const value = d.read(PCI.BRIDGE_CONTROL, 2);
+    out += `\tBridgeCtl: ${flags(value, 'Parity SERR NoISA VGA VGA16 MAbort >Reset FastB2B')}\n`;
+    out += `\t\t${flags(value, 'PriDiscTmr@8 SecDiscTmr DiscTmrStat DiscTmrSERREn')}\n`;
   }
   return out;
 }
 
-function extended(d: LspciDevice, at: number, id: number): string {
-  if (id === 3) {
-    const bytes = [7, 6, 5, 4, 3, 2, 1, 0].map((i) => hex(d.read(at + 4 + i, 1), 2));
-    return `Device Serial Number ${bytes.join('-')}`;
-  }
-  return EXT_NAMES.get(id) ?? `Extended Capability ID 0x${id.toString(16)}`;
+/** What is open is the kernel's window and told without its width; a closed one is the registers'. */
+function windows(d: LspciDevice, level: number): string {
+  const ioWide = (d.read(0x1c, 1) & 15) === 1;
+  const ioUpper = (reg: number): number => (ioWide ? d.read(reg, 2) * 0x1_0000 : 0);
+  const io = [
+    (d.read(0x1c, 1) & 0xf0) * 256 + ioUpper(0x30),
+    (d.read(0x1d, 1) & 0xf0) * 256 + ioUpper(0x32),
+  ] as const;
+  const word = (reg: number): number => (d.read(reg, 2) & 0xfff0) * 0x1_0000;
+  const wide = (d.read(0x24, 2) & 15) === 1;
+  const upper = (reg: number): number => (wide ? d.read(reg, 4) * 2 ** 32 : 0);
+  const prefetch = [word(0x24) + upper(0x28), word(0x26) + upper(0x2c)] as const;
+  const none = ([base, limit]: readonly [number, number]): boolean => base === 0 && limit === 0;
+  let out = '';
+  if (!none(io)) out += window('I/O', io[0], io[1] + 0xfff, [16, ioWide ? 32 : 16], level);
+  out += window('Memory', word(0x20), word(0x22) + 0xf_ffff, [32, 32], level);
+  if (!none(prefetch))
+    out += window('Prefetchable memory', prefetch[0], prefetch[1] + 0xf_ffff, [32, wide ? 64 : 32], level);
+  return out;
 }
 
-const sign = (on: boolean): string => (on ? '+' : '-');
-const PORT_TYPES: ReadonlyMap<number, string> = new Map([
-  [EXP_TYPE.ENDPOINT, 'Endpoint'],
-  [EXP_TYPE.LEGACY_ENDPOINT, 'Legacy Endpoint'],
-  [EXP_TYPE.ROOT_PORT, 'Root Port'],
-  [EXP_TYPE.UPSTREAM, 'Upstream Port'],
-  [EXP_TYPE.DOWNSTREAM, 'Downstream Port'],
-  [EXP_TYPE.PCIE_TO_PCI, 'PCI-Express to PCI/PCI-X Bridge'],
-  [EXP_TYPE.PCI_TO_PCIE, 'PCI/PCI-X to PCI-Express Bridge'],
-  [EXP_TYPE.RC_ENDPOINT, 'Root Complex Integrated Endpoint'],
-  [EXP_TYPE.RC_EVENT_COLLECTOR, 'Root Complex Event Collector'],
-]);
-
-function capability(d: LspciDevice, at: number, id: number): string {
-  const word = d.read(at + 2, 2);
-  switch (id) {
-    case CAP.PM:
-      return `Power Management version ${word & 7}`;
-    case CAP.MSI: {
-      const count = `Count=${1 << ((word >>> 4) & 7)}/${1 << ((word >>> 1) & 7)}`;
-      return `MSI: Enable${sign((word & 1) !== 0)} ${count} Maskable${sign((word & 0x100) !== 0)} 64bit${sign((word & 0x80) !== 0)}`;
-    }
-    case CAP.MSIX:
-      return `MSI-X: Enable${sign((word & 0x8000) !== 0)} Count=${(word & 0x7ff) + 1} Masked${sign((word & 0x4000) !== 0)}`;
-    case CAP.EXP: {
-      const type = (word >>> 4) & 15;
-      const port = type === EXP_TYPE.ROOT_PORT || type === EXP_TYPE.DOWNSTREAM;
-      const slot = port ? ` (Slot${sign((word & 0x100) !== 0)})` : '';
-      return `Express (v${word & 15}) ${PORT_TYPES.get(type) ?? `Unknown type ${type}`}${slot}, MSI ${hex((word >>> 9) & 31, 2)}`;
-    }
-    case CAP.VPD:
-      return 'Vital Product Data';
-    case CAP.AF:
-      return 'PCI Advanced Features';
-    case CAP.PCIX:
-      return 'PCI-X non-bridge device';
-    case 0x09:
-      return `Vendor Specific Information: Len=${hex(d.read(at + 2, 1), 2)} <?>`;
-    case 0x0d:
-      return `Subsystem: Device ${hex(d.read(at + 4, 2), 4)}:${hex(d.read(at + 6, 2), 4)}`;
-    case 0x12:
-      return `SATA HBA v1.0`;
-    default:
-      return `Capability ID 0x${id.toString(16)} [${hex(word, 4)}]`;
-  }
+function window(
+  name: string,
+  base: number,
+  limit: number,
+  [openBits, closedBits]: readonly [number, number],
+  level: number,
+): string {
+  const open = base > 0 && base <= limit;
+  const bits = open ? openBits : closedBits;
+  const digits = bits / 4;
+  const range = base <= limit || level > 2 ? ` ${address(base, digits)}-${address(limit, digits)}` : '';
+  const state = open ? size(limit - base + 1) : ' [disabled]';
+  return `\t${name} behind bridge:${range}${state} [${bits}-bit]\n`;
 }
+
+const address = (value: number, digits: number): string =>
+  digits > 8 ? `${long(Math.floor(value / 2 ** 32))}${long(value % 2 ** 32)}` : hex(value, digits);
