@@ -1,35 +1,10 @@
 /** Registers, bits and other values that fuzz programs are made of, and how their replies are written down. */
+import { VTD_REG } from '../../iommu/format/vtd.js';
 import { EDU } from '../edu.js';
 import * as L from './layout.js';
 
-/** Registers of the unit, from the manual. */
-export const R = {
-  VER: 0x00,
-  CAP: 0x08,
-  ECAP: 0x10,
-  GCMD: 0x18,
-  GSTS: 0x1c,
-  RTADDR: 0x20,
-  CCMD: 0x28,
-  FSTS: 0x34,
-  FECTL: 0x38,
-  FEDATA: 0x3c,
-  FEADDR: 0x40,
-  FEUADDR: 0x44,
-  PMEN: 0x64,
-  IQH: 0x80,
-  IQT: 0x88,
-  IQA: 0x90,
-  ICS: 0x9c,
-  IECTL: 0xa0,
-  IEDATA: 0xa4,
-  IEADDR: 0xa8,
-  IEUADDR: 0xac,
-  IRTA: 0xb8,
-  IVA: 0xf0,
-  IOTLB: 0xf8,
-  FRCD: 0x220,
-} as const;
+/** Registers of the unit; where the last three are is in CAP and ECAP of QEMU's. */
+export const R = { ...VTD_REG, IVA: 0xf0, IOTLB: 0xf8, FRCD: 0x220 } as const;
 export const READABLE: readonly (readonly [offset: number, bytes: 4 | 8])[] = [
   ...([R.VER, R.GSTS, R.FSTS, R.FECTL, R.FEDATA, R.FEADDR, R.FEUADDR] as const).map((o) => [o, 4] as const),
   ...([R.ICS, R.IECTL, R.IEDATA, R.IEADDR, R.IEUADDR] as const).map((o) => [o, 4] as const),
