@@ -42,10 +42,10 @@ export interface DomainOptions {
   readonly capsLock: boolean;
 }
 
-export class Domain implements IommuDomain {
-  // What each change of hands of a device reads stands first, so that it lies together in memory.
-  readonly iommu: DomainIommu;
+/** What each change of hands of a device reads of its owner: fields of a base class lie together in memory. */
+class DeviceOwner {
   readonly pdevList = new PdevList();
+  readonly iommu: DomainIommu;
   dying: number = DYING.alive;
   /** What makes IOMMU use impossible. @xen arch_iommu_use_permitted */
   memSharing = false;
@@ -53,9 +53,24 @@ export class Domain implements IommuDomain {
   podEntries = 0;
   logDirty = false;
   readonly pciLock: RwLock | undefined;
-  readonly capsLock: RwLock | undefined;
   /** d[IO] gets it once the IOMMU is on. @xen is_iommu_enabled */
   iommuEnabled: boolean;
+  constructor(
+    readonly domid: number,
+    cpus: Cpus,
+    o: DomainOptions,
+  ) {
+    this.iommu = new DomainIommu(
+      new SpinLock(cpus, `d${domid}.mapping_lock`, RANK.mapping),
+      new SpinLock(cpus, `d${domid}.pgtables.lock`, RANK.pgtables),
+    );
+    this.pciLock = o.pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
+    this.iommuEnabled = o.iommu;
+  }
+}
+
+export class Domain extends DeviceOwner implements IommuDomain {
+  readonly capsLock: RwLock | undefined;
   readonly isHvm: boolean;
   readonly hap: boolean;
   readonly isSystem: boolean;
@@ -95,21 +110,12 @@ export class Domain implements IommuDomain {
   /** VT-d without interrupt remapping gave it a device. */
   untrustedMsi = false;
 
-  constructor(
-    readonly domid: number,
-    cpus: Cpus,
-    o: DomainOptions,
-  ) {
-    this.iommu = new DomainIommu(
-      new SpinLock(cpus, `d${domid}.mapping_lock`, RANK.mapping),
-      new SpinLock(cpus, `d${domid}.pgtables.lock`, RANK.pgtables),
-    );
-    this.pciLock = o.pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
+  constructor(domid: number, cpus: Cpus, o: DomainOptions) {
+    super(domid, cpus, o);
     // A fraction by domain id: two of these are taken in order of it.
     this.capsLock = o.capsLock
       ? new RwLock(cpus, `d${domid}.caps_lock`, RANK.capsLock + domid / 0x1_0000)
       : undefined;
-    this.iommuEnabled = o.iommu;
     this.isHvm = o.hvm;
     this.hap = o.hap;
     this.isSystem = o.system ?? false;

@@ -346,10 +346,10 @@ describe('domain ids', () => {
     h.assign(d, pdev);
     h.assign(d, other);
     h.reassign(d, h.s.hwdom, pdev);
-    expect(d.iommu.units[0]).toBe(true);
+    expect(d.iommu.uses(0)).toBe(true);
     expect(h.entry(3, 0).did).toBe(1);
     h.reassign(d, h.s.hwdom, other);
-    expect(d.iommu.units[0]).toBe(false);
+    expect(d.iommu.uses(0)).toBe(false);
     expect(h.driver.vtd.drhds[0]!.iommu!.domidMap![1]).toBe(-1);
   });
 

@@ -14,6 +14,22 @@ import { CONTEXT } from '../../src/iommu/format/vtd.js';
 import { DOMID } from '../../src/sim/frames.js';
 import { TestServices } from '../helpers/services.js';
 
+describe('the units that hold an entry of a domain', () => {
+  test.each([0, 30, 31, 32, 200])('unit %i comes and goes by itself', (index) => {
+    const { iommu } = new TestServices().hwdom;
+    iommu.usesNone();
+    expect([iommu.uses(index), iommu.usesAny()]).toEqual([false, false]);
+    iommu.setUses(index, true);
+    const used = Array.from({ length: 256 }, (_, i) => i).filter((i) => iommu.uses(i));
+    expect([used, iommu.usesAny()]).toEqual([[index], true]);
+    iommu.setUses(index, false);
+    expect([iommu.uses(index), iommu.usesAny()]).toEqual([false, false]);
+    iommu.setUses(index, true);
+    iommu.usesNone();
+    expect(iommu.usesAny()).toBe(false);
+  });
+});
+
 describe('pseudo domain ids', () => {
   const setUp = (reserve: number = DOMID.INVALID) => {
     const { pcidevsLock } = new TestServices();

@@ -216,7 +216,7 @@ function unitsOfDomains(w: World): Violation | undefined {
     if (p.domain === w.machine.xen.domIo || p.domain === w.machine.xen.domXen) continue;
     if (entryOf(w.machine, rid) === undefined) continue;
     const unit = w.machine.units.indexOf(w.machine.unitFor(device.sbdf)!);
-    if (p.domain!.iommu.units.every((used) => !used))
+    if (!p.domain!.iommu.usesAny())
       return violation('INV-D4', `d${p.domain!.domid} has a device behind unit ${unit}, and counts none`);
   }
   return undefined;

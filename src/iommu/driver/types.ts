@@ -144,13 +144,17 @@ export interface IdentityMap {
 /** Access of an identity map; `n` none, `x` asks for its removal. @xen p2m_access_t */
 export type P2mAccess = 'rw' | 'r' | 'w' | 'n' | 'x';
 
+/** Bits of a number that V8 keeps in the object itself. */
+const BITS = 31;
+
 /** @xen struct domain_iommu with struct arch_iommu */
 export class DomainIommu {
   /** VT-d: root of the I/O page table, 0 while there is none. @xen arch.vtd.pgd_maddr */
   pgdMfn = 0;
   hapPtShare = false;
-  /** VT-d: units that hold an entry of this domain, by unit index. @xen arch.vtd.iommu_bitmap */
-  readonly units: boolean[] = [];
+  /** VT-d: units that hold an entry of this domain, a bit each for the first ones. @xen arch.vtd.iommu_bitmap */
+  private unitBits = 0;
+  private otherUnits: Set<number> | undefined = undefined;
   /** Frames of the I/O page table pool. @xen arch.pgtables.list */
   readonly pgtables: number[] = [];
   readonly identityMaps: IdentityMap[] = [];
@@ -166,6 +170,25 @@ export class DomainIommu {
     readonly mappingLock: SpinLock,
     readonly pgtablesLock: SpinLock,
   ) {}
+  /** Does unit number `index` hold an entry of this domain? */
+  uses(index: number): boolean {
+    return index < BITS ? ((this.unitBits >> index) & 1) === 1 : (this.otherUnits?.has(index) ?? false);
+  }
+  setUses(index: number, used: boolean): void {
+    if (index >= BITS) {
+      this.otherUnits ??= new Set();
+      if (used) this.otherUnits.add(index);
+      else this.otherUnits.delete(index);
+    } else if (used) this.unitBits |= 1 << index;
+    else this.unitBits &= ~(1 << index);
+  }
+  usesAny(): boolean {
+    return this.unitBits !== 0 || (this.otherUnits?.size ?? 0) !== 0;
+  }
+  usesNone(): void {
+    this.unitBits = 0;
+    this.otherUnits = undefined;
+  }
 }
 
 /** The part of struct domain that drivers see. */

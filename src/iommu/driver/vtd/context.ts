@@ -239,7 +239,7 @@ export function* domainContextMappingOne(
   let rc = yield* flushContextEntry(iommu, prevDid, (bus << 8) | devfn, prevDom === undefined);
   if (rc === 0 && pdev?.ats.enabled === true && vtd.seams.vtdMoveFlushesDevice())
     rc = yield* forgetTranslations(iommu, pdev, prevDid);
-  domain.iommu.units[iommu.index] = true;
+  domain.iommu.setUses(iommu.index, true);
 
   const me = rc === 0 && iommu.drhd.segment === 0 && vtd.meSlot !== 0 ? mePhantomOf(vtd, bus, devfn) : 0;
   if (me !== 0) {

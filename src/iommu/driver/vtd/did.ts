@@ -112,6 +112,6 @@ export function checkCleanupDomidMap(
   if (d === vtd.s.domIo) return;
   if (anyPdevBehindIommu(vtd, d, exclude, iommu)) return;
   if (d === vtd.s.hwdom && anyPdevBehindIommu(vtd, vtd.s.domXen, exclude, iommu)) return;
-  d.iommu.units[iommu.index] = false;
+  d.iommu.setUses(iommu.index, false);
   cleanupDomidMap(iommu, d.domid);
 }

@@ -159,7 +159,7 @@ export function* iommuFlushIotlb(
   let ret = 0;
   for (let i = 0; i < vtd.drhds.length; i++) {
     const iommu = vtd.drhds[i]!.iommu!;
-    if (d.iommu.units[iommu.index] !== true) continue;
+    if (!d.iommu.uses(iommu.index)) continue;
     const did = getIommuDid(iommu, d.domid);
     if (did === -1) continue;
     const rc =

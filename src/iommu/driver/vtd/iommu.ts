@@ -67,7 +67,7 @@ export class VtdDriver implements IommuDriver, IommuOps {
     return 0;
   }
   *init(d: IommuDomain): Co<Rc> {
-    return intelIommuDomainInit(this.vtd, d);
+    return intelIommuDomainInit(d);
   }
   *hwdomInit(d: IommuDomain): Co<void> {
     yield* intelIommuHwdomInit(this.vtd, d);
@@ -106,7 +106,7 @@ export class VtdDriver implements IommuDriver, IommuOps {
     this.vtd.s.identityMapTeardown(d);
     assert(d.iommu.pgdMfn === 0, 'the page tables are freed before');
     for (const drhd of this.vtd.drhds) cleanupDomidMap(drhd.iommu!, d.domid);
-    d.iommu.units.length = 0;
+    d.iommu.usesNone();
   }
 
   /** @xen iommu_clear_root_pgtable */

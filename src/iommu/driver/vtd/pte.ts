@@ -178,9 +178,8 @@ export const notMapped = (vtd: Vtd, d: IommuDomain): boolean =>
   d.iommu.hapPtShare || (vtd.opts.hwdomPassthrough && d === vtd.s.hwdom);
 
 /** @xen intel_iommu_domain_init */
-export function intelIommuDomainInit(vtd: Vtd, d: IommuDomain): Rc {
-  d.iommu.units.length = 0;
-  for (let i = 0; i < vtd.nrIommus; i++) d.iommu.units.push(false);
+export function intelIommuDomainInit(d: IommuDomain): Rc {
+  d.iommu.usesNone();
   // @xen DEFAULT_DOMAIN_ADDRESS_WIDTH: 48 bits
   d.iommu.agaw = 2;
   return 0;
