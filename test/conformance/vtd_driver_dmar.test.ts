@@ -368,6 +368,15 @@ describe('set-up', () => {
     expect(now.s.opts).toMatchObject({ qinval: false, intremap: 'off' });
   });
 
+  test('interrupt remapping that firmware left on is off again when Xen does not use it', () => {
+    const h = new VtdHost({ opts: { intremap: 'off' } });
+    const [GCMD, GSTS, IRE] = [0x18, 0x1c, 2 ** 25];
+    h.units[0]!.write32(GCMD, IRE);
+    expect(h.units[0]!.read32(GSTS) & IRE).toBe(IRE);
+    expect(runAlone(h.driver.setup())).toBe(0);
+    expect(h.units[0]!.read32(GSTS) & IRE).toBe(0);
+  });
+
   test('interrupt remapping needs firmware, and every I/O APIC behind a unit', () => {
     const optedOut = new VtdHost({ dmar: { flags: 0 } });
     runAlone(optedOut.driver.setup());

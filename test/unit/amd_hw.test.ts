@@ -296,6 +296,28 @@ describe('caches', () => {
     ]);
     expect(big.translate(RID, 3, true)).toBe(-1);
   });
+
+  test('pages whose numbers differ above 32 bits alone are cached apart', () => {
+    dte(RID, { mode: 4 });
+    for (const [at, frame] of [
+      [0, 0x1111],
+      [32, 0x2222],
+      [64, 0x3333],
+    ] as const) {
+      const table = 0x310 + at;
+      pte(ROOT, at, table, 1);
+      pte(table, 0, frame, 0);
+    }
+    for (let i = 0; i < 2; i++)
+      for (const [dfn, frame] of [
+        [0, 0x1111],
+        [2 ** 32, 0x2222],
+        [2 ** 33, 0x3333],
+      ] as const) {
+        expect(unit.probe(RID, dfn, true), `probe ${dfn}`).toBe(frame);
+        expect(unit.translate(RID, dfn, true), `page ${dfn}`).toBe(frame);
+      }
+  });
 });
 
 describe('commands and events', () => {
