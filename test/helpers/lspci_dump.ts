@@ -41,3 +41,25 @@ export function dumpedDevice(f: FunctionDescription): LspciDevice {
     read,
   };
 }
+
+const BYTES: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/** What only the kernel knew, out of the listing of one function: resources and interrupt. */
+export function toldByKernel(lines: readonly string[]): Pick<LspciDevice, 'irq' | 'resources'> {
+  const resources = Array.from({ length: 7 }, () => ({ start: 0, end: 0, flags: 0 }));
+  let irq = 0;
+  for (const line of lines) {
+    irq = Number(/routed to IRQ (\d+)/.exec(line)?.[1] ?? irq);
+    const m = /^\tRegion (\d): (Memory|I\/O ports) at (\w+)(.*)/.exec(line);
+    if (m === null) continue;
+    const [, size, unit] = /\[size=(\d+)([KMG]?)\]/.exec(m[4]!) ?? [];
+    const start = Number.parseInt(m[3]!, 16);
+    const memory = 0x200 + (m[4]!.includes('64-bit') ? 4 : 0) + (/[^-]prefetch/.test(m[4]!) ? 8 : 0);
+    resources[Number(m[1])] = {
+      start,
+      end: start + Number(size ?? 1) * (BYTES[unit ?? ''] ?? 1) - 1,
+      flags: m[2] === 'Memory' ? memory : 0x101,
+    };
+  }
+  return { irq, resources };
+}

@@ -7,12 +7,13 @@ import { express } from './lspci_express.js';
 import { hyperTransport } from './lspci_ht.js';
 import { field, flags, long, pick, readable, rows } from './lspci_text.js';
 
-export function capabilities(d: LspciDevice, level: number): string {
+/** `list` is where the first one's place stands. */
+export function capabilities(d: LspciDevice, level: number, list: number): string {
   let out = '';
   let extended = false;
   let type = -1;
   const seen = new Set<number>();
-  let at = (d.read(PCI.STATUS, 2) & 0x10) !== 0 ? d.read(PCI.CAPABILITY_LIST, 1) & 0xfc : 0;
+  let at = (d.read(PCI.STATUS, 2) & 0x10) !== 0 ? d.read(list, 1) & 0xfc : 0;
   while (at !== 0) {
     if (!readable(d, at, 4)) {
       out += '\tCapabilities: <access denied>\n';

@@ -7,13 +7,18 @@ import { devsel, flags, long, size } from './lspci_text.js';
 
 /** `level` is the number of v's. */
 export function showVerbose(d: LspciDevice, level: number): string {
-  const known = d.headerType === 0 || d.headerType === 1;
-  const head = subsystemLine(d) + (known ? '' : `\t!!! Unknown header type ${hex(d.headerType, 2)}\n`);
-  if (!known) return head;
-  const state = level > 1 ? control(d) : summary(d);
-  if (d.headerType === 0)
-    return head + state + bist(d) + regions(d, 6, level) + rom(d, PCI.ROM_ADDRESS) + capabilities(d, level);
-  return head + state + bist(d) + regions(d, 2, level) + bridge(d, level) + capabilities(d, level);
+  if (d.headerType > 2) return `${subsystemLine(d)}\t!!! Unknown header type ${hex(d.headerType, 2)}\n`;
+  return subsystemLine(d) + (level > 1 ? control(d) : summary(d)) + bist(d) + header(d, level);
+}
+
+function header(d: LspciDevice, level: number): string {
+  if (d.headerType === 2)
+    return regions(d, 1, level) + cardbus(d, level) + capabilities(d, level, CARDBUS_CAPABILITY_LIST);
+  const own =
+    d.headerType === 1
+      ? regions(d, 2, level) + bridge(d, level)
+      : regions(d, 6, level) + rom(d, PCI.ROM_ADDRESS);
+  return own + capabilities(d, level, PCI.CAPABILITY_LIST);
 }
 
 /** `-v`: one line. */
@@ -103,10 +108,14 @@ function rom(d: LspciDevice, at: number): string {
   return `\tExpansion ROM at ${where}${unheld ? ' [virtual]' : ''}${off}${size(bytes)}\n`;
 }
 
-function bridge(d: LspciDevice, level: number): string {
+/** Bus numbers stand at the same place in both kinds of bridges. */
+function buses(d: LspciDevice): string {
   const at = (reg: number): string => hex(d.read(reg, 1), 2);
-  let out = `\tBus: primary=${at(0x18)}, secondary=${at(0x19)}, subordinate=${at(0x1a)}, sec-latency=${d.read(0x1b, 1)}\n`;
-  out += windows(d, level);
+  return `\tBus: primary=${at(0x18)}, secondary=${at(0x19)}, subordinate=${at(0x1a)}, sec-latency=${d.read(0x1b, 1)}\n`;
+}
+
+function bridge(d: LspciDevice, level: number): string {
+  let out = buses(d) + windows(d, level);
   if (level > 1) {
     const status = d.read(0x1e, 2);
     out += `\tSecondary status: ${flags(status, '66MHz@5 FastB2B@7 ParErr')} DEVSEL=${devsel(status)} ${flags(status, '>TAbort@11 <TAbort <MAbort <SERR <PERR')}\n`;
@@ -158,3 +167,31 @@ function window(
 
 const address = (value: number, digits: number): string =>
   digits > 8 ? `${long(Math.floor(value / 2 ** 32))}${long(value % 2 ** 32)}` : hex(value, digits);
+
+const CARDBUS_CAPABILITY_LIST = 0x14;
+
+/** Header type 2: two windows of memory and two of ports, each a base and a limit of 32 bits. @pciutils show_htype2 */
+function cardbus(d: LspciDevice, level: number): string {
+  const command = d.read(PCI.COMMAND, 2);
+  const control = d.read(PCI.BRIDGE_CONTROL, 2);
+  let out = buses(d);
+  for (const i of [0, 1]) {
+    const [base, limit] = [d.read(0x1c + 8 * i, 4), d.read(0x20 + 8 * i, 4) + 0xfff];
+    const prefetch = ((control >>> (8 + i)) & 1) !== 0 ? ' (prefetchable)' : '';
+    const off = (command & 2) === 0 ? ' [disabled]' : '';
+    if (base <= limit || level > 2)
+      out += `\tMemory window ${i}: ${long(base)}-${long(limit)}${off}${prefetch}\n`;
+  }
+  for (const i of [0, 1]) {
+    const mask = (d.read(0x2c + 8 * i, 4) & 1) !== 0 ? ~3 : 0xfffc;
+    const base = (d.read(0x2c + 8 * i, 4) & mask) >>> 0;
+    const limit = ((d.read(0x30 + 8 * i, 4) & mask) >>> 0) + 3;
+    const off = (command & 1) === 0 ? ' [disabled]' : '';
+    if (base <= limit || level > 2) out += `\tI/O window ${i}: ${long(base)}-${long(limit)}${off}\n`;
+  }
+  if ((d.read(0x16, 2) & 0x4000) !== 0) out += '\tSecondary status: SERR\n';
+  if (level > 1)
+    out += `\tBridgeCtl: ${flags(control, 'Parity SERR ISA VGA MAbort@5 >Reset 16bInt PostWrite@10')}\n`;
+  const ports = d.read(0x44, 2);
+  return ports === 0 ? out : `${out}\t16-bit legacy interface ports at ${hex(ports, 4)}\n`;
+}
