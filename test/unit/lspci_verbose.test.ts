@@ -142,6 +142,10 @@ describe('lists of capabilities that are not as they should be', () => {
     expect(out).toContain('\tCapabilities: [40] Capability ID 0x15 [1234]\n');
     expect(out).toContain('\tCapabilities: [100 v1] Extended Capability ID 0xee\n');
   });
+  test('enhanced allocation tells how many entries it has', () => {
+    const out = showVerbose(device({ 4: 0x0010_0000, 52: 0x40, 64: 0x0003_0014 }), 1);
+    expect(out).toContain('\tCapabilities: [40] Enhanced Allocation (EA): NumEntries=3\n');
+  });
   test('without Express and PCI-X nothing beyond 256 bytes is looked at', () => {
     const out = showVerbose(device({ 4: 0x0010_0000, 52: 0x40, 64: 0x000c, 256: 0x0001_0003 }), 2);
     expect(out).not.toContain('[100');

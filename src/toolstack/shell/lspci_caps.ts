@@ -70,6 +70,8 @@ function capability(d: LspciDevice, at: number, id: number, level: number): stri
       return msix(d, at, level);
     case 0x12:
       return sata(d, at, level);
+    case 0x14:
+      return `Enhanced Allocation (EA): NumEntries=${word & 0x3f}${d.headerType === 1 ? `, secondary=${d.read(at + 4, 1)}, subordinate=${d.read(at + 5, 1)}` : ''}\n`;
     case CAP.AF:
       return advancedFeatures(d, at, level);
     default:

@@ -67,6 +67,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [0x08, 'Multi-Function Virtual Channel <?>'],
   [0x0a, 'Root Complex Register Block <?>'],
   [0x11, 'Multi-Root I/O Virtualization <?>'],
+  [0x12, 'Multicast'],
   [0x16, 'Dynamic Power Allocation <?>'],
   [0x1a, 'Protocol Multiplexing <?>'],
   [0x1c, 'LN Requester <?>'],
