@@ -3,7 +3,7 @@ import type { Seams } from '../hypervisor/seams.js';
 import { arbCommandOf, type Command } from './commands.js';
 import { checkHistories, type History, invariants, type RunOptions, runHistory } from './histories.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
-import type { MachineSpec, Vendor } from './machines.js';
+import { type MachineSpec, PLAIN_MACHINE, type Vendor } from './machines.js';
 import { formatToken } from './token.js';
 
 export interface SearchOptions {
@@ -147,22 +147,6 @@ function simplifyCommands(best: () => History, attempt: (h: History) => boolean)
   }
 }
 
-/** The plainest value of each property of a machine. */
-const PLAIN: { readonly [K in keyof MachineSpec]?: MachineSpec[K] } = {
-  quarantine: 'basic',
-  dom0: 'relaxed',
-  cachingMode: false,
-  reserved: -1,
-  twoUnits: false,
-  sharedReserved: false,
-  fewIds: false,
-  threeLevels: false,
-  phantomOption: false,
-  gapInReserved: false,
-  reservedByOption: false,
-  unsnooped: false,
-};
-
 function simplifyMachine(
   best: () => History,
   attempt: (h: History) => boolean,
@@ -173,7 +157,7 @@ function simplifyMachine(
     if (given.has('slots')) break;
     attempt({ machine: { ...machine, slots: machine.slots.filter((_, j) => j !== i) }, commands });
   }
-  for (const [key, value] of Object.entries(PLAIN)) {
+  for (const [key, value] of Object.entries(PLAIN_MACHINE)) {
     const { machine, commands } = best();
     if (given.has(key) || machine[key as keyof MachineSpec] === value) continue;
     attempt({ machine: { ...machine, [key]: value }, commands });

@@ -4,7 +4,7 @@ import { busOf, devfnOf, segOf } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
 import { DOMID } from '../sim/frames.js';
 import type { Command } from './commands.js';
-import type { MachineSpec, Vendor } from './machines.js';
+import { type MachineSpec, plainMachine, type Vendor } from './machines.js';
 import type { World } from './world.js';
 
 /** A hypercall that can be one of a pair. Devices and domains by index, as in commands. */
@@ -45,19 +45,8 @@ export const kitPairs = (): [string, string][] => {
 };
 
 /** One device with a phantom function, and three guests. */
-export const smallMachine = (vendor: Vendor): MachineSpec => ({
-  vendor,
-  slots: ['phantom1'],
-  quarantine: 'basic',
-  dom0: 'strict',
-  cachingMode: false,
-  reserved: -1,
-  twoUnits: false,
-  sharedReserved: false,
-  fewIds: false,
-  threeLevels: false,
-  phantomOption: false,
-});
+export const smallMachine = (vendor: Vendor): MachineSpec =>
+  plainMachine(vendor, ['phantom1'], { dom0: 'strict' });
 
 const third: Command = { op: 'create', kind: 'pv', share: false };
 /** Where the device is when the calls begin. */

@@ -61,6 +61,28 @@ export interface MachineSpec {
   readonly superpages?: boolean | undefined;
 }
 
+/** The plainest value of each property. */
+export const PLAIN_MACHINE = {
+  quarantine: 'basic',
+  dom0: 'relaxed',
+  cachingMode: false,
+  reserved: -1,
+  twoUnits: false,
+  sharedReserved: false,
+  fewIds: false,
+  threeLevels: false,
+  phantomOption: false,
+  gapInReserved: false,
+  reservedByOption: false,
+  unsnooped: false,
+} as const satisfies Omit<MachineSpec, 'vendor' | 'slots'>;
+
+export const plainMachine = (
+  vendor: Vendor,
+  slots: readonly SlotKind[],
+  more: Partial<MachineSpec> = {},
+): MachineSpec => ({ vendor, slots, ...PLAIN_MACHINE, ...more });
+
 /** A device that the random history may move about. */
 export interface TestDevice {
   readonly sbdf: Sbdf;

@@ -1,5 +1,4 @@
 /** The blocks of `xpsim check`, spread over worker threads. */
-import { Piscina } from 'piscina';
 import { type Block, type BlockResult, runBlock } from '../check/blocks.js';
 import type { CheckWork } from './check_worker.js';
 
@@ -34,6 +33,7 @@ export async function runPool(
   const threads = Math.min(workers, blocks.length);
   if (threads < 2) await lane((block) => runBlock(work.plan, block, work.host));
   else {
+    const { Piscina } = await import('piscina');
     const filename = new URL('./check_worker.js', import.meta.url).href;
     const pool = new Piscina({ filename, minThreads: threads, maxThreads: threads, workerData: work });
     try {

@@ -2,22 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { type Command, showCommand } from '../../src/check/commands.js';
 import { type FailNthFailure, failEachStep } from '../../src/check/fail_nth.js';
-import type { MachineSpec, SlotKind, Vendor } from '../../src/check/machines.js';
+import { type MachineSpec, plainMachine, type SlotKind, type Vendor } from '../../src/check/machines.js';
 
-const machine = (vendor: Vendor, slot: SlotKind, more: Partial<MachineSpec> = {}): MachineSpec => ({
-  vendor,
-  slots: [slot],
-  quarantine: 'scratch-page',
-  dom0: 'strict',
-  cachingMode: false,
-  reserved: -1,
-  twoUnits: false,
-  sharedReserved: false,
-  fewIds: false,
-  threeLevels: false,
-  phantomOption: false,
-  ...more,
-});
+const machine = (vendor: Vendor, slot: SlotKind, more: Partial<MachineSpec> = {}): MachineSpec =>
+  plainMachine(vendor, [slot], { quarantine: 'scratch-page', dom0: 'strict', ...more });
 
 const assign = (dom: number, dev = 0): Command => ({ op: 'assign', dev, dom, flags: 0 });
 const quarantine: Command = { op: 'quarantine', dev: 0 };

@@ -1,27 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { type Call, explorePair, type Pair } from '../../src/check/explore.js';
-import type { MachineSpec } from '../../src/check/machines.js';
+import { type Call, explorePair, type Pair, smallMachine } from '../../src/check/explore.js';
 
-const machine = (vendor: 'vtd' | 'amd'): MachineSpec => ({
-  vendor,
-  slots: ['phantom1'],
-  quarantine: 'basic',
-  dom0: 'strict',
-  cachingMode: false,
-  reserved: -1,
-  twoUnits: false,
-  sharedReserved: false,
-  fewIds: false,
-  threeLevels: false,
-  phantomOption: false,
-  gapInReserved: false,
-  reservedByOption: false,
-});
 const third = { op: 'create', kind: 'pv', share: false } as const;
 const given = { op: 'assign', dev: 0, dom: 0, flags: 0 } as const;
 
 const race = (vendor: 'vtd' | 'amd', before: Pair['before'], a: Call, b: Call) =>
-  explorePair({ machine: machine(vendor), before: [third, ...before], calls: [a, b] });
+  explorePair({ machine: smallMachine(vendor), before: [third, ...before], calls: [a, b] });
 
 describe.each(['vtd', 'amd'] as const)('INV-I3 INV-O5 INV-L4 INV-L7 under every schedule: %s', (vendor) => {
   test('of two assignments of one device exactly one wins', () => {
@@ -57,7 +41,7 @@ describe.each(['vtd', 'amd'] as const)('INV-I3 INV-O5 INV-L4 INV-L7 under every 
     ] as const;
     for (const other of ['add', 'remove', 'quarantine'] as const) {
       const pair = {
-        machine: machine(vendor),
+        machine: smallMachine(vendor),
         before: [third, ...orphan],
         calls: [{ op: 'hwdomSetup' }, { op: other, dev: 0 }] as [Call, Call],
       };
@@ -73,7 +57,7 @@ describe.each(['vtd', 'amd'] as const)('INV-I3 INV-O5 INV-L4 INV-L7 under every 
         { op: 'assign', dev: 0, dom: 1 },
         { op, dom: 1 },
       ];
-      const pair = { machine: machine(vendor), before: [third], calls };
+      const pair = { machine: smallMachine(vendor), before: [third], calls };
       const r = explorePair(pair, { pct: { runs: 150, depth: 3, seed: 1 } });
       expect(r.violation).toBeUndefined();
       expect(r.schedules).toBe(150);
