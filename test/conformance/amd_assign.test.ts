@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { HostCrash } from '../../src/base/assert.js';
 import { E } from '../../src/base/errno.js';
+import { bdfOf } from '../../src/base/sbdf.js';
 import { amdFlaws } from '../../src/iommu/driver/amd/seams.js';
 import { IVMD_TYPE, type Ivmd } from '../../src/iommu/format/ivrs.js';
 import { AmdHost } from '../helpers/amd_services.js';
@@ -77,6 +78,21 @@ describe('assignment', () => {
     expect(after[2]).toBe(q2!.replace(/^0x2/, '0x0'));
     expect(host.dma(0x200, 0x10)).toBe(-1);
     expect(host.unit.read32(0x2018)).toBe(16);
+  });
+
+  test('FT-D04 an entry that aborts lets nothing pass whatever stood there, and keeps all that is nobody’s', () => {
+    const host = new AmdHost().boot();
+    const base = host.ram.peek(host.unit.frame(0) + 4) * 1024;
+    const at = base + (0x200 % 128) * 8;
+    const words = host.ram.words;
+    for (let w = 3; w < 8; w++) words[at + w] = w === 3 || w === 5 ? -1 : 0x5a5a_5a5b;
+    words[at + 1] = words[at + 1]! | 0x0080_0000;
+    const before = Array.from(words.subarray(at, at + 8), (w) => w >>> 0);
+    host.assign(host.domIo, host.pdev(0x200));
+    const after = Array.from(words.subarray(at, at + 8), (w) => w >>> 0);
+    // TV; GV; SD, EX, SysMgt, SA, SE, I, IoCtl; IntCtl.
+    const cleared = [2, 0x0080_0000, 0, 0x3df, 0, 0x3000_0000, 0, 0];
+    expect(after).toEqual(before.map((w, i) => (w & ~cleared[i]!) >>> 0));
   });
 
   test.each([
@@ -301,6 +317,29 @@ describe('translation caches of devices', () => {
     expect(host.commands(() => host.unmap(d, 0x10))).toEqual(['pages_inval 7', 'iotlb_inval 200']);
     host.deassign(d, host.domIo, host.pdev(0x200));
     expect(host.configOf(0x200)[0x107]).toBe(0);
+  });
+
+  test('a queue depth of 0 means 32', () => {
+    const host = new AmdHost({ opts: { ats: true, quarantine: 'none' } });
+    host.configOf(0x200).set([0x0f, 0, 0, 0, 0xe0, 0, 0, 0], 0x100);
+    expect(host.boot().pdev(0x200).ats.queueDepth).toBe(32);
+  });
+
+  test('a unit has those of its devices on record whose ATS it turned on, the newest first', () => {
+    const host = new AmdHost({ opts: { ats: true, quarantine: 'none' } });
+    const rids = [0x200, 0x300, 0x308];
+    for (const rid of rids) host.configOf(rid).set([0x0f, 0, 0, 0, 8, 0, 0, 0], 0x100);
+    host.boot(rids.map((bdf) => ({ bdf })));
+    const d = host.newDomain(7);
+    const known = () => host.driver.state.units[0]!.atsDevices.map((p) => bdfOf(p.sbdf));
+    expect(known()).toEqual([0x308, 0x300, 0x200]);
+    for (const rid of [0x308, 0x200]) {
+      host.assign(d, host.pdev(rid));
+      host.deassign(d, host.domIo, host.pdev(rid));
+      expect(known()).not.toContain(rid);
+    }
+    host.assign(d, host.pdev(0x200));
+    expect(known()).toEqual([0x200, 0x300]);
   });
 
   test('a device without the capability in a domain that is flushed kills Xen when `ats` is on', () => {

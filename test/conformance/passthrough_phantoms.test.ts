@@ -95,6 +95,18 @@ describe('phantom functions', () => {
     },
   );
 
+  test('FT-A24 a function that has one of its two ids only is real', () => {
+    const half = (id: 'vendor' | 'device'): DeviceSpec => ({
+      ...endpoint(3, 0, 1),
+      edit: (c) => c.setUint16(id === 'vendor' ? 0 : 2, 0xffff, true),
+    });
+    for (const id of ['vendor', 'device'] as const) {
+      const xen = makeXen({ devices: [endpoint(3, 0), half(id)], phantoms: [phantom(1)], boot: 'none' });
+      runAlone(pciAddDevice(xen, 0, 3, 0, undefined, -1));
+      expect(xen.dev(3, 0).phantomStride).toBe(2);
+    }
+  });
+
   const resolves = [
     { stride: 1, found: [1, 3, 5, 7] },
     { stride: 2, found: [2, 6] },

@@ -191,6 +191,25 @@ describe('translation', () => {
     expect(events().map(([, b]) => b! >>> 28)).toEqual([1, 1, 1]);
   });
 
+  test('each reserved bit below the domain id makes an entry illegal by itself, and no other bit does', () => {
+    const illegal: number[] = [];
+    for (let bit = 0; bit < 64; bit++) {
+      unit.write64(CONTROL, 0, 0);
+      unit.write64(CONTROL, ON, 0);
+      dte(OTHER, { domid: 9 });
+      const at = DEV_TAB * 4096 + OTHER * 32 + (bit < 32 ? 0 : 4);
+      // The bits of mode say how deep tables are, up to four here.
+      if (bit >= 9 && bit <= 11) continue;
+      ram.write32(at, ram.read32(at) | (1 << (bit % 32)));
+      invalidateDte(OTHER);
+      const from = unit.read32(EVT_TAIL);
+      unit.translate(OTHER, 0, false);
+      if (unit.read32(EVT_TAIL) !== from && ram.read32(EVT_RING * 4096 + from + 4) >>> 28 === 1)
+        illegal.push(bit);
+    }
+    expect(illegal).toEqual([2, 3, 4, 5, 6, 63]);
+  });
+
   test('tables outside memory are reported as hardware errors', () => {
     dte(OTHER, { root: 0x20_0000 });
     expect(unit.translate(OTHER, 0, false)).toBe(-1);

@@ -164,6 +164,23 @@ describe('XEN_DOMCTL_bind_pt_irq', () => {
     expect(d.pirqs.get(20)?.bound).toBe(false);
   });
 
+  const gsis = [
+    { device: 0, intx: 0, gsi: 16 },
+    { device: 5, intx: 2, gsi: 38 },
+    { device: 8, intx: 0, gsi: 17 },
+    { device: 16, intx: 1, gsi: 19 },
+    { device: 31, intx: 3, gsi: 18 },
+  ] as const;
+  test.each(gsis)(
+    'FT-B17 pin $intx of device $device is GSI $gsi: pins wrap at 32',
+    ({ device, intx, gsi }) => {
+      const { xen, d } = guest({ opts: { verbose: true } });
+      xen.news();
+      bind(xen, d, { device, intx });
+      expect(xen.news()[0]).toMatch(`g_gsi=${gsi} `);
+    },
+  );
+
   test('FT-B17 an MSI may be bound again with another vector, but not over a pin', () => {
     const { xen, d } = guest();
     expect(bind(xen, d, { irqType: 'msi', gvec: 0x31 })).toBe(0);
