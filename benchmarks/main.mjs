@@ -5,6 +5,7 @@
  * with its floor in C (benchmarks/floor/). Times are CPU time of all threads; a row is the median of its rounds, and
  * ratios are ratios of medians. Every row checks its own result. XPSIM_DIST names another build to measure.
  */
+import '../bin/v8_flags.js';
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
