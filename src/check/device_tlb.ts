@@ -1,14 +1,17 @@
 /** Devices that keep translations of their own (PCIe 10): what each of them has, and what it was told to forget. */
 import { bdfOf } from '../base/sbdf.js';
-import { VtdUnit } from '../iommu/hw/vtd/unit.js';
 import type { Machine } from '../machine.js';
-import type { TestDevice } from './machines.js';
+import type { TestDevice, Vendor } from './machines.js';
 
 const EXT_CAP_ATS = 0x0f;
 const ATS_CONTROL = 6;
 const ATS_ENABLE = 0x8000;
-/** VT-d 6.5.2.5: type 3; the requester in bits 47:32, S in bit 64, the address from bit 76. */
-const DEVICE_TLB_INVALIDATION = 3;
+/**
+ * VT-d 6.5.2.5: type 3 in the low bits, the requester in bits 47:32. AMD 48882 2.4.4: opcode 4 in the high bits of the
+ * second word, the requester in bits 15:0. Both have S in bit 64 and the address from bit 76 on.
+ */
+const VTD_INVALIDATES = 3;
+const AMD_INVALIDATES = 4;
 
 export class DeviceTlbs {
   /** Frames by bus frame, by requester id. */
@@ -17,7 +20,7 @@ export class DeviceTlbs {
   /** A device asks where a page is, and keeps the answer. */
   ask(machine: Machine, device: TestDevice, dfn: number): number {
     const unit = machine.unitFor(device.sbdf);
-    if (!(unit instanceof VtdUnit) || !atsEnabled(machine, device)) return -1;
+    if (unit === undefined || !atsEnabled(machine, device)) return -1;
     const rid = bdfOf(device.sbdf);
     const mfn = unit.translationRequest(rid, dfn, false);
     if (mfn < 0) return mfn;
@@ -28,9 +31,11 @@ export class DeviceTlbs {
   }
 
   /** A descriptor that a unit took from its queue. */
-  hear(words: readonly number[]): void {
-    if ((words[0]! & 15) !== DEVICE_TLB_INVALIDATION) return;
-    const mine = this.kept.get(words[1]! & 0xffff);
+  hear(words: readonly number[], vendor: Vendor): void {
+    const told =
+      vendor === 'vtd' ? (words[0]! & 15) === VTD_INVALIDATES : words[1]! >>> 28 === AMD_INVALIDATES;
+    if (!told) return;
+    const mine = this.kept.get(words[vendor === 'vtd' ? 1 : 0]! & 0xffff);
     if (mine === undefined) return;
     const [first, last] = framesOf(words[2]! >>> 0, words[3]! >>> 0);
     for (const dfn of mine.keys()) if (dfn >= first && dfn <= last) mine.delete(dfn);

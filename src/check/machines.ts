@@ -55,7 +55,7 @@ export interface MachineSpec {
   readonly reservedByOption?: boolean;
   /** On a machine that somebody owns: the first device of those that the history moves. */
   readonly first?: number | undefined;
-  /** VT-d: endpoints keep translations of their own, and Xen lets them. */
+  /** Endpoints keep translations of their own, and Xen lets them. */
   readonly ats?: boolean | undefined;
   /** false: I/O tables of small pages only. */
   readonly superpages?: boolean | undefined;

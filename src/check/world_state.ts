@@ -154,7 +154,8 @@ export abstract class WorldState {
     this.events.push(e);
     if (e.kind === 'alloc' && e.free && this.movesPages && e.owner < DOMID.FIRST_RESERVED)
       this.freedAtOnce(e.mfn, e.order);
-    if (e.kind === 'descriptor' && this.layout.spec.ats === true) this.deviceTlbs.hear(e.words);
+    if (e.kind === 'descriptor' && this.layout.spec.ats === true)
+      this.deviceTlbs.hear(e.words, this.layout.spec.vendor);
     if (e.kind === 'alloc' && e.free && this.tableLines.length > 0) this.tableFreed(e.mfn);
     if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
     if (e.table !== 'pte') {

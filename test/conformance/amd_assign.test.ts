@@ -343,10 +343,20 @@ describe('translation caches of devices', () => {
   });
 
   test('a device without the capability in a domain that is flushed kills Xen when `ats` is on', () => {
-    const host = withAts();
+    const host = withAts(amdFlaws);
     host.addPdev({ bdf: 0x210 }).domain = host.dom0;
     expect(host.add(host.pdev(0x210))).toBe(0);
     host.dom0.pdevList.add(host.pdev(0x210));
     expect(() => host.unmap(host.dom0, 0x4_0010)).toThrow(HostCrash);
+  });
+
+  test.each([
+    ['a release says nothing', amdFlaws, []],
+    ['the repaired driver tells it', {}, ['iotlb_inval 200']],
+  ])('to a device that goes from one domain to the next with ATS on: %s', (_what, seams, told) => {
+    const host = withAts(seams);
+    const d = host.newDomain(7);
+    const seen = host.commands(() => host.assign(d, host.pdev(0x200)));
+    expect(seen.filter((c) => c.startsWith('iotlb_inval'))).toEqual(told);
   });
 });

@@ -73,13 +73,12 @@ const cases: readonly Case[] = [
     ),
     reached: ['map fails on the way'],
   },
-  {
+  ...bothVendors({
     id: 'INV-F4',
-    vendor: 'vtd',
     machine: { ...plain, ats: true },
     draw: arbCommandOf(['ats', 'assign', 'deassign', 'quarantine', 'populate', 'decrease', 'remove', 'add']),
     reached: ['device keeps a translation', 'decrease 0', 'deassign 0'],
-  },
+  }),
   ...bothVendors({
     id: 'INV-O12',
     release: '4.23',

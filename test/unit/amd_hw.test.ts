@@ -415,3 +415,37 @@ describe('commands and events', () => {
     expect(unit.read32(STATUS)).toBe(0x18);
   });
 });
+
+describe('devices that keep translations of their own', () => {
+  const I = 1; // of the fourth word
+
+  test('with I a page is asked for, and what is said to be translated passes', () => {
+    dte(OTHER, { word3: I });
+    expect(unit.translationRequest(OTHER, 7, true)).toBe(0x1234);
+    expect(unit.translated(OTHER, 0x9999, true)).toBe(0x9999);
+    // A page that is not there is an empty answer, and no event.
+    expect(unit.translationRequest(OTHER, 8, false)).toBe(-1);
+    expect(events()).toEqual([]);
+    // So is one that may not be written.
+    pte(0x302, 9, 0x77, 0, 1);
+    expect([unit.translationRequest(OTHER, 9, false), unit.translationRequest(OTHER, 9, true)]).toEqual([
+      0x77, -1,
+    ]);
+    expect(events()).toEqual([]);
+  });
+
+  test('without I both are refused, with an illegal entry; TR says which of them was a question', () => {
+    expect(unit.translationRequest(RID, 7, false)).toBe(-1);
+    expect(unit.translated(RID, 0x9999, true)).toBe(-1);
+    expect(faults()).toEqual(['1 100 208 d0 7', '1 20 208 d0 9999']);
+  });
+
+  test('an entry that aborts refuses both, one that is not valid passes addresses and answers no question', () => {
+    dte(OTHER, { tv: 0, word3: I });
+    expect([unit.translated(OTHER, 5, false), unit.translationRequest(OTHER, 5, false)]).toEqual([-1, -1]);
+    dte(0x0311, { v: 0, tv: 0, word3: I });
+    expect([unit.translated(0x0311, 5, false), unit.translationRequest(0x0311, 5, false)]).toEqual([5, -1]);
+    unit.write64(CONTROL, 0, 0);
+    expect([unit.translated(RID, 5, false), unit.translationRequest(RID, 5, false)]).toEqual([5, -1]);
+  });
+});

@@ -1,7 +1,7 @@
-/** What devices keep of translations, with ATS. @xen drivers/passthrough/vtd/x86/ats.c, vtd/iommu.c */
+/** What devices keep of translations, with ATS. @xen drivers/passthrough/ats.c, vtd/x86/ats.c, vtd/iommu.c, amd/iommu_cmd.c */
 import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { AmdIommu } from '../../iommu/driver/amd/driver.js';
 import { VtdDriver } from '../../iommu/driver/vtd/iommu.js';
-import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
 import { atsEnabled } from '../device_tlb.js';
 import { entryOf, translationOf } from '../tables_now.js';
 import type { World } from '../world.js';
@@ -14,7 +14,7 @@ function staleDeviceTlb(w: World): Violation | undefined {
     const rid = bdfOf(device.sbdf);
     const unit = w.machine.unitFor(device.sbdf);
     const kept = w.deviceTlbs.kept.get(rid);
-    if (kept === undefined || !(unit instanceof VtdUnit) || !atsEnabled(w.machine, device)) continue;
+    if (kept === undefined || unit === undefined || !atsEnabled(w.machine, device)) continue;
     for (const [dfn, mfn] of kept) {
       if (translationOf(w.machine, rid, dfn)?.mfn === mfn || unit.translated(rid, mfn, false) !== mfn)
         continue;
@@ -42,9 +42,14 @@ function offBeforeItGoes(w: World): Violation | undefined {
 
 function listedOnce(w: World): Violation | undefined {
   const { driver } = w.machine.xen;
-  if (!(driver instanceof VtdDriver)) return undefined;
-  for (const { iommu } of driver.vtd.drhds) {
-    const listed = iommu?.atsDevices ?? [];
+  const units =
+    driver instanceof VtdDriver
+      ? driver.vtd.drhds.map((drhd) => drhd.iommu)
+      : driver instanceof AmdIommu
+        ? driver.state.units
+        : [];
+  for (const unit of units) {
+    const listed = unit?.atsDevices ?? [];
     if (new Set(listed).size !== listed.length) return violation('a device is twice among those with ATS');
   }
   return undefined;

@@ -195,4 +195,55 @@ export const openFindings: readonly Bug[] = [
       ops: ['ats', 'assign', 'deassign'],
     },
   },
+  {
+    id: 'V10',
+    title: 'AMD: a device with ATS keeps its own translations when it changes hands',
+    year: 2026,
+    releases: `${EVERY}, with the option ats`,
+    mechanism:
+      'When an entry is replaced the unit forgets the entry and the pages of the previous domain. The device is told to forget only where ATS is switched on in the same call. From one owner straight to the next, or to a quarantine with scratch pages, ATS stays on, and the device goes on with translated requests to what its previous owner had.',
+    fix: 'The device is told to forget everything when its entry has been replaced.',
+    source: 'amd_iommu_setup_domain_device(), amd_iommu_flush_device(); read, and found by the properties',
+    seams: { amdMoveFlushesDevice: () => false },
+    breaks: ['INV-F4'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['endpoint'], ats: true },
+      ops: ['ats', 'assign', 'deassign'],
+    },
+  },
+  {
+    id: 'V11',
+    title: 'AMD: with ATS a guest whose device has none ends the host when a page is unmapped',
+    year: 2026,
+    releases: `${EVERY}, with the option ats`,
+    mechanism:
+      'A flush of a domain asks each of its devices whether ATS is on, and that question is a BUG for a device without the capability. One such device in a guest is enough: the next page that the guest gives back stops the host.',
+    fix: 'Devices without the capability are passed over.',
+    source: 'amd_iommu_flush_iotlb(), pci_ats_enabled(); read, and found by the properties',
+    seams: { amdAsksWhoHasAts: () => false },
+    breaks: ['ASSERT'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['legacyDevice', 'endpoint'], ats: true },
+      ops: ['assign', 'deassign', 'populate', 'decrease'],
+    },
+  },
+  {
+    id: 'V12',
+    title: 'AMD: a device with ATS that is to forget everything is told to forget one page',
+    year: 2026,
+    releases: `${EVERY}, with the option ats`,
+    mechanism:
+      'INVALIDATE_IOTLB_PAGES says by a flag that its address stands for a range. The flag is shifted by its mask where its position is meant, which leaves nothing of it. So a flush of a large page, or of all pages, reaches one page of the range, and the device keeps the rest.',
+    fix: 'The flag is shifted by its position.',
+    source: 'invalidate_iotlb_pages(); read, and found by the properties',
+    seams: { amdIotlbSizeFlag: () => 0 },
+    breaks: ['INV-F4'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['endpoint'], ats: true },
+      ops: ['ats', 'assign', 'deassign', 'populate', 'decrease', 'move'],
+    },
+  },
 ];

@@ -117,4 +117,8 @@ export interface AmdSeams {
   amdSplitKeepsRights(): boolean;
   /** A completion wait goes on until the unit has answered. XSA-373: for a while. */
   amdWaitsForEver(): boolean;
+  /** V10: a device with ATS forgets its own translations when its entry is replaced. In no release does it. */
+  amdMoveFlushesDevice(): boolean;
+  /** V11: a flush passes over devices without the ATS capability. Every release stops at a BUG. */
+  amdAsksWhoHasAts(): boolean;
 }

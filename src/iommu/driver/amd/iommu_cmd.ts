@@ -6,7 +6,7 @@ import { DOMID } from '../../../sim/frames.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { AMD_REG, CMD, RING_PTR_MASK } from '../../format/amd.js';
 import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
-import { pciAtsEnabled } from './ats.js';
+import { pciAtsDevice, pciAtsEnabled } from './ats.js';
 import { findIommuForDevice, getDmaRequestorId } from './requestor.js';
 import { type AmdUnit, type AmdVi, amdWarn, getIvrsMappings } from './state.js';
 
@@ -145,7 +145,8 @@ export function* amdIommuFlushIotlb(
   dfn: number,
   order: number,
 ): Co<void> {
-  if (!amd.opts.ats || !pciAtsEnabled(amd, pdev)) return;
+  if (!amd.opts.ats || (amd.seams.amdAsksWhoHasAts() && pciAtsDevice(amd, pdev) === 0)) return;
+  if (!pciAtsEnabled(amd, pdev)) return;
   const unit = findIommuForDevice(amd, pdev.seg, pdev.sbdf & 0xffff);
   const bdf = (pdev.bus << 8) | devfn;
   if (unit === undefined) {

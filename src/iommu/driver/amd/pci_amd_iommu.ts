@@ -92,10 +92,10 @@ function* amdIommuSetupDomainDevice(
         `root table = ${hash(root * 4096)}, domain = ${domid}, paging mode = ${hd.pagingMode}`,
     );
   assert(amd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
-  if (useAts(amd, pdev, unit, ivrs, reqId) && !pciAtsEnabled(amd, pdev)) {
-    if (devfn === pdev.devfn) enableAtsDevice(amd, pdev, unit);
-    yield* amdIommuFlushIotlb(amd, devfn, pdev, ALL_PAGES, 0);
-  }
+  if (!useAts(amd, pdev, unit, ivrs, reqId)) return 0;
+  const wasOn = pciAtsEnabled(amd, pdev);
+  if (!wasOn && devfn === pdev.devfn) enableAtsDevice(amd, pdev, unit);
+  if (!wasOn || amd.seams.amdMoveFlushesDevice()) yield* amdIommuFlushIotlb(amd, devfn, pdev, ALL_PAGES, 0);
   return 0;
 }
 

@@ -31,6 +31,8 @@ const correct: AmdSeams = Object.freeze<AmdSeams>({
   amdFillsBeforeLinking: () => true,
   amdSplitKeepsRights: () => true,
   amdWaitsForEver: () => true,
+  amdMoveFlushesDevice: () => true,
+  amdAsksWhoHasAts: () => true,
 });
 
 export const amdSeams = new CompletedSeams(correct);
@@ -54,4 +56,6 @@ export const amdFlaws: Partial<AmdSeams> = Object.freeze<Partial<AmdSeams>>({
   amdTearsDownAtFirstFunction: () => true,
   amdClearsFrameZero: () => true,
   amdQuarantineLosesUnity: () => true,
+  amdMoveFlushesDevice: () => false,
+  amdAsksWhoHasAts: () => false,
 });

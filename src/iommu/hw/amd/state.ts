@@ -37,7 +37,7 @@ export const DTE_CACHE = {
 } as const;
 /** What the DTE says about DMA: V=0, V=1 TV=0, page tables, permissions alone (Mode 0), or nonsense. */
 export const DTE_KIND = { PASS: 0, ABORT: 1, WALK: 2, FLAT: 3, ILLEGAL: 4, UNREADABLE: 5 } as const;
-export const DTE_FLAG = { SA: 1, SE: 2, EX: 4, REPORTED: 8 } as const;
+export const DTE_FLAG = { SA: 1, SE: 2, EX: 4, REPORTED: 8, I: 16 } as const;
 
 /**
  * IOTLB: four ways, four words an entry. The tag is the page and the *generation* of its domain id: a domain-wide

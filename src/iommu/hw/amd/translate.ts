@@ -8,6 +8,13 @@ import { decodeDte, walk } from './walk.js';
 
 const NO_PAGE = -2;
 
+/** Where the cache has the device table entry of `rid`, read now if it was not there. */
+export function dteOf(u: AmdIommuState, rid: number): number {
+  const e = ((rid ^ (rid >>> 8)) & (DTE_CACHE.ENTRIES - 1)) << DTE_CACHE.SHIFT;
+  if (u.dteCache[e] !== (rid | 0x10000)) decodeDte(u, rid, u.dteCache, e);
+  return e;
+}
+
 /** Machine frame for a request of `rid` at bus frame `dfn`, or -1 when it is aborted; aborts are logged. */
 export function translate(u: AmdIommuState, rid: number, dfn: number, write: boolean): number {
   if (!u.enabled) return dfn;

@@ -4,6 +4,7 @@
  */
 import type { MmioDevice } from '../../../sim/mmio.js';
 import { AMD_REG, CONTROL, EXCL, RING_PTR_MASK, STATUS } from '../../format/amd.js';
+import { translated, translationRequest } from './ats.js';
 import { type CachedDevice, type CachedTranslation, cachedDevices, cachedTranslations } from './caches.js';
 import { runCommands } from './commands.js';
 import { ringBytes } from './event_log.js';
@@ -27,6 +28,12 @@ export class AmdIommuUnit extends AmdIommuState implements MmioDevice {
   /** Machine frame of bus frame `dfn` for requester `rid`; -1 when aborted, which the unit logs. */
   translate(rid: number, dfn: number, write: boolean): number {
     return translate(this, rid, dfn, write);
+  }
+  translated(rid: number, mfn: number, write: boolean): number {
+    return translated(this, rid, mfn, write);
+  }
+  translationRequest(rid: number, dfn: number, write: boolean): number {
+    return translationRequest(this, rid, dfn, write);
   }
   /** What `translate` would answer now, without leaving a trace in caches or log. */
   probe(rid: number, dfn: number, write: boolean): number {

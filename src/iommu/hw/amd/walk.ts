@@ -42,7 +42,10 @@ function decodeValid(u: AmdIommuState, t: Int32Array, at: number, into: Int32Arr
     return;
   }
   into[e + DTE_CACHE.FLAGS] =
-    get(t, at, DTE.SA) * DTE_FLAG.SA + get(t, at, DTE.SE) * DTE_FLAG.SE + get(t, at, DTE.EX) * DTE_FLAG.EX;
+    get(t, at, DTE.SA) * DTE_FLAG.SA +
+    get(t, at, DTE.SE) * DTE_FLAG.SE +
+    get(t, at, DTE.EX) * DTE_FLAG.EX +
+    get(t, at, DTE.I) * DTE_FLAG.I;
   const mode = get(t, at, DTE.MODE);
   const reserved = (t[at]! & DTE_RESERVED.word0) !== 0 || (t[at + 1]! & DTE_RESERVED.word1) !== 0;
   if (reserved || (get(t, at, DTE.TV) === 1 && mode > maxLevels(u))) {
