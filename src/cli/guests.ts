@@ -46,6 +46,8 @@ export class Guests implements GuestKernels {
   private readonly alive = new Map<number, Alive>();
   /** Kernels of new guests do not start: they need longer than the command that makes them. */
   slow = false;
+  /** Back ends answer no configuration cycle: guests find nothing new. */
+  unanswered = false;
   constructor(
     private readonly dom0: Dom0Host,
     private readonly hv: Hypercalls,
@@ -111,6 +113,6 @@ export class Guests implements GuestKernels {
         changed = true;
       }
     }
-    return (yield* g.kernel.scan()) || changed;
+    return (yield* g.kernel.scan(g.front !== undefined && this.unanswered)) || changed;
   }
 }

@@ -41,8 +41,8 @@ export class GuestKernel {
     yield* this.scan();
   }
 
-  /** Looks for devices that came or went; true when there were any. */
-  *scan(): Co<boolean> {
+  /** Looks for devices that came or went, or only for those that went; true when there were any. */
+  *scan(onlyGone = false): Co<boolean> {
     const present = this.pci?.functions() ?? [];
     let changed = false;
     for (const devfn of [...this.devices.keys()]) {
@@ -52,6 +52,7 @@ export class GuestKernel {
       this.log.push(`pci 0000:00:${slot(devfn)}: removed`);
       changed = true;
     }
+    if (onlyGone) return changed;
     for (const devfn of present) {
       if (this.devices.has(devfn)) continue;
       yield* this.add(this.pci!, devfn);

@@ -1,7 +1,7 @@
 /** Their record of a command against ours, field by field. */
 import { diffLines } from './diff.js';
 import { entryLine } from './entries.js';
-import { BOOT_KINDS, type LineField, type Rule } from './exclusions.js';
+import { BOOT_KINDS, type LineField, RULES, type Rule } from './exclusions.js';
 import { type NormalLine, normalLines } from './normal_lines.js';
 import type { FaultRegisters, ReplayRecord } from './recorded_host.js';
 import type { GoldenRecord } from './recording.js';
@@ -180,19 +180,28 @@ export function matchAcrossRecords(records: readonly (readonly FieldResult[])[])
       won.set(theirs, (won.get(theirs) ?? 0) + 1);
     }
   }
-  return records.map((results) => results.map((r) => without(r, matched.get(r), won.get(r) ?? 0)));
+  return records.map((results) => results.map((r) => without(r, matched.get(r) ?? [], won.get(r) ?? 0)));
 }
 
-/** `matched` of its differences are settled; `equal` of them count as equal here, the rest where their pair is. */
-function without(r: FieldResult, matched: readonly Difference[] | undefined, equal: number): FieldResult {
-  if (matched === undefined) return r;
+const UNSEEN = RULES.find((r) => r.id === 'guest-unseen')!;
+
+/**
+ * `matched` of its differences are settled; `equal` of them count as equal here, the rest where their pair is. What no
+ * record of theirs has came while nothing was recorded.
+ */
+function without(r: FieldResult, matched: readonly Difference[], equal: number): FieldResult {
+  const left = r.differences.filter((d) => !matched.includes(d));
+  const differences = left.filter((d) => d.side !== 'ours' || d.line.anytime === undefined);
+  const unseen = left.length - differences.length;
+  if (matched.length + unseen === 0) return r;
   const byRule = new Map(r.byRule);
   if (equal > 0) byRule.set(matched[0]!.line.anytime!, equal);
+  if (unseen > 0) byRule.set(UNSEEN, unseen);
   return {
     ...r,
     equal: r.equal + equal,
-    compared: r.compared - matched.length + equal,
-    differences: r.differences.filter((d) => !matched.includes(d)),
+    compared: r.compared - matched.length + equal - unseen,
+    differences,
     byRule,
   };
 }

@@ -57,15 +57,22 @@ export function normalLines(field: LineField, text: readonly string[], boot: boo
 function withoutForms(lines: readonly string[], forms: readonly RegExp[]): string[] {
   let left = [...lines];
   for (const form of forms) {
-    const height = form.source.split('\\n').length;
+    const height = form.source.replace(/\(\?<!.*?\)/, '').split('\\n').length;
     const kept: string[] = [];
     for (let i = 0; i < left.length; i++) {
-      if (form.test(height === 1 ? left[i]! : left.slice(i, i + height).join('\n'))) i += height - 1;
+      if (matchesAt(form, left, i, height)) i += height - 1;
       else kept.push(left[i]!);
     }
     left = kept;
   }
   return left;
+}
+
+/** A form with the flag `m` also sees the line before. */
+function matchesAt(form: RegExp, lines: readonly string[], at: number, height: number): boolean {
+  if (!form.multiline || at === 0) return form.test(lines.slice(at, at + height).join('\n'));
+  const found = form.exec(lines.slice(at - 1, at + height).join('\n'));
+  return found !== null && found.index === lines[at - 1]!.length + 1;
 }
 
 function normalise(line: string, rules: readonly Rule[], count: (rule: Rule, n: number) => void): NormalLine {

@@ -40,13 +40,21 @@ const AGENT_IRQ = 3;
 const KERNEL = '/h1/vmlinuz';
 /** What the recorder gives each command line. */
 const COMMAND_NS = 120e9;
-/** The recorder looks at the console some seconds after each command. */
-const BETWEEN_NS = 1.5e9;
+/** The recorder looks at the console about a second after each command. */
+const BETWEEN_NS = 1.05e9;
+/** A PV guest is at its devices after this part of the time that making it took, and after so long when it runs already (s). */
+const BOOT_SHARE = 0.6;
+const NOTICE_S = 2;
+const CREATES = /\bxl (?:-\w+ )*create\b/;
 
 export class RecordedHost {
   readonly session: Session;
   private readonly recorder: Recorder;
   private readonly pages: HeldPages;
+  /** When the command began, and when the one before it ended by the recorded host's clock (s). */
+  private startedNs = 0;
+  private endedAt: number | undefined = undefined;
+  private guestNeedsS = NOTICE_S;
 
   /** Boots Xen and dom0. @throws InputError, HostCrash */
   constructor(
@@ -94,13 +102,13 @@ export class RecordedHost {
       this.pages.note(theirs);
       return undefined;
     }
-    this.machine.hw.clock.advance(BETWEEN_NS);
-    this.letGuestsBoot();
+    this.pause(theirs);
     for (const event of theirs.injected_events ?? []) this.inject(event);
     const addresses = Object.keys(theirs.machine_memory ?? {});
     const memoryBefore = addresses.map((a) => this.pages.read(a));
     const registersBefore = this.faultRegisters();
     const result = this.command(theirs);
+    this.takeAsLong(theirs);
     const record = this.recorder.record(theirs.cmd, result);
     const memory = addresses.map((a, i): [string, Around<string>] => [
       a,
@@ -119,7 +127,8 @@ export class RecordedHost {
   /** A record tells when the recorded host read its kernel file wrongly (README of the recordings). */
   private command(theirs: GoldenRecord): CommandResult {
     const { dom0, shell } = this.session;
-    shell.deadlineNs = this.machine.hw.clock.nowNs + COMMAND_NS;
+    this.startedNs = this.machine.hw.clock.nowNs;
+    shell.deadlineNs = this.startedNs + COMMAND_NS;
     const kernel = dom0.fs.readFile(KERNEL);
     const damaged = theirs.stderr.includes('unable to XZ decompress kernel') && typeof kernel === 'string';
     if (damaged) dom0.fs.install(KERNEL, DAMAGED_KERNEL);
@@ -128,12 +137,31 @@ export class RecordedHost {
     return result;
   }
 
-  /** Guests that the command before has made get as far as their devices only now. */
-  private letGuestsBoot(): void {
+  /**
+   * What goes on between two records. Guests that the command before has made get as far as their devices only now: what
+   * that prints is in the record where the recording has it, or in none when it came while the recorder waited.
+   */
+  private pause(theirs: GoldenRecord): void {
+    const waited =
+      theirs.t_start === undefined || this.endedAt === undefined ? 0 : theirs.t_start - this.endedAt;
+    this.machine.hw.clock.advance(Math.max(BETWEEN_NS, waited * 1e9));
     const { dom0, guests } = this.session;
+    const seen = guestsProbe(theirs);
+    const unseen = !seen && waited >= this.guestNeedsS;
+    guests.unanswered = !seen && !unseen;
     guests.slow = false;
     runAlone(dom0.settle());
     guests.slow = true;
+    guests.unanswered = !seen;
+    if (unseen) this.recorder.record('<unseen>', NOTHING);
+  }
+
+  /** The recorded host was slower than the simulated one. */
+  private takeAsLong(theirs: GoldenRecord): void {
+    const { clock } = this.machine.hw;
+    clock.advance(Math.max(0, (theirs.seconds ?? 0) * 1e9 - (clock.nowNs - this.startedNs)));
+    this.endedAt = theirs.t_end;
+    this.guestNeedsS = CREATES.test(theirs.cmd) ? BOOT_SHARE * (theirs.seconds ?? 0) : NOTICE_S;
   }
 
   /** What each debug key prints. */
@@ -166,6 +194,16 @@ export class RecordedHost {
     if (unit instanceof VtdUnit) return vtdFaultRegisters(unit);
     return unit === undefined ? {} : amdEventRegisters(unit);
   }
+}
+
+/** One line a time that a device is turned on: by pciback when it takes it, by each step of a guest's kernel. */
+const TURNED_ON = /^\[ *\d+\.\d{6}\] Already setup the GSI :\d+$/;
+const TAKEN = /^\[ *\d+\.\d{6}\] pciback \S+: xen_pciback: seizing device$/;
+
+/** Whether a PV guest got at its devices while this record was taken. */
+function guestsProbe({ dom0_kernel_log: log }: GoldenRecord): boolean {
+  const count = (form: RegExp): number => log.filter((l) => form.test(l)).length;
+  return count(TURNED_ON) > count(TAKEN);
 }
 
 const FSTS = 0x34;

@@ -25,6 +25,10 @@ const Record = z.object({
   exit: z.int().optional(),
   stdout: z.string().default(''),
   stderr: z.string().default(''),
+  /** How long it took, and when it began and ended. */
+  seconds: z.number().nonnegative().max(86_400).optional(),
+  t_start: z.number().optional(),
+  t_end: z.number().optional(),
   xen_cmdline: z.string().optional(),
   xen_log: lines.default([]),
   dom0_kernel_log: lines.default([]),

@@ -1,0 +1,53 @@
+/** How records of a replay are compared: what comes at another time, and what no record has. */
+import { expect, test } from 'vitest';
+import { compareRecord, type FieldResult, matchAcrossRecords } from '../../src/cli/golden/compare.js';
+import type { ReplayRecord } from '../../src/cli/golden/recorded_host.js';
+import type { GoldenRecord } from '../../src/cli/golden/recording.js';
+
+const GSI = '[    1.000000] Already setup the GSI :22';
+const FLUSH = [
+  'vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x200e2',
+  'vtd_inv_desc_iotlb_domain iotlb invalidate whole domain 0x2',
+];
+const PAGES =
+  'vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x2 page-selective x3 (collapsed; first addr 0x1000 mask 0x0)';
+
+const theirs = (r: Partial<GoldenRecord>): GoldenRecord => ({
+  cmd: 'true',
+  stdout: '',
+  stderr: '',
+  xen_log: [],
+  dom0_kernel_log: [],
+  vtd_trace: [],
+  ...r,
+});
+const ours = (r: Partial<ReplayRecord>): ReplayRecord => ({ cmd: 'true', ...r });
+const field = (results: readonly FieldResult[], name: string): FieldResult =>
+  results.find((r) => r.field === name)!;
+
+test('a line that a guest causes may be in another record, but it must be in one', () => {
+  const [a, b] = matchAcrossRecords([
+    compareRecord(theirs({ dom0_kernel_log: [GSI, GSI] }), ours({})),
+    compareRecord(theirs({}), ours({ dom0_kernel_log: [GSI] })),
+  ]);
+  expect(field(a!, 'kernel')).toMatchObject({ equal: 1, compared: 2 });
+  expect(field(b!, 'kernel')).toMatchObject({ equal: 0, compared: 0 });
+});
+
+test('what only we have of a guest is hidden and counted; other lines are not', () => {
+  const other = '[    1.000000] pciback 0000:02:00.0: enabling device (0000 -> 0002)';
+  const [a] = matchAcrossRecords([compareRecord(theirs({}), ours({ dom0_kernel_log: [GSI, other] }))]);
+  const kernel = field(a!, 'kernel');
+  expect(kernel.differences.map((d) => d.line.text)).toEqual([other]);
+  expect([...kernel.byRule].filter(([rule]) => rule.effect === 'hide')).toMatchObject([
+    [{ id: 'guest-unseen' }, 1],
+  ]);
+});
+
+test('a flush of a whole domain before its pages is left out, but not one after a context cache', () => {
+  const alone = compareRecord(theirs({ vtd_trace: [...FLUSH, PAGES] }), ours({}));
+  expect(field(alone, 'trace').differences).toEqual([]);
+  const cc = 'vtd_inv_desc_cc_devices context invalidate devices sid 0x200 fmask 0x0';
+  const assigned = compareRecord(theirs({ vtd_trace: [cc, ...FLUSH, PAGES] }), ours({ vtd_trace: [cc] }));
+  expect(field(assigned, 'trace').differences.map((d) => d.line.text)).toEqual(FLUSH);
+});
