@@ -17,14 +17,16 @@ export class DeviceTlbs {
   /** Frames by bus frame, by requester id. */
   readonly kept = new Map<number, Map<number, number>>();
 
-  /** A device asks where a page is, and keeps the answer. */
+  /** A device asks where a page is, and keeps the answer: it does not ask again before it was told to forget. */
   ask(machine: Machine, device: TestDevice, dfn: number): number {
     const unit = machine.unitFor(device.sbdf);
     if (unit === undefined || !atsEnabled(machine, device)) return -1;
     const rid = bdfOf(device.sbdf);
+    const mine = this.kept.get(rid) ?? new Map<number, number>();
+    const known = mine.get(dfn);
+    if (known !== undefined) return known;
     const mfn = unit.translationRequest(rid, dfn, false);
     if (mfn < 0) return mfn;
-    const mine = this.kept.get(rid) ?? new Map<number, number>();
     this.kept.set(rid, mine);
     mine.set(dfn, mfn);
     return mfn;

@@ -1,12 +1,11 @@
 // edition: co
 /**
- * Two hypercalls at once, one per vCPU, under every schedule that can make a difference, every schedule whatever, or
- * many. Between any two steps of Xen each device of the machine tries DMA from all its requester ids; at rest the
- * invariants are asked.
+ * Hypercalls at once, one per vCPU, under every schedule that can make a difference, every schedule whatever, or many.
+ * Between any two steps of Xen the devices of the machine do their worst (adversary.ts); at rest the invariants are
+ * asked.
  */
 
 import { Rng } from '../base/rng.js';
-import { formatSbdf, segOf } from '../base/sbdf.js';
 import { Accesses } from '../sim/accesses.js';
 import { type Co, describe, type YieldPoint } from '../sim/co.js';
 import type { StampedEvent } from '../sim/events.js';
@@ -22,6 +21,7 @@ import {
 } from '../sim/schedule.js';
 import { forEveryClass } from '../sim/schedule_reduced.js';
 import { restoreSnapshot, type Snapshot, takeSnapshot } from '../sim/snapshot.js';
+import { Adversary } from './adversary.js';
 import { type Call, callOf } from './calls.js';
 import type { Command } from './commands.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
@@ -29,8 +29,7 @@ import { freeLockMeansRest } from './invariants/locks.js';
 import { ownershipInvariants } from './invariants/ownership.js';
 import { reachInvariants } from './invariants/reach.js';
 import { stateInvariants } from './invariants/states.js';
-import type { MachineSpec, TestDevice } from './machines.js';
-import { entryOf, translationOf } from './tables_now.js';
+import type { MachineSpec } from './machines.js';
 import { World, type WorldOptions } from './world.js';
 
 export { type Call, kitCalls, kitPairs, smallMachine, starts } from './calls.js';
@@ -39,7 +38,8 @@ export interface Pair {
   readonly machine: MachineSpec;
   /** What happens before, on one vCPU. */
   readonly before: readonly Command[];
-  readonly calls: readonly [Call, Call];
+  /** Two or more, the first on vCPU 0. */
+  readonly calls: readonly Call[];
 }
 
 export interface PairResult {
@@ -47,7 +47,7 @@ export interface PairResult {
   readonly schedules: number;
   /** Runs that were given up, since others stand for them. */
   readonly redundant: number;
-  /** How often the two calls answered what: `0/-16`. */
+  /** How often the calls answered what: `0/-16`. */
   readonly outcomes: ReadonlyMap<string, number>;
   /** States in which the machine came to rest, where `ends` was asked for. */
   readonly ends: ReadonlySet<string>;
@@ -80,11 +80,9 @@ class Explorer {
   readonly outcomes = new Map<string, number>();
   readonly ends = new Set<string>();
   private readonly start: Snapshot;
-  private answers: [number | undefined, number | undefined] = [undefined, undefined];
+  private readonly adversary: Adversary;
+  private answers: (number | undefined)[] = [];
   private violation: Violation | undefined = undefined;
-  private stopped = '';
-  /** Who owned each device since pcidevs_lock was last free. */
-  private readonly owners = new Map<number, Set<number | undefined>>();
   /** Reading faults sees how often DMA ran into them: there nobody may look on. */
   readonly looks: boolean;
 
@@ -93,10 +91,13 @@ class Explorer {
     private readonly o: ExploreOptions,
   ) {
     this.looks = o.adversary !== false && pair.calls.every((c) => c.op !== 'faults');
-    this.world = new World(pair.machine, o);
+    const { length } = pair.calls;
+    const cpus = Math.max(length, pair.machine.cpus ?? length);
+    this.world = new World({ ...pair.machine, cpus }, o);
     this.world.quiet();
     for (const c of pair.before) this.world.apply(c);
     this.world.machine.hw.events.attach((e) => this.hear(e));
+    this.adversary = new Adversary(this.world, pair.calls);
     this.start = takeSnapshot(this.world, { constants: [this.world.layout.host] });
   }
 
@@ -106,7 +107,9 @@ class Explorer {
     const books = new Set(['used', 'piecesUsed', 'slots', 'pieces']);
     const ignored = new Set<object>([hw.events, hw.clock, hw.faults, hw.cpus, ...hw.cpus.list, xen.console]);
     const accesses = new Accesses(ignored, (object, field) => object instanceof Ram && books.has(field));
-    for (const seen of [hw.ram, hw.frames, ...hw.units]) accesses.watch(seen, true);
+    // Devices with ATS are seen to be told so in their configuration space.
+    const seen = [hw.ram, hw.frames, ...hw.units, ...(this.world.layout.spec.ats === true ? [hw.pci] : [])];
+    for (const one of seen) accesses.watch(one, true);
     // Whoever looks on asks who owns what, too.
     const lists = [xen.hwdom, xen.domIo, xen.domXen, ...xen.domains.values()].map((d) => d.pdevList);
     accesses.show([xen.pcidevsLock, xen.pdevs, ...xen.pdevs.values(), ...lists]);
@@ -124,9 +127,9 @@ class Explorer {
     if (accesses !== undefined) accesses.bare = true;
     restoreSnapshot(this.start);
     const { cpus } = this.world.machine.hw;
-    this.answers = [undefined, undefined];
+    this.answers = this.pair.calls.map(() => undefined);
     this.violation = undefined;
-    this.owners.clear();
+    this.adversary.clear();
     const tasks: Task[] = this.pair.calls.map((c, i) => ({ cpu: cpus.list[i]!, co: this.task(c, i) }));
     let schedule: Schedule = [];
     if (accesses !== undefined) accesses.bare = false;
@@ -146,7 +149,7 @@ class Explorer {
     const outcome = this.answers.map(String).join('/');
     this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
     if (this.o.ends !== undefined) this.ends.add(`${outcome} ${this.o.ends(this.world)}`);
-    this.violation ??= this.rest();
+    this.violation ??= (this.looks ? this.adversary.rest() : undefined) ?? this.rest();
     return this.violation === undefined
       ? undefined
       : { ...this.violation, what: `${this.violation.what} (schedule ${formatSchedule(schedule)})` };
@@ -154,6 +157,7 @@ class Explorer {
 
   /** Entries are written with pcidevs_lock and the lock of the unit held (INV-L1, INV-L3). */
   private hear(e: StampedEvent): void {
+    if (this.looks) this.adversary.hear(e);
     if (e.kind !== 'entry' || (e.table !== 'context' && e.table !== 'dte')) return;
     const held = this.world.machine.hw.cpus.current.held.map((lock) => lock.name);
     const lacks = (what: string): string =>
@@ -164,67 +168,15 @@ class Explorer {
   }
 
   private *task(c: Call, i: number): Co<void> {
-    this.answers[i as 0 | 1] = yield* callOf(this.world, c);
+    this.answers[i] = yield* callOf(this.world, c);
   }
 
   private look(task: Task, at: YieldPoint, accesses: Accesses | undefined): void {
-    this.stopped = `after cpu${task.cpu.id} had stopped at ${describe(at)}`;
     if (accesses !== undefined) accesses.bare = true;
     this.violation ??= freeLockMeansRest(this.world);
-    for (const device of this.world.layout.devices) this.violation ??= this.attack(device);
+    const seen = this.adversary.look(task.cpu.id, describe(at));
+    this.violation ??= seen;
     if (accesses !== undefined) accesses.bare = false;
-  }
-
-  /**
-   * No device reaches a domain but its owner; while somebody has pcidevs_lock, whoever owned it since that was taken
-   * and whom the calls are about (INV-I3).
-   */
-  private attack(device: TestDevice): Violation | undefined {
-    const { world } = this;
-    const { hw, xen } = world.machine;
-    const settled = xen.pcidevsLock.owner === undefined;
-    // A device that is released goes to dom0, its phantom functions first.
-    const named = this.pair.calls.map((c) =>
-      'dom' in c ? world.domains[c.dom]?.domid : c.op === 'release' ? xen.hwdom.domid : undefined,
-    );
-    const owner = world.pdev(device.sbdf)?.domain?.domid;
-    const known = settled ? undefined : this.owners.get(device.sbdf);
-    const owners = known?.add(owner) ?? new Set([owner]);
-    this.owners.set(device.sbdf, owners);
-    if (owners.has(0) && !xen.opts.hwdomStrict) return undefined;
-    for (const rid of [...world.ownRids(device), ...device.sharedRids]) {
-      for (const { domid, frames } of this.targets()) {
-        if (owners.has(domid) || (!settled && named.includes(domid))) continue;
-        for (const frame of frames) {
-          const mfn = world.machine.translate(segOf(device.sbdf), rid, frame, false);
-          if (mfn >= 0 && hw.frames.owner(mfn) === domid) return this.story(device, rid, frame, mfn, domid);
-        }
-      }
-    }
-    return undefined;
-  }
-
-  /** Pages of each guest and of dom0, as their devices name them. */
-  private targets(): { domid: number; frames: Iterable<number> }[] {
-    const { world } = this;
-    const { hwdom } = world.machine.xen;
-    return [
-      { domid: hwdom.domid, frames: hwdom.extents.slice(0, 1).map((x) => x.mfn) },
-      ...world.domains.map((d) => ({ domid: d.domid, frames: d.memory.keys() })),
-    ];
-  }
-
-  /** Who reached what, by which entry or cache, and which step of Xen left it so. */
-  private story(device: TestDevice, rid: number, frame: number, mfn: number, domid: number): Violation {
-    const { machine } = this.world;
-    const entry = entryOf(machine, rid);
-    const inTables = translationOf(machine, rid, frame)?.mfn === mfn;
-    const by = inTables
-      ? `its entry (root ${entry!.root.toString(16)}, domain id ${entry!.did}) leads there`
-      : 'a cache has it still, the tables do not';
-    const who = `${formatSbdf(device.sbdf)} as requester ${rid.toString(16)}`;
-    const what = `frame ${mfn.toString(16)} of d${domid} (bus frame ${frame.toString(16)})`;
-    return { id: 'INV-I3', what: `${who} reached ${what} ${this.stopped}: ${by}` };
   }
 
   private rest(): Violation | undefined {

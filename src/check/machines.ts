@@ -57,6 +57,8 @@ export interface MachineSpec {
   readonly first?: number | undefined;
   /** Endpoints keep translations of their own, and Xen lets them. */
   readonly ats?: boolean | undefined;
+  /** Processors; two when not given. */
+  readonly cpus?: number | undefined;
   /** false: I/O tables of small pages only. */
   readonly superpages?: boolean | undefined;
 }
@@ -342,7 +344,7 @@ function hostOf(
     ],
     cpu: {
       vendor: spec.vendor === 'vtd' ? 'intel' : 'amd',
-      count: 2,
+      count: spec.cpus ?? 2,
       model: 'random',
       khz: 2_000_000,
       hap: true,

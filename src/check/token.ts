@@ -52,6 +52,7 @@ const machineSchema = z.strictObject({
   first: small.optional(),
   ats: z.boolean().optional(),
   superpages: z.boolean().optional(),
+  cpus: z.number().int().min(1).max(8).optional(),
 });
 
 const commandSchema = z.discriminatedUnion('op', [

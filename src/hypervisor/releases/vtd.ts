@@ -22,5 +22,6 @@ export const vtdFlaws: Partial<VtdSeams> = Object.freeze<Partial<VtdSeams>>({
   vtdFreesIdOfRefused: () => false,
   vtdWritesBackScratch: () => false,
   vtdMoveFlushesDevice: () => false,
+  vtdCountsUnitFirst: () => false,
   vtdMsiGroupFirst: (last) => last,
 });

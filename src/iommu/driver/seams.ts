@@ -55,6 +55,8 @@ export interface VtdSeams {
   vtdWritesBack(): boolean;
   /** W3: so are those of a quarantine with scratch pages. No release does. */
   vtdWritesBackScratch(): boolean;
+  /** V13: a domain's flushes reach a unit before its first device is there. In every release some time after. */
+  vtdCountsUnitFirst(): boolean;
   /** First interrupt entry of a group of MSIs, given the last entry of the free run. Every release takes the last. */
   vtdMsiGroupFirst(last: number, vectors: number): number;
 }

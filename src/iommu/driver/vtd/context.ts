@@ -232,8 +232,13 @@ export function* domainContextMappingOne(
 ): Co<number> {
   if (quarantineSkip(vtd, domain, pgdMfn)) return 0;
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
+  const isNew = vtd.seams.vtdCountsUnitFirst() && !domain.iommu.uses(iommu.index);
+  if (isNew) domain.iommu.setUses(iommu.index, true);
   const done = yield* replaceEntry(vtd, domain, iommu, bus, devfn, pdev, domid, pgdMfn, mode);
-  if (done !== REPLACED) return done;
+  if (done !== REPLACED) {
+    if (isNew) domain.iommu.setUses(iommu.index, false);
+    return done;
+  }
   const { prevDid, prevDom } = iommu;
 
   let rc = yield* flushContextEntry(iommu, prevDid, (bus << 8) | devfn, prevDom === undefined);

@@ -15,6 +15,7 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdAliasFollowsQuarantine: () => true,
   vtdFreesIdOfRefused: () => true,
   vtdMoveFlushesDevice: () => true,
+  vtdCountsUnitFirst: () => true,
   vtdGivesUpOnDevice: () => false,
   vtdHidesSilentDevice: () => false,
   vtdReassignsDirectly: () => true,
