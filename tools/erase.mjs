@@ -4,8 +4,9 @@
  *
  * Edition `co` keeps the generators and only lowers `using x = yield* hold(l);` to const and try/finally, which
  * every Node runs and which costs less than the compiler's own helper. Edition `sync` erases the generators too:
- * `function* f(): Co<T>` becomes `function f(): T`, `yield* g()` becomes `g()`. Forms that are not known to mean the
- * same in both editions are refused with file, line and reason.
+ * `function* f(): Co<T>` becomes `function f(): T`, `yield* g()` becomes `g()`, and a lock that is held to the end of
+ * a function is given back without `finally`, which is the dearest part of a lock. Forms that are not known to mean
+ * the same in both editions are refused with file, line and reason.
  */
 import path from 'node:path';
 import ts from 'typescript';
@@ -16,6 +17,7 @@ import ts from 'typescript';
 
 /** Takes a lock and gives it back at the end of the block; the only initializers of `using`. */
 const HOLDS = ['hold', 'holdRead', 'holdWrite'];
+const AFTER_USING = 'a function is declared before the `using` of its block, not after it';
 /** First line of a file that exists in the edition `co` only. */
 const CO_ONLY = /^(?:\/\*\*?|\/\/) edition: co\b/;
 
@@ -109,9 +111,10 @@ class Pass {
   /** Each `using` of a block guards the rest of it. @param {ts.Block} block */
   block(block) {
     /** @type {string[]} */ const held = [];
+    const only = this.sync ? onlyLockOf(block) : undefined;
+    if (only !== undefined) return this.holdToEnd(block, only);
     for (const statement of block.statements) {
-      if (held.length > 0 && ts.isFunctionDeclaration(statement))
-        this.refuse(statement, 'a function is declared before the `using` of its block, not after it');
+      if (held.length > 0 && ts.isFunctionDeclaration(statement)) this.refuse(statement, AFTER_USING);
       const list = ts.isVariableStatement(statement) ? statement.declarationList : undefined;
       const name = list && lockOf(list);
       if (list === undefined || name === undefined) continue;
@@ -122,6 +125,44 @@ class Pass {
     }
     const text = held.map((name) => `} finally { ${name}.release(); } `).join('');
     if (text !== '') this.edits.push({ at: block.end - 1, end: block.end - 1, text });
+  }
+
+  /**
+   * The only lock of a function, held to its end: `return` leaves the guarded part by its label, and the lock is given
+   * back once behind it. Nobody ends such a function from outside, as is done with generators.
+   * @param {ts.Block} block @param {number} at which of its statements takes the lock
+   */
+  holdToEnd(block, at) {
+    const [taking, ...guarded] = block.statements.slice(at);
+    if (taking === undefined || !ts.isVariableStatement(taking)) return;
+    const name = lockOf(taking.declarationList) ?? '';
+    const type = ts.isFunctionLike(block.parent) && block.parent.type && coArgument(block.parent.type);
+    const result = `${name}Result`;
+    const returns = guarded.flatMap(returnsIn);
+    const gives = returns.some((one) => one.expression !== undefined);
+    for (const one of guarded) {
+      if (ts.isFunctionDeclaration(one)) this.refuse(one, AFTER_USING);
+      if (one.getText(this.source).includes(result)) this.refuse(one, `the build needs the name ${result}`);
+    }
+    const start = taking.declarationList.getStart(this.source);
+    this.edits.push({ at: start, end: start + 'using'.length, text: 'const' });
+    const declared = gives ? ` let ${result}!: ${type ? type.getText(this.source) : 'never'};` : '';
+    this.edits.push({ at: taking.end, end: taking.end, text: `${declared} held: try {` });
+    for (const one of returns) this.leave(one, result);
+    const back = `${name}.release();`;
+    const text = `} catch (error) { ${back} throw error; } ${back} ${gives ? `return ${result}; ` : ''}`;
+    this.edits.push({ at: block.end - 1, end: block.end - 1, text });
+  }
+
+  /** @param {ts.ReturnStatement} node @param {string} result the variable that takes what it returns */
+  leave(node, result) {
+    const { expression } = node;
+    const at = node.getStart(this.source);
+    if (expression === undefined) this.edits.push({ at, end: node.end, text: 'break held;' });
+    else {
+      this.edits.push({ at, end: expression.getStart(this.source), text: `{ ${result} = ` });
+      this.edits.push({ at: expression.end, end: node.end, text: '; break held; }' });
+    }
   }
 
   /** @param {ts.Node} node */
@@ -265,6 +306,24 @@ function lockOf(list) {
   const call = init.expression;
   if (call === undefined || !ts.isCallExpression(call) || !ts.isIdentifier(call.expression)) return undefined;
   return HOLDS.includes(call.expression.text) ? one.name.text : undefined;
+}
+
+/** Which statement of a function's body takes its only lock. @param {ts.Block} block @returns {number | undefined} */
+function onlyLockOf(block) {
+  if (!ts.isFunctionLike(block.parent)) return undefined;
+  const locks = block.statements.flatMap((one, at) =>
+    ts.isVariableStatement(one) && lockOf(one.declarationList) !== undefined ? [at] : [],
+  );
+  return locks.length === 1 ? locks[0] : undefined;
+}
+
+/** What returns from the function that a statement is part of. @param {ts.Node} node @returns {ts.ReturnStatement[]} */
+function returnsIn(node) {
+  if (ts.isFunctionLike(node)) return [];
+  if (ts.isReturnStatement(node)) return [node];
+  /** @type {ts.ReturnStatement[]} */ const found = [];
+  ts.forEachChild(node, (child) => void found.push(...returnsIn(child)));
+  return found;
 }
 
 /** `T` of `Co<T>`. @param {ts.TypeNode} type */

@@ -1,7 +1,7 @@
 /**
  * Code that may lose the CPU. A `Co<T>` is a generator that yields what it waits for; call it with `yield*`.
  * Plain functions cannot be interrupted. The build erases this edition to a synchronous one (co.sync.ts stands
- * in for this file there): `function*` and `yield*` are dropped and `using x = yield* hold(…)` becomes try/finally.
+ * in for this file there): `function*` and `yield*` are dropped and `using x = yield* hold(…)` becomes try and release.
  */
 import { assert, XenBug } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';

@@ -106,10 +106,27 @@ describe('erased to the synchronous edition', () => {
   ];
   test.each(table)('$what', ({ from, to }) => expect(erased(from)).toBe(to));
 
-  test('a lock is released at the end of its block, whatever way that is left', () => {
-    const from = 'function* f(): Co<Rc> {\n  using _a = yield* hold(l);\n  return 1;\n}';
+  test('a lock is released at the end of its function, whatever way that is left', () => {
+    const from = 'function* f(): Co<Rc> {\n  using _a = yield* hold(l);\n  if (b) return 1;\n  return 2;\n}';
     expect(erased(from)).toBe(
-      'function f(): Rc {\n  const _a = hold(l); try {\n  return 1;\n} finally { _a.release(); } }',
+      'function f(): Rc {\n  const _a = hold(l); let _aResult!: Rc; held: try {\n' +
+        '  if (b) { _aResult = 1; break held; }\n  { _aResult = 2; break held; }\n' +
+        '} catch (error) { _a.release(); throw error; } _a.release(); return _aResult; }',
+    );
+  });
+
+  test('functions inside the guarded part return for themselves', () => {
+    const from = 'function* f(): Co<void> { using a = yield* hold(l); g(() => { return 1; }); return; }';
+    expect(erased(from)).toBe(
+      'function f(): void { const a = hold(l); held: try { g(() => { return 1; }); break held; ' +
+        '} catch (error) { a.release(); throw error; } a.release(); }',
+    );
+  });
+
+  test('a lock of an inner block is released at the end of it', () => {
+    const from = 'function* f(): Co<Rc> { if (b) { using a = yield* hold(l); return 1; } return 2; }';
+    expect(erased(from)).toBe(
+      'function f(): Rc { if (b) { const a = hold(l); try { return 1; } finally { a.release(); } } return 2; }',
     );
   });
 
@@ -243,6 +260,11 @@ describe('refused', () => {
       what: 'await using',
       text: 'async function f() { await using a = b(); }',
       why: 'outside simulated time',
+    },
+    {
+      what: 'a name that the build needs',
+      text: 'function* f(): Co<Rc> { using a = yield* hold(l); const aResult = 1; return aResult; }',
+      why: 'the name aResult',
     },
     {
       what: 'a function after using',

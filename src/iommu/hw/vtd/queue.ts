@@ -30,15 +30,15 @@ const { IQE, ITE } = STATUS_BIT;
 export function drainQueue(s: VtdState): void {
   const { regs } = s;
   if ((regs[FSTS]! & ITE) === 0) s.fetchedTo = regs[IQT]!;
-  if (s.draining || !s.qie) return;
+  if (s.draining) return;
   if (s.latencyNs > 0) startTimer(s);
   else if (mayFetch(s)) while (step(s) && regs[IQH]! !== s.fetchedTo);
 }
 
-/** Descriptor `index` of the queue at IQA begins at this word of memory. */
+/** Where the queue at IQA lies, and how long it is: of no length while it is off. */
 export function queueMoved(s: VtdState): void {
   s.queueFrame = (s.regs[IQA + 1]! >>> 0) * 0x10_0000 + (s.regs[IQA]! >>> 12);
-  s.queueBytes = 4096 << (s.regs[IQA]! & 7);
+  s.queueBytes = s.qie ? 4096 << (s.regs[IQA]! & 7) : 0;
   s.queueAt = 0;
 }
 
@@ -65,10 +65,12 @@ function startTimer(s: VtdState): void {
 
 /** Is there a descriptor to fetch? Not after an error; head and tail beyond the queue are one. */
 function mayFetch(s: VtdState): boolean {
-  const { regs } = s;
+  const { regs, fetchedTo } = s;
   const head = regs[IQH]!;
-  if (head === s.fetchedTo || (regs[FSTS]! & IQE) !== 0) return false;
-  return (head < s.queueBytes && s.fetchedTo < s.queueBytes) || refuse(s);
+  if (head === fetchedTo || (regs[FSTS]! & IQE) !== 0) return false;
+  if (head < s.queueBytes && fetchedTo < s.queueBytes) return true;
+  if (s.qie) refuse(s);
+  return false;
 }
 
 /** One descriptor; false when the queue stands still at it. */
@@ -76,10 +78,15 @@ function step(s: VtdState): boolean {
   const { regs } = s;
   const head = regs[IQH]!;
   const at = head < 4096 && s.queueAt !== 0 ? s.queueAt + (head >>> 2) : locate(s, head);
-  if (at < 0) return refuse(s);
-  if (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT) return false;
+  if (at < 0 || (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT)) {
+    if (at < 0) refuse(s);
+    return false;
+  }
   if (s.events.on) emitDescriptor(s, at);
-  if (!execute(s, s.ram.words, at)) return refuse(s);
+  if (isRefused(s, at)) {
+    refuse(s);
+    return false;
+  }
   regs[IQH] = (head + 16) & (s.queueBytes - 1);
   return true;
 }
@@ -100,33 +107,38 @@ function emitDescriptor(s: VtdState, at: number): void {
 }
 
 /** Invalidation queue error: the head stays at the descriptor until software clears IQE (7.1.2). */
-function refuse(s: VtdState): false {
+function refuse(s: VtdState): void {
   if (s.events.on)
     s.events.emit({ kind: 'hw', unit: s.index, what: 'queueError', args: [s.regs[IQH]! >>> 4] });
   setStatus(s, IQE);
-  return false;
 }
 
-/** False for a descriptor of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). */
-function execute(s: VtdState, words: Int32Array, at: number): boolean {
+/** Executes a descriptor. True for one of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). */
+function isRefused(s: VtdState, at: number): boolean {
+  const { words } = s.ram;
   const w0 = words[at]!;
-  s.lastType = w0 & 0xf;
-  switch (w0 & 0xf) {
-    case WAIT:
-      return waitDescriptor(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!);
-    case CONTEXT:
-      return contextDescriptor(s, w0, words[at + 1]!, words[at + 2]! | words[at + 3]!);
-    case IOTLB:
-      return iotlbDescriptor(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+  const w1 = words[at + 1]!;
+  const w2 = words[at + 2]!;
+  const w3 = words[at + 3]!;
+  const type = w0 & 0xf;
+  s.lastType = type;
+  if (type === WAIT) return waitDescriptor(s, w0, w1, w2, w3);
+  if (type === IOTLB) return iotlbDescriptor(s, w0, w1, w2, w3);
+  if (type === CONTEXT) return contextDescriptor(s, w0, w1, w2 | w3);
+  return otherDescriptor(s, type, w0, w1, w2, w3);
+}
+
+function otherDescriptor(s: VtdState, type: number, w0: number, w1: number, w2: number, w3: number): boolean {
+  switch (type) {
     case DEV_IOTLB:
-      return deviceTlbDescriptor(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+      return deviceTlbDescriptor(s, w0, w1, w2, w3);
     case IEC:
-      return iecDescriptor(s, w0, words[at + 1]!, words[at + 2]! | words[at + 3]!);
+      return iecDescriptor(s, w0, w1, w2 | w3);
     case PASID_IOTLB:
     case PASID_CACHE:
-      return scalableDescriptor(s, w0, words[at + 2]!, words[at + 3]!);
+      return scalableDescriptor(s, w0, w2, w3);
     default:
-      return false;
+      return true;
   }
 }
 
@@ -138,20 +150,22 @@ const lax = (s: VtdState): boolean => deviates(s, 'lax-descriptors');
  * asked for is forgotten with the rest of its domain.
  */
 function scalableDescriptor(s: VtdState, w0: number, w2: number, w3: number): boolean {
-  if (!s.scalableMode) return lax(s);
+  if (!s.scalableMode) return !lax(s);
   const cacheOnly = (w0 & 0xf) === PASID_CACHE;
   const granularity = (w0 >>> 4) & 3;
-  if (cacheOnly ? granularity === 2 || (w2 | w3) !== 0 : granularity < 2) return false;
+  if (cacheOnly ? granularity === 2 || (w2 | w3) !== 0 : granularity < 2) return true;
   if (cacheOnly) contextGlobal(s);
   else iotlbDomain(s, w0 >>> 16);
-  return true;
+  return false;
 }
 
 function contextDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
-  if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w23) !== 0) return false;
+  if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w23) !== 0) return true;
   const did = w0 >>> 16;
   const granularity = (w0 >>> 4) & 3;
-  return contextInvalidate(s, granularity, did, w1 & 0xffff, (w1 >>> 16) & 3) !== 0;
+  if (granularity !== DEVICE_OR_PAGE) return contextInvalidate(s, granularity, did, 0, 0) === 0;
+  contextDevice(s, did, w1 & 0xffff, (w1 >>> 16) & 3);
+  return false;
 }
 
 /** Invalidates the context cache and says at which granularity; 0: the request was wrong and nothing was done. */
@@ -164,18 +178,23 @@ export function contextInvalidate(s: VtdState, asked: number, did: number, sid: 
 }
 
 function iecDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
-  if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w23) !== 0 && !lax(s)) return false;
+  if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w23) !== 0 && !lax(s)) return true;
   if ((w0 & 0x10) === 0) iecGlobal(s);
   else iecIndex(s, w1 & 0xffff, w0 >>> 27);
-  return true;
+  return false;
 }
 
 function iotlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
-  if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return false;
+  if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return true;
   const granularity = (w0 >>> 4) & 3;
-  if (granularity === 0) return false;
+  if (granularity !== DOMAIN) return granularity === 0 || iotlbDescriptorOf(s, granularity, w0, w2, w3);
+  iotlbDomain(s, w0 >>> 16);
+  return false;
+}
+
+function iotlbDescriptorOf(s: VtdState, granularity: number, w0: number, w2: number, w3: number): boolean {
   const dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
-  return iotlb(s, granularity, w0 >>> 16, dfn, w2 & 0x3f) !== 0;
+  return iotlb(s, granularity, w0 >>> 16, dfn, w2 & 0x3f) === 0;
 }
 
 /** Performs an IOTLB invalidation and says at which granularity; 0: the request was wrong and nothing was done. */
@@ -190,9 +209,9 @@ export function iotlb(s: VtdState, granularity: number, did: number, dfn: number
 /** With S set, the lowest clear bit of the address says how many pages are meant (6.5.2.5). */
 function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
   // Bits 15:12 and 63:52 name the physical function of a VF, where the unit wants that.
-  if (!s.namesPhysical && ((w0 & 0xf000) | (w1 & (0xfff0_0000 | 0))) !== 0) return false;
-  if (((w0 & (0xffe0_0ff0 | 0)) | (w1 & 0x000f_0000) | (w2 & 0xffe)) !== 0) return false;
-  if (!s.deviceTlbs) return lax(s);
+  if (!s.namesPhysical && ((w0 & 0xf000) | (w1 & (0xfff0_0000 | 0))) !== 0) return true;
+  if (((w0 & (0xffe0_0ff0 | 0)) | (w1 & 0x000f_0000) | (w2 & 0xffe)) !== 0) return true;
+  if (!s.deviceTlbs) return !lax(s);
   let dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
   let frames = 1;
   if ((w2 & 1) !== 0) {
@@ -209,7 +228,7 @@ function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3
   }
   if (s.devicesBusy) s.awaitsDevice = true;
   if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) setStatus(s, ITE);
-  return true;
+  return false;
 }
 
 /**
@@ -217,21 +236,30 @@ function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3
  * a device that did not answer is aborted.
  */
 function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: number): boolean {
-  if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return false;
-  if ((w0 & 0x30) === 0 && deviates(s, 'wait-needs-action')) return false;
-  if ((s.regs[FSTS]! & ITE) !== 0) return true;
+  if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return true;
+  if ((w0 & 0x30) === 0 && deviates(s, 'wait-needs-action')) return true;
+  if ((s.regs[FSTS]! & ITE) !== 0) return false;
   if ((w0 & 0x20) !== 0) {
-    const frame = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
-    if (frame < s.ram.frames) {
-      // The slot first: touching the frame may replace the words.
-      const at = (s.ram.slot(frame) << 10) + ((w2 & 4095) >>> 2);
-      s.ram.words[at] = data;
-    }
+    const at = w2 === s.statusLo && w3 === s.statusHi ? s.statusAt : locateStatus(s, w2, w3);
+    if (at >= 0) s.ram.words[at] = data;
   }
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'wait', args: [data >>> 0] });
-  if ((w0 & 0x10) === 0) return true;
+  if ((w0 & 0x10) !== 0) completed(s);
+  return false;
+}
+
+/** Index into RAM's words of a status word, -1 outside memory; kept for the next wait, as frames stay where they are. */
+function locateStatus(s: VtdState, lo: number, hi: number): number {
+  const frame = (hi >>> 0) * 0x10_0000 + (lo >>> 12);
+  if (frame >= s.ram.frames) return -1;
+  s.statusLo = lo;
+  s.statusHi = hi;
+  s.statusAt = (s.ram.slot(frame) << 10) + ((lo & 4095) >>> 2);
+  return s.statusAt;
+}
+
+function completed(s: VtdState): void {
   const before = s.regs[ICS]!;
   s.regs[ICS] = before | 1;
   if ((before & 1) === 0) raise(s, 'completion', VTD_REG.IECTL);
-  return true;
 }

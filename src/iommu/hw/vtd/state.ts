@@ -140,12 +140,16 @@ export class VtdState {
   ccmdFm = 0;
   /** A slow unit has a descriptor in work. */
   draining = false;
-  /** Where the queue lies and how long it is, and the offset up to which descriptors are fetched. */
+  /** Where the queue lies and how long it is, 0 while it is off, and the offset up to which descriptors are fetched. */
   queueFrame = 0;
-  queueBytes = 4096;
+  queueBytes = 0;
   /** Index into RAM's words of the queue's first page, 0 until something was fetched from it. */
   queueAt = 0;
   fetchedTo = 0;
+  /** Address of the status that a wait wrote last, as its descriptor has it, and the index into RAM's words. */
+  statusLo = -1;
+  statusHi = -1;
+  statusAt = -1;
   /** Type of the descriptor fetched last. */
   lastType = 0;
   /** Root table latched for scalable mode (RTADDR.TTM). */

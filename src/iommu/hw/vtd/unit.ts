@@ -84,7 +84,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.ivaLo = 0;
     this.ivaHi = 0;
     this.queueFrame = 0;
-    this.queueBytes = 4096;
+    this.queueBytes = 0;
     this.queueAt = 0;
     this.fetchedTo = 0;
     this.lastType = 0;
@@ -276,6 +276,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.regs[VTD_REG.IQH >>> 2] = 0;
     this.fetchedTo = 0;
     if (qie) queueMoved(this);
+    else this.queueBytes = 0;
     return qie;
   }
 
