@@ -51,7 +51,7 @@ async function main() {
     return;
   }
   const { buildEditions } = await import('./compile.mjs');
-  const errors = buildEditions(DIST, check);
+  const errors = await buildEditions(DIST, check);
   if (errors.length > 0) {
     for (const line of errors) console.error(line);
     console.error(`build: ${errors.length} errors`);

@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';
+import { bundle } from './bundle.mjs';
 import { editionOf, readSources } from './editions.mjs';
 import { Refusal } from './erase.mjs';
 import { ROOT } from './files.mjs';
@@ -66,14 +67,16 @@ export function programOf(files, options) {
 /**
  * Builds both editions below `dist`.
  * @param {string} dist @param {boolean} check whether to type-check what is emitted
- * @returns {string[]} errors, one line each
+ * @returns {Promise<string[]>} errors, one line each
  */
-export function buildEditions(dist, check) {
+export async function buildEditions(dist, check) {
   const sources = readSources();
   /** @type {string[]} */ const errors = [];
   for (const edition of /** @type {Edition[]} */ (['co', 'sync'])) {
     try {
-      errors.push(...buildEdition(editionOf(sources, edition), path.join(dist, edition), edition, check));
+      errors.push(
+        ...(await buildEdition(editionOf(sources, edition), path.join(dist, edition), edition, check)),
+      );
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       errors.push(...error.lines);
@@ -83,7 +86,7 @@ export function buildEditions(dist, check) {
 }
 
 /** @param {Map<string, string>} files @param {string} outDir @param {Edition} edition @param {boolean} check */
-function buildEdition(files, outDir, edition, check) {
+async function buildEdition(files, outDir, edition, check) {
   const options = {
     ...compilerOptions(),
     outDir,
@@ -94,12 +97,14 @@ function buildEdition(files, outDir, edition, check) {
   const program = programOf(files, options);
   const diagnostics = check ? ts.getPreEmitDiagnostics(program) : program.getSyntacticDiagnostics();
   const errors = formatDiagnostics(diagnostics).map((line) => `${line} (edition ${edition})`);
-  /** @type {Set<string>} */ const kept = new Set();
+  /** @type {Map<string, string>} */ const declarations = new Map();
+  /** @type {Map<string, string>} */ const modules = new Map();
   program.emit(undefined, (name, text) => {
-    kept.add(path.resolve(name));
-    writeIfChanged(name, text);
+    (name.endsWith('.d.ts') ? declarations : modules).set(path.resolve(name), text);
   });
-  removeOthers(outDir, kept);
+  const written = new Map([...declarations, ...(await bundle(modules, outDir, edition))]);
+  for (const [name, text] of written) writeIfChanged(name, text);
+  removeOthers(outDir, written);
   return errors;
 }
 
@@ -110,7 +115,7 @@ function writeIfChanged(name, text) {
   fs.writeFileSync(name, text);
 }
 
-/** Deletes what an earlier build left. @param {string} folder @param {Set<string>} kept */
+/** Deletes what an earlier build left. @param {string} folder @param {ReadonlyMap<string, string>} kept */
 function removeOthers(folder, kept) {
   if (!fs.existsSync(folder)) return;
   for (const entry of fs.readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
