@@ -178,7 +178,7 @@ function exitCodeOf(e: unknown): number {
     return EXIT.input;
   }
   if (e instanceof HostCrash) {
-    line(`Xen crashed while booting: ${e.message}`);
+    line(`Xen crashed: ${e.message}`);
     return EXIT.failed;
   }
   line(

@@ -1,4 +1,5 @@
 /** One record a command, in the form of the recordings: what was printed, what Xen and dom0's kernel said, what the IOMMU saw. */
+import type { HostCrash } from '../base/assert.js';
 import { formatBdf, type Sbdf } from '../base/sbdf.js';
 import type { StampedEvent } from '../sim/events.js';
 import type { CommandResult } from '../toolstack/shell/shell.js';
@@ -43,6 +44,15 @@ export class Recorder {
     }
     const line = traceLine(e, this.vendor);
     if (line !== undefined) this.trace.push(...(typeof line === 'string' ? [line] : line));
+  }
+
+  /** The last words of Xen. @xen drivers/char/console.c panic */
+  panic(crash: HostCrash, cmdline: string): void {
+    const stars = '****************************************';
+    const noReboot = cmdline.split(' ').includes('noreboot');
+    const then = noReboot ? "Manual reset required ('noreboot' specified)" : 'Reboot in five seconds...';
+    for (const text of ['', stars, 'Panic on CPU 0:', crash.message, stars, '', then])
+      this.xenLog.push(`(XEN) ${text}`);
   }
 
   /** The first record: what booting did. */

@@ -2,6 +2,7 @@
  * The recorded host come alive: each record's command at dom0's prompt, with what the recorder did beside it (debug
  * keys, pages held, events put into a log, registers and memory read before and after).
  */
+import { HostCrash } from '../../base/assert.js';
 import { hex64 } from '../../base/layout.js';
 import type { HostDescription } from '../../inputs/host_description.js';
 import { AMD_REG } from '../../iommu/format/amd.js';
@@ -36,6 +37,8 @@ export interface ReplayRecord extends Partial<CommandRecord> {
 }
 
 const NOTHING: CommandResult = { exit: 0, stdout: '', stderr: '', pieces: [] };
+/** What the recorder has of a command whose host died under it, and of each one after. */
+const LOST: CommandResult = { exit: -999, stdout: '', stderr: '', pieces: [] };
 const AGENT_IRQ = 3;
 const KERNEL = '/h1/vmlinuz';
 /** What the recorder gives each command line. */
@@ -55,6 +58,7 @@ export class RecordedHost {
   private startedNs = 0;
   private endedAt: number | undefined = undefined;
   private guestNeedsS = NOTICE_S;
+  private crashed = false;
 
   /** Boots Xen and dom0. @throws InputError, HostCrash */
   constructor(
@@ -102,6 +106,18 @@ export class RecordedHost {
       this.pages.note(theirs);
       return undefined;
     }
+    if (this.crashed) return this.recorder.record(theirs.cmd, LOST);
+    try {
+      return this.runAlive(theirs);
+    } catch (e) {
+      if (!(e instanceof HostCrash)) throw e;
+      this.crashed = true;
+      this.recorder.panic(e, this.recording.records[0]!.xen_cmdline ?? '');
+      return this.recorder.record(theirs.cmd, LOST);
+    }
+  }
+
+  private runAlive(theirs: GoldenRecord): ReplayRecord {
     this.pause(theirs);
     for (const event of theirs.injected_events ?? []) this.inject(event);
     const addresses = Object.keys(theirs.machine_memory ?? {});
