@@ -222,7 +222,8 @@ export function layOut(spec: MachineSpec): TestMachine {
     }
     const at = sbdf(0, behind, 0, 0);
     const phantomBits = kind === 'phantom1' ? 1 : kind === 'phantom2' ? 2 : kind === 'phantom3' ? 3 : 0;
-    functions.push({ sbdf: at, kind: 'pcie-endpoint', phantomBits, ats: spec.ats === true });
+    const msix = phantomBits === 0 ? 0 : 4;
+    functions.push({ sbdf: at, kind: 'pcie-endpoint', phantomBits, msix, ats: spec.ats === true });
     const byOption = spec.phantomOption && !devices.some((d) => !d.conventional);
     const announced = phantomBits === 0 ? 0 : 8 >> phantomBits;
     plain(at, announced !== 0 ? announced : byOption ? (kind === 'twoFunctions' ? 2 : 1) : 0);

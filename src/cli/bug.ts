@@ -138,16 +138,18 @@ function story(bug: Bug, h: History, print: Print): number {
   print(`${wrap(`machine: ${h.machine.vendor}, ${machineText(h.machine)}`)}\n`);
   const world = new World(h.machine, { fixed: true, seams: bug.seams });
   const last = failed === undefined ? h.commands.length - 1 : failed.at;
+  let begun = '';
   try {
     h.commands.slice(0, last + 1).forEach((c, i) => {
+      begun = `${String(i + 1).padStart(2)}. ${showCommand(c)}`;
       world.apply(c);
       const { rc, events } = world.last!;
-      print(`${String(i + 1).padStart(2)}. ${showCommand(c)}${rc === undefined ? '' : ` -> ${rc}`}\n`);
+      print(`${begun}${rc === undefined ? '' : ` -> ${rc}`}\n`);
       for (const e of events) if (e.kind === 'console') print(wrap(e.text, 6));
       for (const line of whatXenDid(events)) print(wrap(line, 6));
     });
   } catch (e) {
-    print(wrap(e instanceof Error ? e.message : String(e), 6));
+    print(`${begun}\n${wrap(e instanceof Error ? e.message : String(e), 6)}`);
   }
   if (failed === undefined) {
     print('\nnothing is violated\n');

@@ -178,6 +178,23 @@ export const openFindings: readonly Bug[] = [
     },
   },
   {
+    id: 'W4',
+    title: 'AMD: removing a device with phantom functions frees its interrupt table twice',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Phantom functions share the interrupt table of their device. They are removed before it, and the first of them frees the table. Freeing looks ahead for others that share it, but the device is behind: it keeps the pointer, frees the pages again, and that is a BUG.',
+    fix: 'The table goes with the device itself.',
+    source: 'amd_iommu_remove_device(), amd_iommu_free_intremap_table(); read at the three tags',
+    seams: { amdFreesInterruptTableTwice: () => true },
+    breaks: ['ASSERT'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['phantom1'], quarantine: 'basic' },
+      ops: ['quarantine', 'remove', 'assign'],
+    },
+  },
+  {
     id: 'V9',
     title: 'VT-d: a device with ATS keeps its own translations when it changes hands',
     year: 2026,

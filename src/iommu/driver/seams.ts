@@ -87,10 +87,12 @@ export interface AmdSeams {
   /** V4: unity maps are taken and dropped in the call for each function, phantom ones too. Every release does. */
   amdCountsUnityPerFunction(): boolean;
   /**
-   * V2: quarantine and interrupt table go with the first function removed, which is a phantom function where there
-   * are any. The second one frees the interrupt table again. Every release does.
+   * V2: the quarantine table goes with the first function removed, which is a phantom function where there are any.
+   * Every release does.
    */
   amdTearsDownAtFirstFunction(): boolean;
+  /** W4: so does the interrupt table that all functions share, and the last one frees it again. Every release does. */
+  amdFreesInterruptTableTwice(): boolean;
   /** V5: entering a quarantine that has a table but no page of its own clears machine frame 0. Every release does. */
   amdClearsFrameZero(): boolean;
   /** W1: unity maps are left out of quarantine tables, since d[IO] is exempt from them. Every release does. */

@@ -358,8 +358,10 @@ export function* amdIommuRemoveDevice(amd: AmdVi, devfn: number, pdev: Pdev): Co
     yield* amdIommuQuarantineTeardown(amd, pdev);
     if (unit.domidMap !== undefined) iommuFreeDomid(amd.s.pcidevsLock, pdev.arch.pseudoDomid, unit.domidMap);
     pdev.arch.pseudoDomid = DOMID.INVALID;
-    if (amd.opts.amdPerdevIntremap && ivrs.requestor[bdf] === bdf) amdIommuFreeIntremapTable(amd, ivrs, bdf);
   }
+  const tableGoes = devfn === pdev.devfn || amd.seams.amdFreesInterruptTableTwice();
+  if (tableGoes && amd.opts.amdPerdevIntremap && ivrs.requestor[bdf] === bdf)
+    amdIommuFreeIntremapTable(amd, ivrs, bdf);
   return 0;
 }
 
