@@ -80,6 +80,16 @@ export interface AmdSeams {
   amdDisablesFirmwareIommu(): boolean;
   /** The MSI is enabled once at set-up, not twice: 4.20.0 and later. */
   amdEnablesMsiOnce(): boolean;
+  /**
+   * An interrupt entry in use is replaced at once and flushed afterwards: 4.18.5, 4.19.2, 4.20.0 and later. Before, it is
+   * off meanwhile, and an interrupt that comes then is lost.
+   */
+  amdUpdatesIrteInPlace(): boolean;
+  /**
+   * The id from whose table a device's messages get their entries. Every release takes the device's own, which has no
+   * table when it is known by an alias only: Xen dies of its first message.
+   */
+  amdIntremapTableId(bdf: number, reqId: number): number;
   /** IVMD flag that allows reads. Every release takes the one for writes. */
   amdIvmdReadFlag(): number;
   /** Size flag of INVALIDATE_IOTLB_PAGES. Every release loses it. */

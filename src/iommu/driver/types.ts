@@ -240,6 +240,8 @@ export type GrdmFn = (startFrame: number, frames: number, sbdf: Sbdf) => number;
 /** A message of a device as far as remapping it goes, one per vector. @xen struct msi_desc */
 export interface MsiDesc {
   readonly pdev: Pdev;
+  /** Vectors of its group: on the first all, on the others none. One where nobody says. */
+  readonly nvec?: number;
   /** -1 while it has none. */
   remapIndex: number;
   irteInitialized: boolean;

@@ -141,6 +141,7 @@ export const IRTE32 = {
   SUP_IOPF: bits(0, 1),
   REMAP_EN: bits(0, 0),
 } as const satisfies Layout;
+export const IRTE32_WORDS = 1;
 /** The same in 128 bits (2.2.5.2), used when the guest APIC feature is on. */
 export const IRTE128 = {
   DEST_HI: bits(3, 31, 24),
@@ -153,6 +154,7 @@ export const IRTE128 = {
   SUP_IOPF: bits(0, 1),
   REMAP_EN: bits(0, 0),
 } as const satisfies Layout;
+export const IRTE128_WORDS = 4;
 
 /** Offsets within the register region (3.4); all registers have 64 bits. */
 export const AMD_REG = {

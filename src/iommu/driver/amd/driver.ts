@@ -8,13 +8,16 @@ import {
   type IommuDomain,
   type IommuDriver,
   type IommuOps,
+  type MsiDesc,
+  type MsiMsg,
   type Pdev,
   XENLOG,
 } from '../types.js';
 import { amdDumpPageTables } from './dump.js';
 import { doAmdIommuIrq, iommuInterruptHandler } from './event_log.js';
+import { amdIommuDumpIntremapTables } from './intremap_table.js';
 import { amdIommuInit } from './iommu_init.js';
-import { amdIommuDumpIntremapTables } from './iommu_intr.js';
+import { amdIommuIoapicUpdateIre, amdIommuMsiMsgUpdateIre } from './iommu_intr.js';
 import { amdIommuFlushIotlbPages, amdIommuMapPage, amdIommuUnmapPage } from './iommu_map.js';
 import {
   amdIommuAddDevice,
@@ -91,6 +94,12 @@ class AmdIommuOps implements IommuOps {
   }
   *dumpInfo(): Co<void> {
     if (this.amd.opts.intremap !== 'off') yield* amdIommuDumpIntremapTables(this.amd);
+  }
+  *updateIreFromApic(_apic: number, apicId: number, pin: number, lo: number, hi: number): Co<Rc> {
+    return yield* amdIommuIoapicUpdateIre(this.amd, apicId, pin, lo, hi);
+  }
+  *updateIreFromMsi(descs: readonly MsiDesc[], nr: number, msg: MsiMsg | undefined): Co<Rc> {
+    return yield* amdIommuMsiMsgUpdateIre(this.amd, descs, nr, msg);
   }
   *pollFaults(): Co<void> {
     yield* doAmdIommuIrq(this.amd);

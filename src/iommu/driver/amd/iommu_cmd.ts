@@ -200,6 +200,12 @@ export function* amdIommuFlushDevice(amd: AmdVi, unit: AmdUnit, reqId: number, d
   yield* flushCommandBuffer(amd, unit, 0);
 }
 
+/** Cached interrupt remapping entries of an id. @xen amd_iommu_flush_intremap */
+export function* amdIommuFlushIntremap(amd: AmdVi, unit: AmdUnit, reqId: number): Co<void> {
+  yield* sendIommuCommand(amd, unit, reqId, CMD.INVALIDATE_INTERRUPT_TABLE << 28, 0, 0);
+  yield* flushCommandBuffer(amd, unit, 0);
+}
+
 /** @xen amd_iommu_flush_all_caches */
 export function* amdIommuFlushAllCaches(amd: AmdVi, unit: AmdUnit): Co<void> {
   yield* sendIommuCommand(amd, unit, 0, CMD.INVALIDATE_IOMMU_ALL << 28, 0, 0);

@@ -9,15 +9,15 @@ import { CAP_HEADER, EXT_FEATURE } from '../../format/amd_features.js';
 import { XENLOG } from '../types.js';
 import { amdIommuSetIntremapTable, iommuDteAddDeviceEntry } from './dte.js';
 import { setIommuEventLogControl, writeControl } from './event_log.js';
-import { amdIommuFlushAllCaches } from './iommu_cmd.js';
-import { getIommuFeatures } from './iommu_detect.js';
 import {
   amdIommuAllocIntremapTable,
   freeAllIntremapTables,
   gaEnabled,
   getOrderFromBytes,
   hasXt,
-} from './iommu_intr.js';
+} from './intremap_table.js';
+import { amdIommuFlushAllCaches } from './iommu_cmd.js';
+import { getIommuFeatures } from './iommu_detect.js';
 import { IvrsMappings } from './ivrs_mappings.js';
 import { amdIommuGetIvrsDevEntries, parseIvrsTable } from './ivrs_table.js';
 import { type AmdUnit, type AmdVi, amdDebug, amdError, amdWarn, type RingBuffer, say } from './state.js';
@@ -68,7 +68,11 @@ function disableFirmwareIommu(amd: AmdVi, unit: AmdUnit): void {
 
 /** @xen amd_iommu_prepare_one */
 function amdIommuPrepareOne(amd: AmdVi, unit: AmdUnit): Rc {
-  if (!amd.mappings.has(unit.seg)) amd.mappings.set(unit.seg, new IvrsMappings(unit.seg, amd.ivrsBdfEntries));
+  if (!amd.mappings.has(unit.seg)) {
+    const ivrs = new IvrsMappings(unit.seg, amd.ivrsBdfEntries);
+    amd.mappings.set(unit.seg, ivrs);
+    amd.firstMappings ??= ivrs;
+  }
   const rc = mapIommuMmioRegion(amd, unit);
   if (rc !== 0) return rc;
   getIommuFeatures(amd, unit);

@@ -1,105 +1,208 @@
-/** Interrupt remapping tables: their allocation, and key 'V'. @xen drivers/passthrough/amd/iommu_intr.c */
+/** Interrupts through the remapping tables: pins of I/O APICs, and messages of devices. @xen drivers/passthrough/amd/iommu_intr.c */
 import { panic } from '../../../base/assert.js';
-import { get } from '../../../base/layout.js';
-import { formatSbdf, hex, sbdfOf } from '../../../base/sbdf.js';
-import { type Co, preemptPoint } from '../../../sim/co.js';
-import { FRAME_WORDS } from '../../../sim/ram.js';
-import { CONTROL } from '../../format/amd.js';
-import { EXT_FEATURE } from '../../format/amd_features.js';
+import { E, type Rc } from '../../../base/errno.js';
+import { formatSbdf, hex } from '../../../base/sbdf.js';
+import { type Co, hold } from '../../../sim/co.js';
+import { type MsiDesc, type MsiMsg, XENLOG } from '../types.js';
+import {
+  allocIntremapEntry,
+  freeIntremapEntry,
+  getIntremapEntry,
+  getIntremapLock,
+  INTREMAP_MAX_ENTRIES,
+  type Irte,
+  irteWords,
+  updateIntremapEntry,
+} from './intremap_table.js';
+import { amdIommuFlushIntremap } from './iommu_cmd.js';
 import type { IntremapTable, IvrsMappings } from './ivrs_mappings.js';
-import { type AmdUnit, type AmdVi, say } from './state.js';
+import { findIommuForDevice, getDmaRequestorId } from './requestor.js';
+import { type AmdUnit, type AmdVi, amdDebug, amdWarn, getIvrsMappings, hash } from './state.js';
 
-/** @xen INTREMAP_MAX_ENTRIES */
-const INTREMAP_MAX_ENTRIES = 2048;
-const PAGE_SIZE = 4096;
+const REMAP_EN = 1;
+const RTE_MASK = 0x1_0000;
+/** Bits of a message's data, or of a redirection entry, that hold the number of the table's entry. */
+const INDEX_MASK = INTREMAP_MAX_ENTRIES - 1;
+/** Bits of a message's address that the entry now says: destination and its mode. */
+const MSI_ADDR_DEST = 0xff004;
 
-/** Power of two of the pages that hold so many bytes. @xen get_order_from_bytes */
-export function getOrderFromBytes(bytes: number): number {
-  let order = 0;
-  while (PAGE_SIZE * 2 ** order < bytes) order++;
-  return order;
+/** Whose entry is meant: the unit, the id whose table it is in, and the id that the IVRS gives the device. */
+interface Source {
+  readonly unit: AmdUnit;
+  readonly ivrs: IvrsMappings;
+  readonly reqId: number;
+  readonly aliasId: number;
 }
 
-/** The unit uses 128-bit entries. */
-export const gaEnabled = (unit: AmdUnit): boolean => (unit.ctrl & CONTROL.GA_EN) !== 0;
-/** Entries of a table. @xen intremap_table_entries */
-const entriesOf = (table: IntremapTable, unit: AmdUnit): number =>
-  (PAGE_SIZE * 2 ** table.order) / (gaEnabled(unit) ? 16 : 4);
+/** Xen follows the pointer without looking. */
+function tableOf(ivrs: IvrsMappings, id: number): IntremapTable {
+  const table = ivrs.intremap.get(id);
+  if (table === undefined) panic('FATAL PAGE FAULT');
+  return table;
+}
 
-/** A table for `nr` interrupts, 0 for as many as there can be; undefined when memory is short. @xen amd_iommu_alloc_intremap_table */
-export function amdIommuAllocIntremapTable(amd: AmdVi, unit: AmdUnit, nr: number): IntremapTable | undefined {
-  const entries = nr === 0 ? INTREMAP_MAX_ENTRIES : nr;
-  const order = getOrderFromBytes(entries * (gaEnabled(unit) ? 16 : 4));
-  const mfn = amd.s.allocXenPages(order);
-  return mfn === 0 ? undefined : { mfn, order, freed: false };
+function* flush(amd: AmdVi, s: Source): Co<void> {
+  yield* amdIommuFlushIntremap(amd, s.unit, s.reqId);
+  if (s.aliasId !== s.reqId) yield* amdIommuFlushIntremap(amd, s.unit, s.aliasId);
+}
+
+function changed(amd: AmdVi, s: Source, at: number, index: number, before: number[] | undefined): void {
+  if (before === undefined) return;
+  const after = irteWords(amd, s.unit, at);
+  const id = s.reqId * INTREMAP_MAX_ENTRIES + index;
+  amd.s.events.emit({ kind: 'entry', unit: s.unit.index, table: 'irte', id, before, after });
+}
+
+const wordsBefore = (amd: AmdVi, s: Source, at: number): number[] | undefined =>
+  amd.s.events.on ? irteWords(amd, s.unit, at) : undefined;
+
+/**
+ * Writes entry `known`, or, when that is -1, the first of `nr` fresh ones from the table of `allocId`. An entry in use is
+ * replaced at once and the unit told; before 4.20 it is switched off and flushed first, and in between the interrupt is
+ * blocked. @returns the entry, or -ENOSPC
+ */
+function* writeEntry(
+  amd: AmdVi,
+  s: Source,
+  allocId: number,
+  known: number,
+  nr: number,
+  irte: Irte,
+): Co<number> {
+  const inPlace = amd.seams.amdUpdatesIrteInPlace();
+  const lock = getIntremapLock(amd, s.ivrs, s.reqId);
+  let index = known;
+  for (;;) {
+    {
+      using _intremap = yield* hold(lock);
+      if (index < 0) index = allocIntremapEntry(tableOf(s.ivrs, allocId), nr);
+      if (index >= INTREMAP_MAX_ENTRIES) return E.NOSPC;
+      const at = getIntremapEntry(amd, s.unit, tableOf(s.ivrs, s.reqId), index);
+      const before = wordsBefore(amd, s, at);
+      const { words } = amd.s.ram;
+      if (inPlace || !s.unit.enabled || (words[at]! & REMAP_EN) === 0) {
+        updateIntremapEntry(amd, s.unit, at, irte);
+        changed(amd, s, at, index, before);
+        break;
+      }
+      words[at] = words[at]! & ~REMAP_EN;
+      changed(amd, s, at, index, before);
+    }
+    yield* flush(amd, s);
+  }
+  if (inPlace && known >= 0) yield* flush(amd, s);
+  return index;
 }
 
 /**
- * The device's table; phantom functions, whose ids are higher, lose it with it. Freeing one twice kills Xen.
- * @xen amd_iommu_free_intremap_table
+ * Writes a pin's redirection entry, `lo` and `hi` as software means it. A pin that finds no room stays masked.
+ * @xen amd_iommu_ioapic_update_ire
  */
-export function amdIommuFreeIntremapTable(amd: AmdVi, ivrs: IvrsMappings, bdf: number): void {
-  const table = ivrs.intremap.get(bdf);
-  if (table === undefined) return;
-  if (table.freed) panic('Xen BUG at common/page_alloc.c');
-  table.freed = true;
-  for (let other = bdf + 1; (other & 7) !== 0; other++)
-    if (ivrs.intremap.get(other) === table) ivrs.intremap.delete(other);
-  ivrs.intremap.delete(bdf);
-  amd.s.freeXenPages(table.mfn, table.order);
+export function* amdIommuIoapicUpdateIre(
+  amd: AmdVi,
+  apicId: number,
+  pin: number,
+  lo: number,
+  hi: number,
+): Co<Rc> {
+  const io = amd.ioapics.find((i) => i.id === apicId);
+  if (io === undefined) return 0;
+  const unit = findIommuForDevice(amd, io.seg, io.bdf);
+  if (unit === undefined) {
+    amdWarn(amd, `failed to find IOMMU for IO-APIC @ ${hex(io.seg, 4)}:${hex(io.bdf, 4)}`);
+    io.rtes.set(pin, { lo, hi });
+    return 0;
+  }
+  const old = io.rtes.get(pin);
+  if (old !== undefined && !amd.seams.amdUpdatesIrteInPlace()) io.rtes.set(pin, masked(old));
+  const ivrs = getIvrsMappings(amd, io.seg)!;
+  const reqId = ivrs.requestor[io.bdf]!;
+  const irte = {
+    vector: lo & 0xff,
+    intType: (lo >>> 8) & 7,
+    destMode: (lo >>> 11) & 1,
+    dest: hi >>> 24,
+  };
+  const source = { unit, ivrs, reqId, aliasId: reqId };
+  const index = yield* writeEntry(amd, source, reqId, io.pinToIndex.get(pin) ?? -1, 1, irte);
+  if (index < 0) {
+    const text = `Remapping IO-APIC ${hash(apicId)} pin ${pin} failed (${index})`;
+    amd.s.printk(XENLOG.ERR, text);
+    return index;
+  }
+  io.pinToIndex.set(pin, index);
+  // Eight bits of the entry's number take the place of the vector, three that of the delivery mode.
+  io.rtes.set(pin, { lo: (lo & ~INDEX_MASK) | index, hi });
+  return 0;
 }
 
-/** The table of every device that has one of its own; the shared one. */
-export function freeAllIntremapTables(amd: AmdVi): void {
-  if (amd.opts.amdPerdevIntremap) {
-    for (const ivrs of amd.mappings.values())
-      for (const bdf of [...ivrs.intremap.keys()]) amdIommuFreeIntremapTable(amd, ivrs, bdf);
-  } else if (amd.sharedIntremap !== undefined) {
-    amd.s.freeXenPages(amd.sharedIntremap.mfn, amd.sharedIntremap.order);
-    amd.sharedIntremap = undefined;
+const masked = (rte: { readonly lo: number; readonly hi: number }): { lo: number; hi: number } => ({
+  lo: rte.lo | RTE_MASK,
+  hi: rte.hi,
+});
+
+/** Under which ids a device's messages are looked up; undefined for a unit, whose own are not. @xen _find_iommu_for_device */
+function sourceOf(amd: AmdVi, seg: number, bdf: number): Source | Rc {
+  if (amd.units.some((u) => u.seg === seg && u.bdf === bdf)) return 0;
+  const unit = findIommuForDevice(amd, seg, bdf);
+  if (unit === undefined) {
+    amdDebug(amd, `No IOMMU for MSI dev = ${formatSbdf(seg * 0x1_0000 + bdf)}`);
+    return E.INVAL;
   }
+  const ivrs = getIvrsMappings(amd, seg)!;
+  return { unit, ivrs, reqId: getDmaRequestorId(ivrs, bdf), aliasId: ivrs.requestor[bdf]! };
 }
 
-/** @xen dump_intremap_table */
-function dumpIntremapTable(amd: AmdVi, unit: AmdUnit, table: IntremapTable, name: string | undefined): void {
-  const wide = gaEnabled(unit);
-  const entryWords = wide ? 4 : 1;
-  const { ram } = amd.s;
-  let title = name;
-  for (let i = 0; i < entriesOf(table, unit); i++) {
-    const word = i * entryWords;
-    const at = ram.peek(table.mfn + Math.floor(word / FRAME_WORDS)) * FRAME_WORDS + (word % FRAME_WORDS);
-    const w = (n: number): string => hex(ram.words[at + n]! >>> 0, 8);
-    if (
-      ram.words[at] === 0 &&
-      (!wide || (ram.words[at + 1]! | ram.words[at + 2]! | ram.words[at + 3]!) === 0)
-    )
-      continue;
-    if (title !== undefined) say(amd, `  ${title}:`);
-    title = undefined;
-    say(amd, `    IRTE[${hex(i, 3)}] ${wide ? `${w(3)}${w(2)}_${w(1)}${w(0)}` : w(0)}`);
+/**
+ * Remaps `msg` of `descs[entryNr]`, or without `msg` gives back what `descs[0]` and its group have.
+ * @returns 0, -EINVAL without unit, -ENOSPC when the table is full. @xen amd_iommu_msi_msg_update_ire
+ */
+export function* amdIommuMsiMsgUpdateIre(
+  amd: AmdVi,
+  descs: readonly MsiDesc[],
+  entryNr: number,
+  msg: MsiMsg | undefined,
+): Co<Rc> {
+  const desc = descs[entryNr]!;
+  const bdf = desc.pdev.sbdf & 0xffff;
+  const source = sourceOf(amd, desc.pdev.seg, bdf);
+  if (typeof source === 'number') return source;
+  const nr = desc.nvec ?? 1;
+  if (msg === undefined) {
+    if (desc.remapIndex >= 0) yield* freeEntries(amd, source, desc, nr);
+    return 0;
   }
+  const irte = {
+    vector: msg.data & 0xff,
+    intType: (msg.data >>> 8) & 1,
+    destMode: (msg.addressLo >>> 2) & 1,
+    dest: (msg.addressLo >>> 12) & 0xff,
+  };
+  const allocId = amd.seams.amdIntremapTableId(bdf, source.reqId);
+  const index = yield* writeEntry(amd, source, allocId, desc.remapIndex, nr, irte);
+  if (index < 0) return index;
+  const { ivrs, reqId, aliasId } = source;
+  const ofAlias = ivrs.intremap.get(aliasId);
+  if (reqId !== aliasId && ofAlias !== undefined && ofAlias !== ivrs.intremap.get(reqId))
+    panic('Xen BUG at drivers/passthrough/amd/iommu_intr.c');
+  desc.remapIndex = index;
+  for (let i = 1; i < nr; i++) descs[entryNr + i]!.remapIndex = index + i;
+  msg.data = (msg.data & ~INDEX_MASK) | index;
+  if (amd.seams.amdUpdatesIrteInPlace()) msg.addressLo = (msg.addressLo & ~MSI_ADDR_DEST) >>> 0;
+  return 0;
 }
 
-/** Key 'V'. @xen amd_iommu_dump_intremap_tables */
-export function* amdIommuDumpIntremapTables(amd: AmdVi): Co<void> {
-  if (amd.sharedIntremap !== undefined) {
-    say(amd, '--- Dumping Shared IOMMU Interrupt Remapping Table ---');
-    dumpIntremapTable(amd, amd.units[0]!, amd.sharedIntremap, undefined);
-    return;
-  }
-  say(amd, '--- Dumping Per-dev IOMMU Interrupt Remapping Table ---');
-  for (const ivrs of amd.mappings.values()) {
-    for (let bdf = 0; bdf < amd.ivrsBdfEntries; bdf++) {
-      const unit = amd.units[ivrs.unit(bdf)];
-      const table = ivrs.intremap.get(bdf);
-      if (unit === undefined || table === undefined || ivrs.requestor[bdf] !== bdf) continue;
-      dumpIntremapTable(amd, unit, table, formatSbdf(sbdfOf(ivrs.seg, bdf)));
-      yield* preemptPoint(amd.s.cpus);
+function* freeEntries(amd: AmdVi, s: Source, desc: MsiDesc, nr: number): Co<void> {
+  {
+    using _intremap = yield* hold(getIntremapLock(amd, s.ivrs, s.reqId));
+    const table = tableOf(s.ivrs, s.reqId);
+    for (let index = desc.remapIndex; index < desc.remapIndex + nr; index++) {
+      const at = getIntremapEntry(amd, s.unit, table, index);
+      const before = wordsBefore(amd, s, at);
+      freeIntremapEntry(amd, s.unit, table, index);
+      changed(amd, s, at, index, before);
     }
   }
+  if (s.unit.enabled) yield* flush(amd, s);
+  if (nr > 0) desc.remapIndex = -1;
 }
-
-/** The unit can use 128-bit entries and 32-bit destinations. */
-export const hasXt = (unit: AmdUnit): boolean =>
-  get(unit.features, 0, EXT_FEATURE.GA_SUP) === 1 && get(unit.features, 0, EXT_FEATURE.XT_SUP) === 1;

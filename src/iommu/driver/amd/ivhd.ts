@@ -4,7 +4,7 @@ import { E, type Rc } from '../../../base/errno.js';
 import { formatSbdf, sbdfOf } from '../../../base/sbdf.js';
 import { IVHD_DEV, IVHD_TYPE, SPECIAL } from '../../format/ivrs.js';
 import { XENLOG } from '../types.js';
-import { amdIommuAllocIntremapTable } from './iommu_intr.js';
+import { amdIommuAllocIntremapTable } from './intremap_table.js';
 import { type AmdUnit, type AmdVi, amdDebug, amdError, amdWarn, getIvrsMappings, hash } from './state.js';
 import { BLOCK, u8, u16, u32 } from './table_bytes.js';
 
@@ -223,7 +223,7 @@ function addIoapic(amd: AmdVi, seg: number, bdf: number, handle: number): boolea
     amd.s.printk(XENLOG.ERR, 'IVHD Error: Too many IO APICs.');
     return false;
   }
-  amd.ioapics.push({ id: handle, seg, bdf });
+  amd.ioapics.push({ id: handle, seg, bdf, pinToIndex: new Map(), rtes: new Map() });
   return true;
 }
 

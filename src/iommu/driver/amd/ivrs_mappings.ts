@@ -2,11 +2,15 @@
  * Per requester id: which id its DTE has, which unit serves it, what its DTE must say. Packed, since an IVRS may
  * cover all 65536 ids of a segment. @xen struct ivrs_mappings
  */
+import type { SpinLock } from '../../../sim/locks.js';
+
 /** A table of interrupt remapping entries. Phantom functions share that of their device. */
 export interface IntremapTable {
   readonly mfn: number;
   /** Pages, as a power of two. */
   readonly order: number;
+  /** 1 for each entry that somebody has. @xen intremap_inuse */
+  readonly inuse: Uint8Array;
   freed: boolean;
 }
 
@@ -33,6 +37,8 @@ export class IvrsMappings {
   private readonly settings: Uint8Array;
   private readonly unity = new Map<number, UnityMap[]>();
   readonly intremap = new Map<number, IntremapTable>();
+  /** Made on first use. @xen intremap_lock */
+  readonly intremapLocks = new Map<number, SpinLock>();
   /** First frame of the segment's device table, 0 while there is none. @xen IVRS_MAPPINGS_DEVTAB */
   devTableMfn = 0;
 

@@ -21,8 +21,8 @@ import {
   setDeviceSettings,
   setDteAborting,
 } from './dte.js';
+import { amdIommuAllocIntremapTable, amdIommuFreeIntremapTable, gaEnabled } from './intremap_table.js';
 import { ALL_PAGES, amdIommuFlushDevice, amdIommuFlushIotlb, hasIotlbCap } from './iommu_cmd.js';
-import { amdIommuAllocIntremapTable, amdIommuFreeIntremapTable, gaEnabled } from './iommu_intr.js';
 import { amdIommuAllocRoot } from './iommu_map.js';
 import type { IvrsMappings, UnityMap } from './ivrs_mappings.js';
 import { amdIommuQuarantineTeardown } from './quarantine.js';

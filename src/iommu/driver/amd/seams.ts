@@ -13,6 +13,8 @@ const correct: AmdSeams = Object.freeze<AmdSeams>({
   amdIgnoresIvmdWithoutIommu: () => true,
   amdDisablesFirmwareIommu: () => true,
   amdEnablesMsiOnce: () => true,
+  amdUpdatesIrteInPlace: () => true,
+  amdIntremapTableId: (_bdf, reqId) => reqId,
   amdIvmdReadFlag: () => 2,
   amdIotlbSizeFlag: (wanted) => wanted,
   amdCountsUnityPerFunction: () => false,
@@ -47,10 +49,12 @@ export const amdBehaviour4_18: Partial<AmdSeams> = Object.freeze<Partial<AmdSeam
   amdIgnoresIvmdWithoutIommu: () => false,
   amdDisablesFirmwareIommu: () => false,
   amdEnablesMsiOnce: () => false,
+  amdUpdatesIrteInPlace: () => false,
 });
 
 /** What every release up to the newest gets wrong. */
 export const amdFlaws: Partial<AmdSeams> = Object.freeze<Partial<AmdSeams>>({
+  amdIntremapTableId: (bdf) => bdf,
   amdIvmdReadFlag: () => 4,
   amdIotlbSizeFlag: () => 0,
   amdCountsUnityPerFunction: () => true,

@@ -84,6 +84,17 @@ export class AmdUnit {
   }
 }
 
+/** An I/O APIC and the id under which it sends. @xen struct ioapic_sbdf */
+export interface IvrsIoapic {
+  readonly id: number;
+  readonly seg: number;
+  readonly bdf: number;
+  /** Entry of its table that each pin has. @xen pin_2_idx */
+  readonly pinToIndex: Map<number, number>;
+  /** Redirection entries as the hardware holds them, by pin. */
+  readonly rtes: Map<number, { readonly lo: number; readonly hi: number }>;
+}
+
 /** The globals of the driver. */
 export class AmdVi {
   readonly opts: IommuOptions;
@@ -106,8 +117,10 @@ export class AmdVi {
   nrIommus = 0;
   readonly domidCursor = new DomidCursor();
   sharedIntremap: IntremapTable | undefined = undefined;
-  /** Requester id and segment of each I/O APIC and of the HPET. @xen ioapic_sbdf, hpet_sbdf */
-  readonly ioapics: { id: number; seg: number; bdf: number }[] = [];
+  readonly sharedIntremapLock: SpinLock;
+  /** What the IVRS says of each I/O APIC. @xen ioapic_sbdf */
+  readonly ioapics: IvrsIoapic[] = [];
+  /** Requester id and segment of the HPET. @xen hpet_sbdf */
   hpet: { id: number; seg: number; bdf: number } | undefined = undefined;
 
   /** Frame in which each CPU has a quadword for completion waits. @xen poll_slot */
@@ -126,6 +139,7 @@ export class AmdVi {
     readonly table: Uint8Array,
   ) {
     this.opts = s.opts;
+    this.sharedIntremapLock = new SpinLock(s.cpus, 'shared_intremap_lock', RANK.iommu);
     this.seams = amdSeams.of(s.seams);
   }
 }
