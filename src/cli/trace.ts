@@ -76,7 +76,7 @@ function hardwareLine(what: string, args: readonly number[]): string | string[] 
 }
 
 function amdLine(e: SimEvent): string | undefined {
-  if (e.kind === 'reg' && e.write && e.offset === AMD_CONTROL)
+  if (e.kind === 'reg' && e.write && Math.floor(e.offset / 8) * 8 === AMD_CONTROL)
     return `amdvi_control_status MMIO_STATUS state ${both(e.lo, e.hi)}`;
   if (e.kind !== 'hw') return undefined;
   const [a = 0] = e.args;

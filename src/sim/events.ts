@@ -18,7 +18,7 @@ export type SimEvent =
       before: readonly number[];
       after: readonly number[];
     }
-  | { kind: 'reg'; unit: number; write: boolean; offset: number; size: 4 | 8; lo: number; hi: number }
+  | { kind: 'reg'; unit: number; write: boolean; offset: number; size: 1 | 4 | 8; lo: number; hi: number }
   /** A descriptor or command fetched by an IOMMU from its queue. */
   | { kind: 'descriptor'; unit: number; words: readonly number[] }
   /** What the IOMMU did with a command or register write, in hardware terms. */

@@ -5,6 +5,8 @@ export interface MmioDevice {
   write32(offset: number, value: number): void;
   /** An 8-byte access by one instruction; `lo` and `hi` are 32-bit words. */
   write64(offset: number, lo: number, hi: number): void;
+  /** One byte. Devices that nobody writes bytes to do without. */
+  write8?(offset: number, value: number): void;
 }
 
 interface Region {

@@ -151,7 +151,7 @@ export function amdIommuFunction(slot: number): FunctionDescription {
     [0x60, 0x0080_5c05],
   ];
   for (const [at, value] of dwords) view.setUint32(at, value, true);
-  return { sbdf: sbdf(0, 0, slot, 0), config, name: 'Advanced Micro Devices, Inc. [AMD] Device 0050' };
+  return { sbdf: sbdf(0, 0, slot, 0), config };
 }
 
 /** QEMU gives the PCI hole a gigabyte more once there is this much memory. */

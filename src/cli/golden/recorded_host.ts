@@ -68,8 +68,11 @@ export class RecordedHost {
     this.recorder = new Recorder(host.ivrs === undefined ? 'intel' : 'amd');
     this.session = new Session(host, { release: '4.17', sinks: [this.recorder.sink] });
     this.pages = new HeldPages(this.session.machine);
-    // The recorder's agent holds the second serial line open.
-    runAlone(this.session.dom0.kernel.interrupts.request(AGENT_IRQ));
+    // The recorder's agent opens the second serial line to set it up, and again for good.
+    const { interrupts } = this.session.dom0.kernel;
+    runAlone(interrupts.request(AGENT_IRQ));
+    runAlone(interrupts.free(AGENT_IRQ));
+    runAlone(interrupts.request(AGENT_IRQ));
     this.session.shell.programs.set('/h1/dma', new RecordedDma(this.session, this.pages));
   }
 

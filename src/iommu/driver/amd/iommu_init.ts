@@ -47,9 +47,9 @@ function mapIommuMmioRegion(amd: AmdVi, unit: AmdUnit): Rc {
   if (region === undefined || region.base !== unit.mmioBase) return E.NOMEM;
   unit.regs = region.device;
   if (amd.seams.amdDisablesFirmwareIommu()) return 0;
-  // All of the region is zeroed; only these parts of it have registers.
-  for (let offset = 0; offset < 0x200; offset += 8) unit.mmio.write64(offset, 0, 0);
-  for (let offset = 0x2000; offset < 0x2100; offset += 8) unit.mmio.write64(offset, 0, 0);
+  // All of the region is zeroed, byte by byte; only these parts of it have registers.
+  for (let offset = 0; offset < 0x200; offset++) unit.mmio.write8?.(offset, 0);
+  for (let offset = 0x2000; offset < 0x2100; offset++) unit.mmio.write8?.(offset, 0);
   return 0;
 }
 

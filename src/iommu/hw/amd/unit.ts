@@ -75,7 +75,15 @@ export class AmdIommuUnit extends AmdIommuState implements MmioDevice {
     this.store(offset, lo | 0);
   }
 
-  private told(offset: number, size: 4 | 8, lo: number, hi: number): void {
+  write8(offset: number, value: number): void {
+    if (this.events.on) this.told(offset, 1, value & 0xff, 0);
+    const at = regWord(offset);
+    if (at < 0) return;
+    const shift = (offset & 3) * 8;
+    this.store(offset & ~3, (this.regs[at]! & ~(0xff << shift)) | ((value & 0xff) << shift));
+  }
+
+  private told(offset: number, size: 1 | 4 | 8, lo: number, hi: number): void {
     this.events.emit({
       kind: 'reg',
       unit: this.unit,
