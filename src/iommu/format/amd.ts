@@ -36,6 +36,8 @@ export const DTE = {
   V: bits(0, 0), // Valid
 } as const satisfies Layout;
 export const DTE_WORDS = 8;
+/** Most that DTE.INT_TAB_LEN may say: 2048 entries. */
+export const INT_TAB_LEN_MAX = 11;
 /** Values of DTE.INT_CTL (2.2.2.1, table 7). Like it, IOCTL and SYS_MGT abort everything at zero. */
 export const INT_CTL = { ABORTED: 0, FORWARDED: 1, TRANSLATED: 2 } as const;
 /** Bits of words 0 and 1 that must be zero while V is 1. */
@@ -203,6 +205,9 @@ export const CONTROL = {
   HT_TUN_EN: 1 << 1,
   IOMMU_EN: 1 << 0,
 } as const;
+
+/** The same, bits of word 1. */
+export const CONTROL_HI = { XT_EN: 1 << 18 } as const;
 
 /** Status register (3.4.14). */
 export const STATUS = {

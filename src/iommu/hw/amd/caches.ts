@@ -1,5 +1,5 @@
 /** The IOTLB and the DTE cache: fill, and the invalidations that commands ask for. */
-import { type AmdIommuState, DTE_CACHE, TLB } from './state.js';
+import { type AmdIommuState, DTE_CACHE, IRT_CACHE, IRT_INDEX_BITS, TLB } from './state.js';
 
 /** Highest generation before the IOTLB is emptied and counting starts again. */
 const LAST_GEN = 0x7fff_fff0;
@@ -98,10 +98,20 @@ export function invalidateRange(u: AmdIommuState, domid: number, dfn: number, or
   }
 }
 
+/** INVALIDATE_INTERRUPT_TABLE. */
+export function invalidateInterrupts(u: AmdIommuState, rid: number): void {
+  const c = u.irtCache;
+  for (let e = 0; e < c.length; e += IRT_CACHE.WORDS) {
+    const tag = c[e + IRT_CACHE.TAG]!;
+    if (tag !== 0 && (tag - 1) >>> IRT_INDEX_BITS === rid) c[e + IRT_CACHE.TAG] = 0;
+  }
+}
+
 /** INVALIDATE_IOMMU_ALL. */
 export function invalidateAll(u: AmdIommuState): void {
   u.tlb.fill(0);
   u.dteCache.fill(0);
+  u.irtCache.fill(0);
   u.super.fill(0);
 }
 

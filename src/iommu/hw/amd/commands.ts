@@ -12,7 +12,13 @@ import {
   EVENT,
   STATUS,
 } from '../../format/amd.js';
-import { invalidateAll, invalidateDomain, invalidateDte, invalidateRange } from './caches.js';
+import {
+  invalidateAll,
+  invalidateDomain,
+  invalidateDte,
+  invalidateInterrupts,
+  invalidateRange,
+} from './caches.js';
 import { commandEvent, raise } from './event_log.js';
 import { type AmdIommuState, CMD_HEAD_WORD, CMD_TAIL_WORD } from './state.js';
 
@@ -68,6 +74,8 @@ function execute(u: AmdIommuState, at: number): boolean {
       if (u.events.on) told(u, 'iotlb_inval', device);
       return true;
     case CMD.INVALIDATE_INTERRUPT_TABLE:
+      if (hasReserved(t, at)) return false;
+      invalidateInterrupts(u, device);
       if (u.events.on) told(u, 'intr_inval', device);
       return true;
     case CMD.INVALIDATE_IOMMU_ALL:
@@ -81,6 +89,10 @@ function execute(u: AmdIommuState, at: number): boolean {
       return false;
   }
 }
+
+/** INVALIDATE_INTERRUPT_TABLE has a device id and nothing else (2.4.5). */
+const hasReserved = (t: Int32Array, at: number): boolean =>
+  t[at]! >>> 16 !== 0 || (t[at + 1]! & 0x0fff_ffff) !== 0 || (t[at + 2]! | t[at + 3]!) !== 0;
 
 function told(u: AmdIommuState, what: string, arg: number): void {
   u.events.emit({ kind: 'hw', unit: u.unit, what, args: [arg] });

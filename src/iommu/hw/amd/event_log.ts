@@ -72,6 +72,25 @@ export function dmaEvent(
   logEvent(u, rid, w1, addrLo, addrHi);
 }
 
+/** An event about an interrupt of `rid`, sent to `addr`. `log` false: DTE or entry suppress it. */
+export function interruptEvent(
+  u: AmdIommuState,
+  code: number,
+  rid: number,
+  domid: number,
+  addr: number,
+  flags: number,
+  log: boolean,
+): void {
+  if (u.events.on) {
+    const where = { addrLo: addr >>> 0, addrHi: 0 };
+    u.events.emit({ kind: 'fault', unit: u.unit, seg: u.seg, rid, reason: code, write: true, ...where });
+  }
+  if (!log) return;
+  const f = flags | EVENT_FLAG.I;
+  logEvent(u, rid, (code << EVENT_ENTRY.CODE.lo) | (f << EVENT_ENTRY.FLAGS.lo) | domid, addr, 0);
+}
+
 /** A command that cannot be executed, or read: the address of its entry is all there is to say. */
 export function commandEvent(u: AmdIommuState, code: number, addr: number): void {
   const what = code === EVENT.ILLEGAL_COMMAND_ERROR ? 'illegal_command' : 'command_hw_error';

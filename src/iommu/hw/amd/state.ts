@@ -20,12 +20,12 @@ export function regWord(offset: number): number {
 }
 
 /**
- * DTE cache: direct mapped, eight words an entry. It keeps what hardware decodes from a DTE, so that a DTE
+ * DTE cache: direct mapped, sixteen words an entry. It keeps what hardware decodes from a DTE, so that a DTE
  * changed in memory has no effect until INVALIDATE_DEVTAB_ENTRY.
  */
 export const DTE_CACHE = {
   ENTRIES: 256,
-  SHIFT: 3, // log2 of the words of an entry
+  SHIFT: 4, // log2 of the words of an entry
   TAG: 0, //  rid | 0x10000, 0 for an empty entry
   KIND: 1, // DTE_KIND
   PERM: 2, // bit 0: IR, bit 1: IW
@@ -34,10 +34,25 @@ export const DTE_CACHE = {
   ROOT_HI: 5,
   SLOT: 6, // index into `gens`
   FLAGS: 7, // DTE_FLAG
+  INT_LO: 8, // words 4 and 5 as they are: what the entry says of interrupts
+  INT_HI: 9,
 } as const;
 /** What the DTE says about DMA: V=0, V=1 TV=0, page tables, permissions alone (Mode 0), or nonsense. */
 export const DTE_KIND = { PASS: 0, ABORT: 1, WALK: 2, FLAT: 3, ILLEGAL: 4, UNREADABLE: 5 } as const;
 export const DTE_FLAG = { SA: 1, SE: 2, EX: 4, REPORTED: 8, I: 16 } as const;
+
+/** Bits of the number of an entry in its table. */
+export const IRT_INDEX_BITS = 11;
+/**
+ * Cache of interrupt remapping entries: direct mapped. An entry changed in memory has no effect until
+ * INVALIDATE_INTERRUPT_TABLE. Entries that are off are not kept.
+ */
+export const IRT_CACHE = {
+  ENTRIES: 256,
+  WORDS: 5,
+  TAG: 0, //  rid and index, plus 1; 0 for an empty entry
+  ENTRY: 1, // its words, one or four of them
+} as const;
 
 /**
  * IOTLB: four ways, four words an entry. The tag is the page and the *generation* of its domain id: a domain-wide
@@ -86,6 +101,7 @@ export class AmdIommuState {
   exclusion = false;
 
   readonly dteCache = new Int32Array(DTE_CACHE.ENTRIES << DTE_CACHE.SHIFT);
+  readonly irtCache = new Int32Array(IRT_CACHE.ENTRIES * IRT_CACHE.WORDS);
   readonly tlb = new Int32Array((TLB.SETS * TLB.WAYS) << TLB.SHIFT);
   /** Next way to replace, by set. */
   readonly victim = new Uint8Array(TLB.SETS);

@@ -4,10 +4,12 @@
  */
 import type { MmioDevice } from '../../../sim/mmio.js';
 import { AMD_REG, CONTROL, EXCL, RING_PTR_MASK, STATUS } from '../../format/amd.js';
+import type { Interrupt } from '../interrupt.js';
 import { translated, translationRequest } from './ats.js';
 import { type CachedDevice, type CachedTranslation, cachedDevices, cachedTranslations } from './caches.js';
 import { runCommands } from './commands.js';
 import { ringBytes } from './event_log.js';
+import { remapInterrupt } from './intremap.js';
 import { AmdIommuState, CMD_TAIL_WORD, regWord } from './state.js';
 import { probe, translate } from './translate.js';
 
@@ -34,6 +36,10 @@ export class AmdIommuUnit extends AmdIommuState implements MmioDevice {
   }
   translationRequest(rid: number, dfn: number, write: boolean): number {
     return translationRequest(this, rid, dfn, write);
+  }
+  /** What a write of `data` to 0xFEEx_xxxx by `rid` becomes; minus the event code where it is blocked. */
+  remapInterrupt(rid: number, addrLo: number, data: number): Interrupt | number {
+    return remapInterrupt(this, rid, addrLo, data);
   }
   /** What `translate` would answer now, without leaving a trace in caches or log. */
   probe(rid: number, dfn: number, write: boolean): number {

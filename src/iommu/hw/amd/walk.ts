@@ -22,6 +22,8 @@ export function decodeDte(u: AmdIommuState, rid: number, into: Int32Array, e: nu
   into[e + DTE_CACHE.TAG] = rid | 0x10000;
   into[e + DTE_CACHE.FLAGS] = 0;
   into[e + DTE_CACHE.PERM] = 0;
+  into[e + DTE_CACHE.INT_LO] = 0;
+  into[e + DTE_CACHE.INT_HI] = 0;
   const tableBytes = (get(u.regs, regWord(AMD_REG.DEV_TAB_BASE), DEV_TAB_SIZE) + 1) * 4096;
   if (rid * DTE_BYTES >= tableBytes) {
     into[e + DTE_CACHE.KIND] = DTE_KIND.ILLEGAL;
@@ -33,6 +35,9 @@ export function decodeDte(u: AmdIommuState, rid: number, into: Int32Array, e: nu
     return;
   }
   const at = u.ram.peek(mfn) * FRAME_WORDS + (rid & 127) * 8;
+  // These hold whatever V says (2.2.2.1).
+  into[e + DTE_CACHE.INT_LO] = u.ram.words[at + 4]!;
+  into[e + DTE_CACHE.INT_HI] = u.ram.words[at + 5]!;
   decodeValid(u, u.ram.words, at, into, e);
 }
 

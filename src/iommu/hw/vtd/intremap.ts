@@ -1,18 +1,8 @@
 /** Interrupt remapping (VT-d chapter 5): what a message-signalled interrupt becomes on its way to the CPU. */
 import { FR_INTR } from '../../format/vtd.js';
+import { asSent, type Interrupt } from '../interrupt.js';
 import { recordInterruptFault } from './faults.js';
 import { IEC_ENTRIES, IEC_WORDS, type VtdState } from './state.js';
-
-/** An interrupt as it leaves the unit. */
-export interface Interrupt {
-  readonly vector: number;
-  /** APIC id: 8 bits, or 32 in x2APIC mode. */
-  readonly dest: number;
-  readonly logical: boolean;
-  readonly deliveryMode: number;
-  readonly level: boolean;
-  readonly redirectionHint: boolean;
-}
 
 const FORMAT = 0x10;
 const SHV = 0x8;
@@ -27,9 +17,9 @@ const RSVD2 = 0xfff0_0000 | 0;
  * reason, after the fault was recorded.
  */
 export function remapInterrupt(s: VtdState, rid: number, addrLo: number, data: number): Interrupt | number {
-  if (!s.ire) return compatible(addrLo, data);
+  if (!s.ire) return asSent(addrLo, data);
   if ((addrLo & FORMAT) === 0) {
-    if (s.compatPass && !s.irX2apic) return compatible(addrLo, data);
+    if (s.compatPass && !s.irX2apic) return asSent(addrLo, data);
     return refuse(s, rid, 0, FR_INTR.COMPAT_BLOCKED, false);
   }
   const handle = ((addrLo >>> 5) & 0x7fff) | ((addrLo & 0x4) << 13);
@@ -58,16 +48,6 @@ export function remapInterrupt(s: VtdState, rid: number, addrLo: number, data: n
     redirectionHint: (w0 & 0x8) !== 0,
   };
 }
-
-/** An interrupt in the format of a machine without remapping. */
-const compatible = (addrLo: number, data: number): Interrupt => ({
-  vector: data & 0xff,
-  dest: (addrLo >>> 12) & 0xff,
-  logical: (addrLo & 0x4) !== 0,
-  deliveryMode: (data >>> 8) & 7,
-  level: (data & 0x8000) !== 0,
-  redirectionHint: (addrLo & 0x8) !== 0,
-});
 
 function refuse(s: VtdState, rid: number, index: number, reason: number, hidden: boolean): number {
   recordInterruptFault(s, rid, index, reason, hidden);

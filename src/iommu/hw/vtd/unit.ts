@@ -4,10 +4,11 @@
  */
 import type { MmioDevice } from '../../../sim/mmio.js';
 import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
+import type { Interrupt } from '../interrupt.js';
 import { translated, translationRequest } from './ats.js';
 import { contextGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
 import { completionCleared, deliverPending, statusCleared } from './faults.js';
-import { type Interrupt, remapInterrupt } from './intremap.js';
+import { remapInterrupt } from './intremap.js';
 import { atRestAfterWait, contextInvalidate, drainQueue, iotlb, queueMoved, shownQueue } from './queue.js';
 import { deviates } from './quirks.js';
 import { FRCD_BLOCK, RESET, type Reg, regAt, VTD } from './regs.js';
