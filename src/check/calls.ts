@@ -1,5 +1,6 @@
 // edition: co
 /** Hypercalls that can happen at once, each on a vCPU, and the states of a small machine in which they are tried. */
+import { Rng } from '../base/rng.js';
 import { busOf, devfnOf, segOf } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
 import { DOMID } from '../sim/frames.js';
@@ -43,6 +44,15 @@ export const kitPairs = (): [string, string][] => {
   const names = Object.keys(kitCalls);
   return names.flatMap((a, i) => names.slice(i).map((b): [string, string] => [a, b]));
 };
+
+/** `n` names that were drawn from all, by the seed, as often as asked. */
+export function drawnSets(n: number, count: number, seed: number): string[][] {
+  const names = Object.keys(kitCalls);
+  const rng = new Rng(seed);
+  return Array.from({ length: count }, () =>
+    Array.from({ length: n }, () => names[rng.below(names.length)]!),
+  );
+}
 
 /** One device with a phantom function, and three guests. */
 export const smallMachine = (vendor: Vendor): MachineSpec =>

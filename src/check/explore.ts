@@ -47,6 +47,8 @@ export interface PairResult {
   readonly schedules: number;
   /** Runs that were given up, since others stand for them. */
   readonly redundant: number;
+  /** Every schedule that can make a difference ran, or one that stands for it. */
+  readonly complete: boolean;
   /** How often the calls answered what: `0/-16`. */
   readonly outcomes: ReadonlyMap<string, number>;
   /** States in which the machine came to rest, where `ends` was asked for. */
@@ -57,6 +59,8 @@ export interface PairResult {
 export interface ExploreOptions extends WorldOptions {
   /** More schedules than this are an error; a million when not given. */
   readonly schedulesMax?: number;
+  /** After so many of them, as many again by random priorities, and the rest is left. */
+  readonly bound?: number;
   /** Every schedule, equivalent ones too. */
   readonly unreduced?: boolean;
   /** In place of every schedule: this many by random priorities with `depth` - 1 changes (PCT). */
@@ -200,6 +204,7 @@ export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
   const explorer = new Explorer(pair, o);
   let schedules = 0;
   let redundant = 0;
+  let complete = false;
   let found: Violation | undefined;
   const once = (choose: Choose): void => {
     schedules += 1;
@@ -211,8 +216,10 @@ export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
   };
   if (o.schedule !== undefined) once(replay(o.schedule));
   else if (o.pct !== undefined) for (let i = 0; i < o.pct.runs; i++) once(pct(o.pct.seed + i, o.pct.depth));
-  else if (o.unreduced === true) forEverySchedule((pick) => once(pick), o.schedulesMax);
-  else {
+  else if (o.unreduced === true) {
+    forEverySchedule((pick) => once(pick), o.schedulesMax);
+    complete = true;
+  } else {
     const accesses = explorer.watch();
     const r = forEveryClass(
       accesses,
@@ -222,12 +229,17 @@ export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
         found ??= v;
       },
       o.schedulesMax,
+      o.bound,
     );
     schedules = r.schedules;
     redundant = r.redundant;
+    complete = r.complete;
+    accesses.on = false;
+    accesses.bare = true;
+    if (!complete) for (let i = 0; i < o.bound!; i++) once(pct(i + 1, pair.calls.length));
   }
   const { ends, outcomes } = explorer;
-  const r = { schedules, redundant, outcomes, ends };
+  const r = { schedules, redundant, complete, outcomes, ends };
   if (found === undefined) return r;
   const schedule = /\(schedule ([^)]*)\)/.exec(found.what)?.[1] ?? '-';
   return { ...r, violation: { ...found, schedule } };

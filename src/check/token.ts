@@ -13,8 +13,8 @@ export interface Replay {
   readonly host?: string | undefined;
   readonly machine: MachineSpec;
   readonly commands: readonly Command[];
-  /** Two hypercalls at once after the commands, by their names in the kit, and the schedule of their vCPUs. */
-  readonly race?: { readonly calls: readonly [string, string]; readonly schedule: string } | undefined;
+  /** Hypercalls at once after the commands, by their names in the kit, and the schedule of their vCPUs. */
+  readonly race?: { readonly calls: readonly string[]; readonly schedule: string } | undefined;
 }
 
 const small = z.number().int().min(0).max(100_000);
@@ -121,7 +121,7 @@ const replaySchema = z.strictObject({
   commands: z.array(commandSchema).max(10_000),
   race: z
     .strictObject({
-      calls: z.tuple([z.string().max(40), z.string().max(40)]),
+      calls: z.array(z.string().max(40)).min(2).max(4),
       schedule: z.string().max(100_000),
     })
     .optional(),

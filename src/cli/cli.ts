@@ -114,11 +114,15 @@ const loadExplorer = (): Promise<Explorer> =>
 function exploreCommand(xpsim: Command, done: (code: number) => void): void {
   xpsim
     .command('explore')
-    .description('pairs of hypercalls on two vCPUs, under every schedule that can make a difference')
+    .description('hypercalls on two or more vCPUs, under every schedule that can make a difference')
     .addOption(new Option('--vendor <name>', 'vtd or amd; default: both').choices(['vtd', 'amd']))
     .addOption(new Option('--xen <release>', 'release of Xen').choices([...releaseNames]).default('4.18'))
     .option('--fixed', 'repair what that release is known to get wrong')
-    .option('--pair <a,b>', 'this pair alone, such as "assign to PV,destroy PV"')
+    .option('--pair <a,b>', 'this pair alone, such as "assign to PV,destroy PV"; up to four names')
+    .option('--vcpus <n>', 'three or four: sets of calls drawn by --seed', vcpusOf, 2)
+    .option('--sets <n>', 'how many sets', countOf, 20)
+    .option('--seed <n>', 'seed of the sets', countOf, 1)
+    .option('--bound <n>', 'schedules of each, then as many by chance; 500 for three vCPUs and more', countOf)
     .option('--start <name>', 'where the device is at first: "with dom0" or "with PV"; default: both')
     .option('--schedule <s>', 'this schedule alone, as a violation printed it')
     .option('--json', 'one record a pair')
@@ -126,6 +130,11 @@ function exploreCommand(xpsim: Command, done: (code: number) => void): void {
       const { explorePairs } = await loadExplorer();
       done(explorePairs(o, (text) => void process.stdout.write(text)));
     });
+}
+
+function vcpusOf(text: string): number {
+  if (/^[234]$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('two, three or four');
 }
 
 const noShard = (): InvalidArgumentError => new InvalidArgumentError('2/4 is the second of four parts');

@@ -1,7 +1,7 @@
 // edition: co
-/** `xpsim explore`: pairs of hypercalls on two vCPUs, under every schedule that can make a difference. */
+/** `xpsim explore`: hypercalls on two or more vCPUs, under every schedule that can make a difference. */
 import { InputError } from '../base/assert.js';
-import { kitCalls, kitPairs, smallMachine, starts } from '../check/calls.js';
+import { drawnSets, kitCalls, kitPairs, smallMachine, starts } from '../check/calls.js';
 import { showCommand } from '../check/commands.js';
 import { explorePair, type PairResult } from '../check/explore.js';
 import type { Vendor } from '../check/machines.js';
@@ -12,8 +12,14 @@ export interface ExplorePairsOptions {
   readonly vendor?: Vendor;
   readonly xen: string;
   readonly fixed?: boolean;
-  /** `assign to PV,destroy PV` */
+  /** `assign to PV,destroy PV`; more names for more vCPUs. */
   readonly pair?: string;
+  readonly vcpus?: number;
+  /** Of three vCPUs and more: how many sets of calls are drawn, by the seed. */
+  readonly sets?: number;
+  readonly seed?: number;
+  /** Schedules of a set before the rest is left to chance. */
+  readonly bound?: number;
   readonly start?: string;
   readonly schedule?: string;
   readonly json?: boolean;
@@ -22,49 +28,59 @@ export interface ExplorePairsOptions {
 interface Row {
   readonly vendor: Vendor;
   readonly start: string;
-  readonly a: string;
-  readonly z: string;
+  readonly names: readonly string[];
 }
+
+/** Sets of three calls and more have too many schedules to run them all. */
+const SETS = 20;
+const BOUND = 500;
+const VCPUS_MAX = 4;
 
 /** 1 when a pair violates anything, else 0. @throws InputError for a name that is not one of the kit's */
 export function explorePairs(o: ExplorePairsOptions, write: (text: string) => void): number {
   const rows = rowsOf(o);
   const schedule = o.schedule === undefined ? {} : { schedule: parseSchedule(o.schedule) };
+  let complete = 0;
   let schedules = 0;
   let violated = 0;
   for (const row of rows) {
     const pair = {
       machine: smallMachine(row.vendor),
       before: starts[row.start]!,
-      calls: [kitCalls[row.a]!, kitCalls[row.z]!] as const,
+      calls: row.names.map((name) => kitCalls[name]!),
     };
-    const r = explorePair(pair, { release: o.xen, fixed: o.fixed ?? false, ...schedule });
+    const bound = o.bound ?? (row.names.length > 2 ? BOUND : undefined);
+    const limit = bound === undefined ? {} : { bound };
+    const r = explorePair(pair, { release: o.xen, fixed: o.fixed ?? false, ...schedule, ...limit });
     schedules += r.schedules;
+    if (r.complete) complete += 1;
     if (r.violation !== undefined) violated += 1;
     const record = r.violation === undefined ? undefined : tokenOf(row, r.violation.schedule, o);
     write(o.json === true ? `${JSON.stringify(recordOf(row, r, record))}\n` : lineOf(row, r, record));
   }
   if (o.json !== true)
     write(
-      `${rows.length} pairs, ${schedules} schedules, ${violated === 0 ? 'no violation' : `${violated} violated`}\n`,
+      `${rows.length} ${rows.every((r) => r.names.length === 2) ? 'pairs' : 'sets'}, ${schedules} schedules, ` +
+        `${complete === rows.length || o.schedule !== undefined ? '' : `${complete} complete, `}` +
+        `${violated === 0 ? 'no violation' : `${violated} violated`}\n`,
     );
   return violated === 0 ? 0 : 1;
 }
 
-const tokenOf = ({ a, start, vendor, z }: Row, schedule: string, o: ExplorePairsOptions): string =>
+const tokenOf = ({ names, start, vendor }: Row, schedule: string, o: ExplorePairsOptions): string =>
   formatToken({
     release: o.xen,
     fixed: o.fixed ?? false,
     machine: smallMachine(vendor),
     commands: starts[start]!,
-    race: { calls: [a, z], schedule },
+    race: { calls: names, schedule },
   });
 
 /** A pair of a token again, under its schedule. 1 when it violates anything, else 0. @throws InputError */
 export function replayRace(token: string, write: (text: string) => void): number {
   const { commands, fixed, machine, race, release } = parseToken(token);
   const names = race!.calls.map((name) => known('token', name, Object.keys(kitCalls)));
-  const calls = [kitCalls[names[0]!]!, kitCalls[names[1]!]!] as const;
+  const calls = names.map((name) => kitCalls[name]!);
   write(`Xen ${release}${fixed ? ' fixed' : ''} on ${JSON.stringify(machine)}\n`);
   for (const c of commands) write(`  ${showCommand(c)}\n`);
   write(`at once: ${names.join(', ')}; schedule ${race!.schedule}\n`);
@@ -80,14 +96,16 @@ const recordOf = (row: Row, r: PairResult, token: string | undefined): object =>
   ...row,
   schedules: r.schedules,
   redundant: r.redundant,
+  complete: r.complete,
   outcomes: Object.fromEntries(r.outcomes),
   violation: r.violation,
   token,
 });
 
-function lineOf({ vendor, start, a, z }: Row, r: PairResult, token: string | undefined): string {
+function lineOf({ vendor, start, names }: Row, r: PairResult, token: string | undefined): string {
   const answers = [...r.outcomes.keys()].sort().join(' ');
-  const line = `${vendor} ${start.padEnd(9)} ${a.padEnd(16)} ${z.padEnd(16)} ${String(r.schedules).padStart(6)}  ${answers}\n`;
+  const calls = names.map((name) => name.padEnd(16)).join(' ');
+  const line = `${vendor} ${start.padEnd(9)} ${calls} ${String(r.schedules).padStart(6)}${r.complete || names.length === 2 ? ' ' : '+'} ${answers}\n`;
   if (r.violation === undefined) return line;
   return `${line}  ${r.violation.id}: ${r.violation.what}\n  replay: ${token}\n`;
 }
@@ -95,17 +113,23 @@ function lineOf({ vendor, start, a, z }: Row, r: PairResult, token: string | und
 function rowsOf(o: ExplorePairsOptions): Row[] {
   const vendors: Vendor[] = o.vendor === undefined ? ['vtd', 'amd'] : [o.vendor];
   const from = o.start === undefined ? Object.keys(starts) : [known('start', o.start, Object.keys(starts))];
-  const pairs = o.pair === undefined ? kitPairs() : [pairOf(o.pair)];
+  const pairs = setsOf(o);
   if (o.schedule !== undefined && pairs.length * from.length * vendors.length > 1)
     throw new InputError('schedule', '', 'belongs to one pair', 'name --vendor, --start and --pair too');
   return vendors.flatMap((vendor) =>
-    from.flatMap((start) => pairs.map(([a, z]) => ({ vendor, start, a, z }))),
+    from.flatMap((start) => pairs.map((names) => ({ vendor, start, names }))),
   );
 }
 
-function pairOf(text: string): [string, string] {
+function setsOf(o: ExplorePairsOptions): readonly (readonly string[])[] {
+  if (o.pair !== undefined) return [namesOf(o.pair)];
+  const { vcpus = 2 } = o;
+  return vcpus === 2 ? kitPairs() : drawnSets(vcpus, o.sets ?? SETS, o.seed ?? 1);
+}
+
+function namesOf(text: string): string[] {
   const names = text.split(',').map((n) => known('pair', n.trim(), Object.keys(kitCalls)));
-  if (names.length === 2) return [names[0]!, names[1]!];
+  if (names.length >= 2 && names.length <= VCPUS_MAX) return names;
   throw new InputError('pair', '', `${names.length} names`, 'write two, such as "assign to PV,destroy PV"');
 }
 

@@ -38,6 +38,8 @@ export interface Reduced {
   readonly schedules: number;
   /** Runs that were given up, since others stand for them. */
   readonly redundant: number;
+  /** False where the bound ended it. */
+  readonly complete: boolean;
 }
 
 const meets = (a: ReadonlySet<number>, b: ReadonlySet<number>): boolean => {
@@ -170,13 +172,14 @@ class Search {
 /**
  * Runs `body` for one schedule of each class. It must start from the same state each time, run to its end with the
  * given steering, and touch shared state only where `accesses` watches. `visible`: somebody looks at the machine between
- * the steps. @throws XenBug beyond `runsMax` runs
+ * the steps. After `bound` runs it ends. @throws XenBug beyond `runsMax` runs
  */
 export function forEveryClass(
   accesses: Accesses,
   visible: boolean,
   body: (steering: Steering, finished: () => boolean) => void,
   runsMax = 1_000_000,
+  bound = Number.POSITIVE_INFINITY,
 ): Reduced {
   const search = new Search(accesses, visible);
   const steering: Steering = {
@@ -186,6 +189,7 @@ export function forEveryClass(
   let schedules = 0;
   let redundant = 0;
   do {
+    if (schedules + redundant >= bound) return { schedules, redundant, complete: false };
     if (schedules + redundant >= runsMax) throw new XenBug(`more than ${runsMax} schedules`);
     search.start();
     body(steering, () => {
@@ -195,5 +199,5 @@ export function forEveryClass(
     if (search.redundant) redundant += 1;
     else schedules += 1;
   } while (search.next());
-  return { schedules, redundant };
+  return { schedules, redundant, complete: true };
 }

@@ -179,6 +179,15 @@ test('xpsim explore tells the schedules of a pair', () => {
   );
   expect(r.status).toBe(0);
   expect(r.stdout).toMatch(/^amd with dom0 assign to PV +destroy PV +\d+ {2}-22\/0 -3\/0 0\/0\n1 pairs, /);
+  const calls = 'assign to PV,quarantine,device group';
+  const three = xpsim('explore', '--fixed', '--vendor', 'amd', '--start', 'with dom0', '--pair', calls);
+  expect(three.stdout).toMatch(
+    /^amd with dom0 assign to PV +quarantine +device group +\d+ {2}.*\n1 sets, \d+ schedules, no/,
+  );
+  const sets = ['--vcpus', '3', '--sets', '2', '--bound', '5'];
+  const drawn = xpsim('explore', '--fixed', '--vendor', 'amd', '--start', 'with PV', ...sets);
+  expect(drawn.stdout).toMatch(/\n2 sets, \d+ schedules, (?:\d complete, )?no violation\n$/);
+  expect(xpsim('explore', '--vcpus', '5').status).toBe(2);
   const odd = xpsim('explore', '--pair', 'nothing,destroy PV');
   expect(odd.status).toBe(3);
   expect(odd.stderr).toContain('choose from: assign to HVM');

@@ -115,9 +115,11 @@ export function* guestPhysmapAddPage(xen: Xen, d: Domain, gfn: number, mfn: numb
     }
     return yield* p2mSetEntry(xen, d, gfn, mfn, order, P2M.ramRw);
   }
-  d.pvGfns.set(gfn, mfn);
-  if (!d.iommu.needSync) return 0;
-  return yield* iommuLegacyMap(xen, d, mfn, mfn, 2 ** order, IOMMUF.readable | IOMMUF.writable);
+  // Nobody finds the page by its number before it is mapped, so that nobody frees it meanwhile.
+  const rights = IOMMUF.readable | IOMMUF.writable;
+  const rc = d.iommu.needSync ? yield* iommuLegacyMap(xen, d, mfn, mfn, 2 ** order, rights) : 0;
+  if (rc === 0) d.pvGfns.set(gfn, mfn);
+  return rc;
 }
 
 /** @returns 0, -EILSEQ where something else is mapped, or an error of the IOMMU. @xen guest_physmap_remove_page */
