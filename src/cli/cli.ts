@@ -119,7 +119,11 @@ function exploreCommand(xpsim: Command, done: (code: number) => void): void {
     .addOption(new Option('--xen <release>', 'release of Xen').choices([...releaseNames]).default('4.18'))
     .option('--fixed', 'repair what that release is known to get wrong')
     .option('--pair <a,b>', 'this pair alone, such as "assign to PV,destroy PV"; up to four names')
-    .option('--vcpus <n>', 'three or four: sets of calls drawn by --seed', vcpusOf, 2)
+    .addOption(
+      new Option('--vcpus <n>', 'of three or four, sets of calls are drawn')
+        .choices(['2', '3', '4'])
+        .default('2'),
+    )
     .option('--sets <n>', 'how many sets', countOf, 20)
     .option('--seed <n>', 'seed of the sets', countOf, 1)
     .option('--bound <n>', 'schedules of each, then as many by chance; 500 for three vCPUs and more', countOf)
@@ -130,11 +134,6 @@ function exploreCommand(xpsim: Command, done: (code: number) => void): void {
       const { explorePairs } = await loadExplorer();
       done(explorePairs(o, (text) => void process.stdout.write(text)));
     });
-}
-
-function vcpusOf(text: string): number {
-  if (/^[234]$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('two, three or four');
 }
 
 const noShard = (): InvalidArgumentError => new InvalidArgumentError('2/4 is the second of four parts');

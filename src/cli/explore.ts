@@ -14,7 +14,7 @@ export interface ExplorePairsOptions {
   readonly fixed?: boolean;
   /** `assign to PV,destroy PV`; more names for more vCPUs. */
   readonly pair?: string;
-  readonly vcpus?: number;
+  readonly vcpus?: '2' | '3' | '4';
   /** Of three vCPUs and more: how many sets of calls are drawn, by the seed. */
   readonly sets?: number;
   readonly seed?: number;
@@ -123,7 +123,7 @@ function rowsOf(o: ExplorePairsOptions): Row[] {
 
 function setsOf(o: ExplorePairsOptions): readonly (readonly string[])[] {
   if (o.pair !== undefined) return [namesOf(o.pair)];
-  const { vcpus = 2 } = o;
+  const vcpus = Number(o.vcpus ?? 2);
   return vcpus === 2 ? kitPairs() : drawnSets(vcpus, o.sets ?? SETS, o.seed ?? 1);
 }
 
