@@ -1,10 +1,19 @@
 import { notSo } from '../base/assert.js';
 import type { EventStream } from './events.js';
 
+/** No CPU has this id. */
+const NOBODY = -1;
+/** The place of a lock in the order: its rank as a small integer. Fractions of ranks tell locks of one kind apart. */
+const orderOf = (rank: number): number => Math.round(rank * 0x1_0000);
+/** Before all locks. */
+const NONE = -1;
+
 /** One physical CPU and what it runs now: Xen's `current` and `smp_processor_id()`. */
 export class Cpu {
   /** The lock taken last; each lock names the one that its holder took before it. */
   top: Lock | undefined = undefined;
+  /** Its place in the order, NONE while none is held. */
+  topOrder = NONE;
   constructor(
     readonly id: number,
     /** Domain whose vCPU runs here: hypercalls are its. */
@@ -34,16 +43,11 @@ export class Cpus {
 }
 
 export type Lock = SpinLock | RwLock;
-/** No CPU has this id. */
-const NOBODY = -1;
 
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
-  const { top } = cpu;
-  if (!ranksAbove(lock, top)) notSo(`${lock.name} ranks above ${top!.name}, held by cpu${cpu.id}`);
+  if (lock.order <= cpu.topOrder) notSo(`${lock.name} ranks above ${cpu.top!.name}, held by cpu${cpu.id}`);
 }
-
-const ranksAbove = (lock: Lock, top: Lock | undefined): boolean => top === undefined || top.rank < lock.rank;
 
 /** Locks may be given back in any order: takes one out from under others. */
 function unlink(lock: Lock, cpu: Cpu): void {
@@ -53,6 +57,12 @@ function unlink(lock: Lock, cpu: Cpu): void {
   inner.setOuter(cpu, lock.outerOn(cpu));
 }
 
+function notHeld(lock: SpinLock, cpu: Cpu): never {
+  notSo(`${lock.name} is held by the cpu${cpu.id} that releases it`);
+}
+
+const placeOf = (lock: Lock | undefined): number => lock?.order ?? NONE;
+
 const tell = (lock: Lock, action: 'acquire' | 'release'): void =>
   lock.cpus.events.emit({ kind: 'lock', lock: lock.name, action });
 
@@ -60,15 +70,24 @@ const tell = (lock: Lock, action: 'acquire' | 'release'): void =>
 export class SpinLock implements Disposable {
   /** Id of the CPU that holds it, NOBODY else. */
   private holder = NOBODY;
-  depth = 0;
-  /** The lock that the holder took before this one. */
+  /** How often its holder has taken it again. */
+  private again = 0;
+  readonly order: number;
+  /** The lock that the holder took before this one, and its place in the order. */
   private outer: Lock | undefined = undefined;
+  private outerOrder = NONE;
   constructor(
     readonly cpus: Cpus,
     readonly name: string,
-    readonly rank: number,
+    rank: number,
     readonly recursive = false,
-  ) {}
+  ) {
+    this.order = orderOf(rank);
+  }
+  /** How often it must be given back. */
+  get depth(): number {
+    return this.holder === NOBODY ? 0 : this.again + 1;
+  }
   get owner(): Cpu | undefined {
     return this.holder === NOBODY ? undefined : this.cpus.list[this.holder];
   }
@@ -83,6 +102,7 @@ export class SpinLock implements Disposable {
   }
   setOuter(_cpu: Cpu, outer: Lock | undefined): void {
     this.outer = outer;
+    this.outerOrder = placeOf(outer);
   }
   /** Called before waiting: a re-entry of a plain lock, or a falling rank, is a bug wherever it happens. */
   checkBeforeWait(): void {
@@ -94,35 +114,39 @@ export class SpinLock implements Disposable {
   acquire(): void {
     const cpu = this.cpus.current;
     if (this.holder === NOBODY) this.enter(cpu);
-    else if (this.isFreeForCurrent()) this.depth += 1;
+    else if (this.isFreeForCurrent()) this.again += 1;
     else notSo(`${this.name} is free for cpu${cpu.id}`);
   }
   private enter(cpu: Cpu): void {
     this.holder = cpu.id;
-    this.depth = 1;
     this.outer = cpu.top;
+    this.outerOrder = cpu.topOrder;
     cpu.top = this;
+    cpu.topOrder = this.order;
     if (this.cpus.events.on) tell(this, 'acquire');
   }
   /** The check before waiting and the taking in one step, where nobody else can hold it. */
   take(): void {
     const cpu = this.cpus.current;
-    if (this.holder === NOBODY && ranksAbove(this, cpu.top)) this.enter(cpu);
-    else {
-      this.checkBeforeWait();
-      this.acquire();
-    }
+    if (this.holder === NOBODY && this.order > cpu.topOrder) this.enter(cpu);
+    else this.takeAgain();
+  }
+  private takeAgain(): void {
+    this.checkBeforeWait();
+    this.acquire();
   }
   release(): void {
     const cpu = this.cpus.current;
-    if (this.holder !== cpu.id) notSo(`${this.name} is held by the cpu${cpu.id} that releases it`);
-    this.depth -= 1;
-    if (this.depth === 0) this.leave(cpu);
+    if (this.holder !== cpu.id) notHeld(this, cpu);
+    if (this.again === 0) this.leave(cpu);
+    else this.again -= 1;
   }
   private leave(cpu: Cpu): void {
     this.holder = NOBODY;
-    if (cpu.top === this) cpu.top = this.outer;
-    else unlink(this, cpu);
+    if (cpu.top === this) {
+      cpu.top = this.outer;
+      cpu.topOrder = this.outerOrder;
+    } else unlink(this, cpu);
     if (this.cpus.events.on) tell(this, 'release');
   }
   [Symbol.dispose](): void {
@@ -151,13 +175,15 @@ export class RwLock {
   writer: Cpu | undefined = undefined;
   /** The lock that each holder took before this one, by CPU. */
   private readonly outers: (Lock | undefined)[] = [];
+  readonly order: number;
   readonly readGuard: RwGuard;
   readonly writeGuard: RwGuard;
   constructor(
     readonly cpus: Cpus,
     readonly name: string,
-    readonly rank: number,
+    rank: number,
   ) {
+    this.order = orderOf(rank);
     this.readGuard = new RwGuard(this, false);
     this.writeGuard = new RwGuard(this, true);
   }
@@ -187,6 +213,7 @@ export class RwLock {
     else this.readers.push(cpu);
     this.outers[cpu.id] = cpu.top;
     cpu.top = this;
+    cpu.topOrder = this.order;
     if (this.cpus.events.on) tell(this, 'acquire');
   }
   releaseWrite(): void {
@@ -201,8 +228,10 @@ export class RwLock {
     this.leave(this.cpus.current);
   }
   private leave(cpu: Cpu): void {
-    if (cpu.top === this) cpu.top = this.outers[cpu.id];
-    else unlink(this, cpu);
+    if (cpu.top === this) {
+      cpu.top = this.outers[cpu.id];
+      cpu.topOrder = placeOf(cpu.top);
+    } else unlink(this, cpu);
     if (this.cpus.events.on) tell(this, 'release');
   }
 }
