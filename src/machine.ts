@@ -4,13 +4,14 @@
  */
 import { InputError } from './base/assert.js';
 import { devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
-import { createXen, startXen, type XenBootOptions } from './hypervisor/boot.js';
+import { startXen } from './hypervisor/boot.js';
 import { XenHypercalls } from './hypervisor/hypercalls.js';
 import { isReadOnly } from './hypervisor/passthrough/segment.js';
 import type { Hypercalls } from './hypervisor/public/hypercalls.js';
 import { findRelease, releaseNames, seamsOf } from './hypervisor/releases/index.js';
 import type { Seams } from './hypervisor/seams.js';
 import type { Xen } from './hypervisor/xen.js';
+import { createXen, type XenBootOptions } from './hypervisor/xen_state.js';
 import type { HostDescription } from './inputs/host_description.js';
 import { createHardware, type IommuUnit, type MachineHardware } from './machine_hw.js';
 import type { DmaRequest, DmaResult } from './pci/dma.js';
@@ -123,7 +124,7 @@ export class Machine {
 
   /** The whole machine as it is now, at rest. Listeners are not part of it: they stay attached, or stay away. */
   snapshot(): Snapshot {
-    return takeSnapshot(this, { constants: [this.host, this.xen.seams] });
+    return takeSnapshot(this, { constants: [this.host, this.xen.seams, this.xen.version] });
   }
 
   /** Everything is again as it was when `snapshot` was taken of this machine; any number of times. */

@@ -78,38 +78,43 @@ function ramFrames(host: HostDescription): number {
   return Math.ceil(end / 4096);
 }
 
-export function createHardware(host: HostDescription): MachineHardware {
-  const clock = new Clock();
-  const events = new EventStream();
-  const cpus = new Cpus(host.cpu.count, events);
-  events.stamp = () => ({ t: clock.nowNs, cpu: cpus.current.id, dom: cpus.current.domid });
-  const faults = new Faults();
-  const frames = ramFrames(host);
-  const ram = new Ram(frames);
-  const table = new Frames(frames);
-  const root = new RootComplex(ram, events, ramRanges(host.e820));
-  const pci = new PciHost(host.functions.map(poweredOn), events, root);
-  const mmio = new MmioMap();
-  const base = { ram, clock, events, mmio, pci, root };
-  const routers = new Map<number, RidRouter>();
-  const units = host.dmar === undefined ? amdUnits(host, base) : vtdUnits(host, base, routers);
-  return {
-    ram,
-    clock,
-    events,
-    mmio,
-    pci,
-    root,
-    frames: table,
-    heap: new Heap(table, faults, events),
-    cpus,
-    faults,
-    cpu: host.cpu,
-    e820: host.e820,
-    units,
-    unitFor: (seg, rid) => routers.get(seg)?.unitFor(rid) ?? units.find((u) => segmentOf(u) === seg),
-  };
+class Board implements MachineHardware {
+  readonly clock = new Clock();
+  readonly events = new EventStream();
+  readonly mmio = new MmioMap();
+  readonly faults = new Faults();
+  readonly cpus: Cpus;
+  readonly ram: Ram;
+  readonly frames: Frames;
+  readonly root: RootComplex;
+  readonly pci: PciHost;
+  readonly heap: Heap;
+  readonly cpu: CpuFacts;
+  readonly e820: readonly E820Entry[];
+  readonly units: readonly IommuUnit[];
+  private readonly routers = new Map<number, RidRouter>();
+
+  constructor(host: HostDescription) {
+    this.cpus = new Cpus(host.cpu.count, this.events);
+    const { clock, cpus } = this;
+    this.events.stamp = () => ({ t: clock.nowNs, cpu: cpus.current.id, dom: cpus.current.domid });
+    const frames = ramFrames(host);
+    this.ram = new Ram(frames);
+    this.frames = new Frames(frames);
+    this.root = new RootComplex(this.ram, this.events, ramRanges(host.e820));
+    this.pci = new PciHost(host.functions.map(poweredOn), this.events, this.root);
+    this.heap = new Heap(this.frames, this.faults, this.events);
+    this.cpu = host.cpu;
+    this.e820 = host.e820;
+    this.units = host.dmar === undefined ? amdUnits(host, this) : vtdUnits(host, this, this.routers);
+  }
+
+  unitFor(seg: number, rid: number): IommuUnit | undefined {
+    return this.routers.get(seg)?.unitFor(rid) ?? this.units.find((u) => segmentOf(u) === seg);
+  }
 }
+
+export const createHardware = (host: HostDescription): MachineHardware => new Board(host);
 
 const segmentOf = (unit: IommuUnit): number => (unit instanceof VtdUnit ? unit.segment : unit.seg);
 

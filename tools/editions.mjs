@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { isCoOnlyText, lower, Refusal } from './erase.mjs';
 import { filesBelow, ROOT } from './files.mjs';
+import { withFixedFields } from './fixed_fields.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */
 
@@ -30,7 +31,7 @@ export function editionOf(sources, edition) {
       continue;
     }
     try {
-      out.set(file, lower(file, text, edition, { isCoOnly }));
+      out.set(file, withFixedFields(file, lower(file, text, edition, { isCoOnly })));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       refused.push(...error.lines);

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { CO_FILE, CO_SYNC_FILE } from './editions.mjs';
 import { isCoOnlyText, lower } from './erase.mjs';
 import { ROOT } from './files.mjs';
+import { withFixedFields } from './fixed_fields.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */
 
@@ -47,7 +48,7 @@ export function edition(edition) {
       if (!file.startsWith('src/') && !/\bCo<|^\s*using\s/m.test(text)) return null;
       if (edition === 'sync' && isCoOnlyText(text))
         throw new Error(`${file} is in the edition co only: test it under test/schedule`);
-      return { code: lower(file, text, edition, { isCoOnly }), map: null };
+      return { code: withFixedFields(file, lower(file, text, edition, { isCoOnly })), map: null };
     },
   };
 }

@@ -8,17 +8,11 @@ import { type E820Entry, type FlushAcc, IOMMUF, XENLOG } from '../iommu/driver/t
 import { acpiDmarInit } from '../iommu/driver/vtd/dmar.js';
 import type { Co } from '../sim/co.js';
 import { DOMID, FRAME_TYPE } from '../sim/frames.js';
-import { RANK } from '../sim/lock_ranks.js';
-import { SpinLock } from '../sim/locks.js';
-import { type CmdlineResult, parseCmdline } from './cmdline.js';
-import { Console } from './console.js';
+import type { CmdlineResult } from './cmdline.js';
 import { paddrFrames } from './cpu.js';
 import { dom0Pages, dom0Vcpus } from './dom0_options.js';
 import { Domain } from './domain.js';
-import { Irqs } from './irq/desc.js';
-import { IoApic, type IoApicDescription } from './irq/io_apic.js';
-import { FIRST_DYNAMIC_VECTOR } from './irq/vectors.js';
-import { acpiMmcfgInit, type McfgWindow } from './mmconfig.js';
+import { acpiMmcfgInit } from './mmconfig.js';
 import {
   iommuDomainInit,
   iommuHwdomInit,
@@ -26,124 +20,13 @@ import {
   iommuMap,
   iommuSetup,
 } from './passthrough/iommu.js';
-import { Services } from './passthrough/services.js';
-import { RangeSet } from './rangeset.js';
-import type { Release } from './releases/index.js';
-import type { Seams } from './seams.js';
-import type { Hardware, Xen } from './xen.js';
-
-export interface XenBootOptions {
-  readonly release: Release;
-  /** The release's seams, or the repaired ones. */
-  readonly seams: Seams;
-  readonly cmdline: string;
-  readonly dom0MemBytes: number;
-  readonly dom0Vcpus: number;
-  readonly dmar: Uint8Array | undefined;
-  readonly ivrs: Uint8Array | undefined;
-  /** Undefined: no I/O APIC is modelled. */
-  readonly ioApic?: IoApicDescription;
-  /** Windows of the MCFG table; Xen uses none when absent. */
-  readonly mcfg?: readonly McfgWindow[];
-  readonly cpuKhz: number;
-  readonly hwCaps: readonly number[];
-}
+import type { Xen } from './xen.js';
+import type { XenBootOptions } from './xen_state.js';
 
 /** Frames the hypervisor keeps for itself at the top of low memory: its 8 MiB image. @xen arch/x86/setup.c __start_xen */
 const XEN_IMAGE_FRAMES = 2048;
 /** Low memory that the heap never hands out: real-mode area and kernel image. */
 const LOW_FRAMES = 256;
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-
-/** Xen's state before anything runs. */
-export function createXen(hw: Hardware, o: XenBootOptions): { xen: Xen; options: CmdlineResult } {
-  const console = new Console(hw.events, hw.clock, o.seams.consoleThreshold());
-  const options = parseCmdline(o.cmdline, console);
-  const pciLock = o.seams.hasPciLock();
-  const capsLock = o.seams.hasCapsLock();
-  const system = (domid: number): Domain =>
-    new Domain(domid, hw.cpus, { hvm: false, hap: false, iommu: false, system: true, pciLock, capsLock });
-  const domIo = system(DOMID.IO);
-  const xen: Mutable<Xen> = {
-    ram: hw.ram,
-    frames: hw.frames,
-    heap: hw.heap,
-    mmio: hw.mmio,
-    clock: hw.clock,
-    cpus: hw.cpus,
-    events: hw.events,
-    faults: hw.faults,
-    pci: hw.pci,
-    cpu: hw.cpu,
-    e820: hw.e820,
-    console,
-    seams: o.seams,
-    cmdline: o.cmdline,
-    version: {
-      ...BUILD,
-      major: o.release.major,
-      minor: o.release.minor,
-      extra: o.release.extra,
-      commandline: o.cmdline,
-      capabilities: capabilities(hw),
-    },
-    cpuKhz: o.cpuKhz,
-    hwCaps: o.hwCaps,
-    opts: options.iommu,
-    pciOpts: options.pci,
-    pciPhantoms: options.phantoms,
-    extraRanges: options.extraRanges,
-    domctlLock: new SpinLock(hw.cpus, 'domctl_lock', RANK.domctl),
-    pcidevsLock: new SpinLock(hw.cpus, 'pcidevs_lock', RANK.pcidevs, true),
-    bus2bridgeLock: new SpinLock(hw.cpus, 'bus2bridge_lock', RANK.bus2bridge),
-    domains: new Map(),
-    hwdom: domIo,
-    domIo,
-    domXen: system(DOMID.XEN),
-    domidRover: 0,
-    segs: new Map(),
-    pdevs: new Map(),
-    xenRanges: new RangeSet(),
-    dontFlushIotlb: new Set<number>(),
-    mmioRo: platformMmioRo(),
-    nrIrqsGsi: o.ioApic?.pins ?? NR_IRQS_GSI,
-    irqs: new Irqs(hw.cpu.count, FIRST_DYNAMIC_VECTOR),
-    iommuEnabled: false,
-    driver: undefined,
-    ops: undefined,
-    booted: false,
-    services: undefined as never,
-  };
-  if (o.ioApic !== undefined) xen.irqs.ioApic = new IoApic(xen, o.ioApic);
-  xen.services = new Services(xen);
-  return { xen, options };
-}
-
-/** One I/O APIC, as client boards have. */
-const NR_IRQS_GSI = 24;
-
-/** The I/O APIC and the HPET. @xen io_apic.c ioapic_init_mappings, dom0_build.c dom0_setup_permissions */
-function platformMmioRo(): RangeSet {
-  const set = new RangeSet();
-  set.add(0xfec00, 0xfec00);
-  set.add(0xfed00, 0xfed00);
-  return set;
-}
-
-/** How the modelled Xen was built: as Debian builds its packages. */
-const BUILD = {
-  changeset: '',
-  compiler: 'x86_64-linux-gnu-gcc (Debian 12.2.0-14+deb12u1) 12.2.0',
-  compileBy: 'pkg-xen-devel',
-  compileDomain: 'lists.alioth.debian.org',
-  compileDate: 'Wed Nov  4 16:52:28 UTC 2026',
-  buildId: '151b373fd64b321593bf987fd923cd10dabadac4',
-} as const;
-
-/** @xen arch_get_xen_caps: the interface version, which has been 3.0 for ever */
-const capabilities = (hw: Hardware): string =>
-  hw.cpu.hap ? 'xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ' : 'xen-3.0-x86_64 ';
 
 /** Runs the boot to the point where dom0's kernel starts. */
 export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<void> {

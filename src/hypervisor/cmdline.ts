@@ -24,30 +24,31 @@ export interface CmdlineResult {
 }
 
 /** @xen drivers/passthrough/iommu.c, x86/iommu.c: the defaults of the variables */
-export const defaultIommuOptions = (): IommuOptions => ({
-  enable: true,
-  force: false,
-  quarantine: 'basic',
-  verbose: false,
-  debug: false,
-  crashDisable: false,
-  igfx: true,
-  qinval: true,
-  snoop: true,
-  superpages: true,
-  intremap: 'full',
-  intpost: false,
-  hapPtShare: true,
-  amdPerdevIntremap: true,
-  ats: false,
-  devIotlbTimeoutMs: 1000,
-  hwdomStrict: false,
-  hwdomPassthrough: false,
-  hwdomInclusive: false,
-  hwdomReserved: -1,
-  hwdomNone: false,
-  nonCoherent: false,
-});
+class DefaultOptions implements IommuOptions {
+  enable = true;
+  force = false;
+  quarantine: IommuOptions['quarantine'] = 'basic';
+  verbose = false;
+  debug = false;
+  crashDisable = false;
+  igfx = true;
+  qinval = true;
+  snoop = true;
+  superpages = true;
+  intremap: IommuOptions['intremap'] = 'full';
+  intpost = false;
+  hapPtShare = true;
+  amdPerdevIntremap = true;
+  ats = false;
+  devIotlbTimeoutMs = 1000;
+  hwdomStrict = false;
+  hwdomPassthrough = false;
+  hwdomInclusive = false;
+  hwdomReserved: IommuOptions['hwdomReserved'] = -1;
+  hwdomNone = false;
+  nonCoherent = false;
+}
+export const defaultIommuOptions = (): IommuOptions => new DefaultOptions();
 
 /** @xen MAX_PARAM_SIZE, less the terminator */
 const PARAM_CHARS_MAX = 127;

@@ -12,29 +12,27 @@ export const allOnes = (size: number): number => (size === 4 ? 0xffff_ffff : siz
 export type ResetKind = 'flr' | 'bus';
 
 export class ConfigSpace {
-  /** Up to the last word that is not zero for ever; the rest reads as zero. */
-  readonly words: Int32Array;
-  /** Bytes that answer: 256, or 4096 for PCI Express. Beyond, reads are all ones. */
-  readonly bytes: number;
-  readonly header: number;
-  readonly capabilities: readonly Capability[];
-  readonly bars: readonly Bar[];
-  /** Writable bits of each word, then write-one-to-clear bits of each word. */
-  private readonly masks: Int32Array;
-
   /** `words` is where the function keeps its registers, already filled; without it they are made. */
   constructor(
     dump: Uint8Array,
     barBytes?: readonly (number | undefined)[],
     private readonly layout: ConfigLayout = new ConfigLayout(dump, barBytes),
-    words: Int32Array = layout.initial.slice(),
-  ) {
-    this.words = words;
-    this.bytes = layout.bytes;
-    this.header = layout.header;
-    this.capabilities = layout.capabilities;
-    this.bars = layout.bars;
-    this.masks = layout.masks;
+    /** Up to the last word that is not zero for ever; the rest reads as zero. */
+    readonly words: Int32Array = layout.initial.slice(),
+  ) {}
+
+  /** Bytes that answer: 256, or 4096 for PCI Express. Beyond, reads are all ones. */
+  get bytes(): number {
+    return this.layout.bytes;
+  }
+  get header(): number {
+    return this.layout.header;
+  }
+  get capabilities(): readonly Capability[] {
+    return this.layout.capabilities;
+  }
+  get bars(): readonly Bar[] {
+    return this.layout.bars;
   }
 
   /** The value of an aligned access of 1, 2 or 4 bytes, unsigned. An access over a word's end reads all ones. */
@@ -56,15 +54,16 @@ export class ConfigSpace {
     const lanes = lane(offset, size);
     const data = widen(offset, value);
     const before = this.words[w]!;
-    const rw = this.masks[w]! & lanes;
-    const cleared = this.masks[this.words.length + w]! & lanes & data;
+    const { masks } = this.layout;
+    const rw = masks[w]! & lanes;
+    const cleared = masks[this.words.length + w]! & lanes & data;
     this.words[w] = ((before & ~rw) | (data & rw)) & ~cleared;
     return before;
   }
 
   /** The writable bits of a word: what sizing and tests look at. */
   writable(word: number): number {
-    return word < this.words.length ? this.masks[word]! : 0;
+    return word < this.words.length ? this.layout.masks[word]! : 0;
   }
 
   /** All registers back to what they are after a reset; sticky ones stay (PCIe 6.6.1, 6.6.2). */

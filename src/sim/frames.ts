@@ -5,6 +5,7 @@
 import { assert } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import type { Faults } from './faults.js';
+import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
 
 /** Owners that are no ordinary domain. Domain ids below 0x7FF0 stand for themselves. @xen include/public/xen.h */
 export const DOMID = {
@@ -41,7 +42,7 @@ export interface RamRange {
   readonly count: number;
 }
 
-export class Frames {
+export class Frames implements CopiesItself {
   /** Packed owner and type of a uniform piece, or -(index + 1) of its frames in `mixed`. */
   private readonly pieces: Int32Array;
   private mixed = new Int32Array(4 * PIECE);
@@ -52,6 +53,10 @@ export class Frames {
   private readonly mixedFree: number[] = [];
   /** References beyond the owner's own one. @xen page_info.count_info */
   private readonly extraRefs = new Map<number, number>();
+  /** By place in `mixed`, 1 when it was written since the table was as in `#since`. No part of the state, so hidden. */
+  #written = new Uint8Array(4);
+  #piecesWritten = false;
+  #since: FramesCopy | undefined = undefined;
 
   constructor(readonly frames: number) {
     this.pieces = new Int32Array(Math.ceil(frames / PIECE));
@@ -94,6 +99,7 @@ export class Frames {
     }
     if (mfn < first * PIECE) this.setSome(first - 1, mfn, first * PIECE, value);
     this.joinMixed(first, behind);
+    this.#piecesWritten = true;
     this.pieces.fill(value, first, behind);
     if (end > behind * PIECE) this.setSome(behind, behind * PIECE, end, value);
   }
@@ -125,7 +131,10 @@ export class Frames {
   /** Start of a piece in `mixed`, where its frames are told apart from now on. */
   private split(piece: number): number {
     const p = this.pieces[piece]!;
-    if (p < 0) return (-p - 1) * PIECE;
+    if (p < 0) {
+      this.#written[-p - 1] = 1;
+      return (-p - 1) * PIECE;
+    }
     const index = this.mixedFree.pop() ?? this.mixedUsed++;
     const at = index * PIECE;
     if (at === this.mixed.length) {
@@ -133,6 +142,13 @@ export class Frames {
       grown.set(this.mixed);
       this.mixed = grown;
     }
+    if (index >= this.#written.length) {
+      const grown = new Uint8Array(this.#written.length * 2);
+      grown.set(this.#written);
+      this.#written = grown;
+    }
+    this.#written[index] = 1;
+    this.#piecesWritten = true;
     this.mixed.fill(p, at, at + PIECE);
     this.pieces[piece] = -index - 1;
     this.pieceOf[index] = piece;
@@ -151,6 +167,51 @@ export class Frames {
     assert(n > 0, 'a reference is held');
     if (n === 1) this.extraRefs.delete(mfn);
     else this.extraRefs.set(mfn, n - 1);
+  }
+
+  copyItself(): OwnCopy {
+    const copy = new FramesCopy(this, this.pieces, this.mixed);
+    this.#since = copy;
+    this.#written.fill(0);
+    this.#piecesWritten = false;
+    return { words: [this.pieces, this.mixed], copy };
+  }
+  /** The places written since, or all of them when the table was not as in `copy` before. */
+  putBack(copy: FramesCopy): void {
+    const all = this.#since !== copy;
+    if (all || this.#piecesWritten) copy.putPiecesBack();
+    for (let place = 0; place < copy.places; place++)
+      if (all || this.#written[place] === 1) copy.putPlaceBack(place);
+    this.#since = copy;
+    this.#written.fill(0);
+    this.#piecesWritten = false;
+  }
+}
+
+/** The words of the frame table in a snapshot. */
+class FramesCopy implements Copies {
+  readonly size = 1;
+  private readonly savedPieces: Int32Array;
+  private readonly savedPlaces: Int32Array[] = [];
+  constructor(
+    private readonly frames: Frames,
+    private readonly pieces: Int32Array,
+    private readonly mixed: Int32Array,
+  ) {
+    this.savedPieces = pieces.slice();
+    for (let at = 0; at < mixed.length; at += PIECE) this.savedPlaces.push(mixed.slice(at, at + PIECE));
+  }
+  get places(): number {
+    return this.savedPlaces.length;
+  }
+  restore(): void {
+    this.frames.putBack(this);
+  }
+  putPiecesBack(): void {
+    this.pieces.set(this.savedPieces);
+  }
+  putPlaceBack(place: number): void {
+    this.mixed.set(this.savedPlaces[place]!, place * PIECE);
   }
 }
 

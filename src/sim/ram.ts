@@ -4,6 +4,7 @@
  */
 import { XenBug } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
+import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
 
 export const FRAME_WORDS = 1024;
 /** A cache line: 64 bytes. */
@@ -13,7 +14,7 @@ const BOOT_FRAMES = 18;
 /** Frames covered by one piece of the frame-to-slot directory: 4 MiB. */
 const PIECE = 1024;
 
-export class Ram {
+export class Ram implements CopiesItself {
   /** Slot 0 is the zero frame: untouched frames read from it, and nobody writes to it. */
   words = new Int32Array(BOOT_FRAMES * FRAME_WORDS);
   /**
@@ -26,6 +27,11 @@ export class Ram {
   unsnooped: Ram | undefined = undefined;
   private used = 1;
   private piecesUsed = 1;
+  /** By slot, 1 when it may have been written since memory was as in `#since`. No part of the state, so hidden. */
+  #written = new Uint8Array(BOOT_FRAMES);
+  #since: RamCopy | undefined = undefined;
+  /** Slots that always count as written. */
+  readonly #held: number[] = [];
 
   constructor(
     /** Frames of the machine's physical address space; addresses beyond abort. */
@@ -38,10 +44,18 @@ export class Ram {
     return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn & (PIECE - 1))]! : 0;
   }
 
-  /** The slot to write `mfn` to; touches it. */
+  /** The slot to write `mfn` to now; touches it. Who writes again later asks again, or calls `hold`. */
   slot(mfn: number): number {
     const found = this.peek(mfn);
-    return found !== 0 ? found : this.touch(mfn);
+    if (found === 0) return this.touch(mfn);
+    this.#written[found] = 1;
+    return found;
+  }
+  /** The slot of `mfn` for somebody who keeps it and writes to it without asking. */
+  hold(mfn: number): number {
+    const slot = this.slot(mfn);
+    if (!this.#held.includes(slot)) this.#held.push(slot);
+    return slot;
   }
 
   /** Start of a piece in `slots`, which is made when it was untouched. */
@@ -74,6 +88,12 @@ export class Ram {
       grown.set(this.words);
       this.words = grown;
     }
+    if (slot >= this.#written.length) {
+      const grown = new Uint8Array(this.#written.length * 2);
+      grown.set(this.#written);
+      this.#written = grown;
+    }
+    this.#written[slot] = 1;
     this.slots[at + (mfn & (PIECE - 1))] = slot;
     return slot;
   }
@@ -102,7 +122,9 @@ export class Ram {
   /** Zeroes a frame; an untouched one stays untouched. @xen clear_page, scrub_page */
   clearFrame(mfn: number): void {
     const slot = this.peek(mfn);
-    if (slot !== 0) this.words.fill(0, slot * FRAME_WORDS, (slot + 1) * FRAME_WORDS);
+    if (slot === 0) return;
+    this.#written[slot] = 1;
+    this.words.fill(0, slot * FRAME_WORDS, (slot + 1) * FRAME_WORDS);
   }
   /** The memory of hardware that does not snoop caches: it is there from the first time somebody asks for it. */
   withUnsnooped(): Ram {
@@ -129,5 +151,56 @@ export class Ram {
   /** Frames touched so far. */
   get touched(): number {
     return this.used - 1;
+  }
+
+  copyItself(): OwnCopy {
+    const copy = new RamCopy(this, this.words, this.pieces, this.slots, this.used);
+    this.#since = copy;
+    this.#written.fill(0);
+    return { words: [this.words, this.pieces, this.slots], copy };
+  }
+  /** Of memory as it was in `copy`: the frames written since, or all of them when it was not like that before. */
+  putBack(copy: RamCopy): void {
+    const all = this.#since !== copy;
+    for (const slot of this.#held) this.#written[slot] = 1;
+    const end = Math.min(Math.max(this.used, copy.used), copy.words.length / FRAME_WORDS);
+    for (let slot = 1; slot < end; slot++) if (all || this.#written[slot] === 1) copy.putFrameBack(slot);
+    // Nothing but touching a frame changes these.
+    if (all || this.used !== copy.used) copy.putTablesBack();
+    this.#since = copy;
+    this.#written.fill(0);
+  }
+}
+
+/** The words of memory in a snapshot. The fields that say which arrays are in use are restored as all fields are. */
+class RamCopy implements Copies {
+  readonly size = 1;
+  private readonly frames: Int32Array[] = [];
+  private readonly savedPieces: Int32Array;
+  private readonly savedSlots: Int32Array;
+  constructor(
+    private readonly ram: Ram,
+    readonly words: Int32Array,
+    private readonly pieces: Int32Array,
+    private readonly slots: Int32Array,
+    /** Slots that had been given to frames, and the zero frame. */
+    readonly used: number,
+  ) {
+    for (let slot = 0; slot < used; slot++)
+      this.frames.push(words.slice(slot * FRAME_WORDS, (slot + 1) * FRAME_WORDS));
+    this.savedPieces = pieces.slice();
+    this.savedSlots = slots.slice();
+  }
+  restore(): void {
+    this.ram.putBack(this);
+  }
+  putFrameBack(slot: number): void {
+    const at = slot * FRAME_WORDS;
+    if (slot < this.used) this.words.set(this.frames[slot]!, at);
+    else this.words.fill(0, at, at + FRAME_WORDS);
+  }
+  putTablesBack(): void {
+    this.pieces.set(this.savedPieces);
+    this.slots.set(this.savedSlots);
   }
 }

@@ -6,18 +6,20 @@
  * Seen: own enumerable fields (private ones of TypeScript too), arrays, maps, sets and typed arrays. Not seen: state in
  * closures, `#private` fields and symbol keys, so the simulator keeps none there. What is frozen does not change, but
  * what it refers to may; instances of a class with `static readonly unchanging = true` are left out, with all they lead
- * to. An instance of a class has its fields for life; plain objects may gain and lose keys.
+ * to. An instance of a class has its fields for life, and those declared readonly with one value: the build lists them
+ * in `fixedFields` (tools/fixed_fields.mjs). Plain objects may gain and lose keys.
  */
 import { assert, XenBug } from '../base/assert.js';
 import {
   ArrayCopies,
   type Copies,
-  FieldCopies,
+  type CopiesItself,
   MapCopies,
   SetCopies,
   type TypedArray,
   WordCopies,
 } from './snapshot_copies.js';
+import { FieldCopies, FieldGroup } from './snapshot_fields.js';
 
 export interface SnapshotOptions {
   /** What never changes, nor anything that it leads to: descriptions and tables. It is left out. */
@@ -50,12 +52,39 @@ export function restoreSnapshot(snapshot: Snapshot): void {
 
 type Kind = 'fields' | 'array' | 'map' | 'set' | 'words' | 'opaque' | 'refused';
 
+interface Fields {
+  readonly held: readonly string[];
+  readonly kept: readonly string[];
+}
+interface Shape {
+  /** Fields that are looked into. */
+  readonly held: readonly string[];
+  readonly group: FieldGroup;
+}
+const NONE: ReadonlySet<string> = new Set();
+
+/** What a class and those it extends declare readonly. */
+function fixedFieldsOf(prototype: object | null): ReadonlySet<string> {
+  const fixed = new Set<string>();
+  for (let p = prototype; p !== null; p = Object.getPrototypeOf(p) as object | null) {
+    const made = Object.getOwnPropertyDescriptor(p, 'constructor')?.value as unknown;
+    if (typeof made !== 'function' || !Object.hasOwn(made, 'fixedFields')) continue;
+    for (const name of (made as unknown as { fixedFields: readonly string[] }).fixedFields) fixed.add(name);
+  }
+  return fixed;
+}
+
 class Walk {
   private held = 0;
   private readonly waiting: object[] = [];
   private readonly kinds = new Map<object | null, Kind>();
   /** By prototype, then by the names of the fields. */
-  private readonly fields = new Map<object | null, Map<string, FieldCopies>>();
+  private readonly shapes = new Map<object | null, Map<string, Shape>>();
+  /** Of plain objects, by the names that are kept. */
+  private readonly alone = new Map<string, FieldGroup>();
+  private readonly fields = new FieldCopies();
+  /** Of objects that copy a part of themselves. */
+  private readonly own: Copies[] = [];
   private readonly arrays = new ArrayCopies();
   private readonly maps = new MapCopies();
   private readonly sets = new SetCopies();
@@ -77,8 +106,8 @@ class Walk {
       this.held += 1;
       this.copy(next);
     }
-    const copies: Copies[] = [this.words, this.arrays, this.maps, this.sets];
-    for (const group of this.fields.values()) copies.push(...group.values());
+    this.words.finish();
+    const copies: Copies[] = [...this.own, this.words, this.arrays, this.maps, this.sets, this.fields];
     return { objects: this.held, copies: copies.filter((c) => c.size > 0) };
   }
 
@@ -131,40 +160,58 @@ class Walk {
     const prototype = Object.getPrototypeOf(object) as object | null;
     const plain = prototype === Object.prototype || prototype === null;
     const names = Object.keys(object);
-    if (names.length === 0 && !plain) return;
-    let groups = this.fields.get(prototype);
-    if (groups === undefined) {
-      groups = new Map();
-      this.fields.set(prototype, groups);
-    }
-    const group = plain ? undefined : groups.get(JSON.stringify(names));
-    if (group !== undefined && !Object.isFrozen(object)) {
-      for (const name of names) this.reach((object as Record<string, unknown>)[name]);
-      group.add(object);
-    } else this.copyNewFields(object, names, groups, plain);
+    if (!plain && 'copyItself' in object) this.copySelf(object as CopiesItself);
+    if (plain || Object.isFrozen(object)) this.copyAlone(object, names);
+    else if (names.length > 0) this.copyAlike(object, names, prototype);
   }
 
-  /** The first object of a group, or a plain one: its fields are looked at one by one. */
-  private copyNewFields(
-    object: object,
-    names: readonly string[],
-    groups: Map<string, FieldCopies>,
-    plain: boolean,
-  ): void {
-    const kept: string[] = [];
-    for (const name of names) {
-      const field = Object.getOwnPropertyDescriptor(object, name);
-      this.reach(field?.value);
-      if (field?.writable === true) kept.push(name);
-    }
+  private copySelf(object: CopiesItself): void {
+    const { copy, words } = object.copyItself();
+    for (const w of words) this.seen.add(w);
+    this.own.push(copy);
+  }
+
+  /** Plain and frozen objects: the fields of each are its own. */
+  private copyAlone(object: object, names: readonly string[]): void {
+    const { held, kept } = this.lookAt(object, names, NONE);
+    for (const name of held) this.reach((object as Record<string, unknown>)[name]);
     if (Object.isFrozen(object)) return;
-    const key = JSON.stringify(kept);
-    let group = groups.get(key);
+    const loose = kept.length === names.length;
+    const key = JSON.stringify([kept, loose]);
+    let group = this.alone.get(key);
     if (group === undefined) {
-      group = new FieldCopies(kept, plain && kept.length === names.length);
-      groups.set(key, group);
+      group = new FieldGroup(kept, loose);
+      this.alone.set(key, group);
+      this.fields.add(group);
     }
     group.add(object);
+  }
+
+  /** Instances of one class, which have the same fields: the first one tells of what kind each is. */
+  private copyAlike(object: object, names: readonly string[], prototype: object | null): void {
+    let shapes = this.shapes.get(prototype);
+    if (shapes === undefined) {
+      shapes = new Map();
+      this.shapes.set(prototype, shapes);
+    }
+    const key = JSON.stringify(names);
+    let shape = shapes.get(key);
+    if (shape === undefined) {
+      const { held, kept } = this.lookAt(object, names, fixedFieldsOf(prototype));
+      shape = { held, group: new FieldGroup(kept, false) };
+      shapes.set(key, shape);
+      if (kept.length > 0) this.fields.add(shape.group);
+    }
+    for (const name of shape.held) this.reach((object as Record<string, unknown>)[name]);
+    shape.group.add(object);
+  }
+
+  /** Fields that hold something, and those of them that may come to hold something else. */
+  private lookAt(object: object, names: readonly string[], fixed: ReadonlySet<string>): Fields {
+    const fields = names.map((name) => ({ name, field: Object.getOwnPropertyDescriptor(object, name) }));
+    const held = fields.filter(({ field }) => field?.get === undefined && field?.set === undefined);
+    const kept = held.filter(({ field, name }) => field?.writable === true && !fixed.has(name));
+    return { held: held.map((f) => f.name), kept: kept.map((f) => f.name) };
   }
 
   private kindOf(object: object): Kind {

@@ -16,14 +16,49 @@ export interface Copies {
   restore(): void;
 }
 
+/** An object that knows which of its words were written, so that not all of them need to be copied back. */
+export interface CopiesItself {
+  copyItself(): OwnCopy;
+}
+export interface OwnCopy {
+  /** What the copy looks after, and nobody else then. Fields are none of it. */
+  readonly words: readonly TypedArray[];
+  /** Restored before all others, while the fields of the object still are what they became. */
+  readonly copy: Copies;
+}
+
 /** Typed arrays, without the zeros at their ends. */
 export class WordCopies implements Copies {
   private readonly targets: TypedArray[] = [];
   private readonly saved: TypedArray[] = [];
+  /** Views of a buffer that they may share, until `finish`. */
+  private readonly views = new Map<ArrayBufferLike, TypedArray[]>();
   get size(): number {
     return this.targets.length;
   }
   add(target: TypedArray): void {
+    // Small arrays have no buffer until somebody asks for it.
+    const sharing = target.byteLength > OWN_BYTES ? this.views.get(target.buffer) : undefined;
+    if (sharing !== undefined) sharing.push(target);
+    else if (target.byteLength > OWN_BYTES) this.views.set(target.buffer, [target]);
+    else this.keep(target);
+  }
+  /** Views that lie side by side in one buffer are one copy. */
+  finish(): void {
+    for (const [buffer, views] of this.views) {
+      views.sort((a, b) => a.byteOffset - b.byteOffset);
+      for (let i = 0; i < views.length; ) {
+        const first = views[i++]!;
+        let end = first.byteOffset + first.byteLength;
+        const alone = i;
+        for (; i < views.length && views[i]!.byteOffset <= end; i++)
+          end = Math.max(end, views[i]!.byteOffset + views[i]!.byteLength);
+        this.keep(i === alone ? first : new Uint8Array(buffer, first.byteOffset, end - first.byteOffset));
+      }
+    }
+    this.views.clear();
+  }
+  private keep(target: TypedArray): void {
     let used = target.length;
     while (used > 0 && Object.is(target[used - 1], 0)) used--;
     this.targets.push(target);
@@ -43,6 +78,8 @@ export class WordCopies implements Copies {
     }
   }
 }
+/** Typed arrays of so many bytes lie in the heap themselves. */
+const OWN_BYTES = 64;
 /** So many are stored sooner one by one: set() and fill() take 20 ns each before they begin. */
 const FEW_WORDS = 32;
 
@@ -70,17 +107,27 @@ export class ArrayCopies implements Copies {
   }
   restore(): void {
     for (let i = 0; i < this.empty.length; i++) {
-      if (this.empty[i]!.length !== 0) this.empty[i]!.length = 0;
+      if (this.empty[i]!.length !== 0) shorten(this.empty[i]!, 0);
     }
     for (let i = 0; i < this.targets.length; i++) {
       const target = this.targets[i]!;
       const saved = this.saved[i]!;
-      if (target.length !== saved.length) rebuild(target, saved);
-      else for (let k = 0; k < saved.length; k++) target[k] = saved[k]; // Stores that grow nothing are fast ones.
+      if (target.length > saved.length) shorten(target, saved.length);
+      // Stores that grow nothing are fast ones.
+      let k = 0;
+      for (; k < target.length; k++) target[k] = saved[k];
+      for (; k < saved.length; k++) target.push(saved[k]);
     }
     for (let i = 0; i < this.sparse.length; i++) rebuild(this.sparse[i]!, this.sparseSaved[i]!);
   }
 }
+
+/** Keeps the memory behind the list, which the next one to fill it needs again: setting `length` gives it up. */
+function shorten(list: unknown[], length: number): void {
+  if (list.length > length + SHORTENED_MAX) list.length = length;
+  else while (list.length > length) list.pop();
+}
+const SHORTENED_MAX = 64;
 
 function rebuild(target: unknown[], saved: readonly unknown[]): void {
   target.length = 0;
@@ -91,16 +138,22 @@ function rebuild(target: unknown[], saved: readonly unknown[]): void {
 }
 
 export class MapCopies implements Copies {
+  private readonly empty: Map<unknown, unknown>[] = [];
   private readonly targets: Map<unknown, unknown>[] = [];
   private readonly saved: unknown[][] = [];
   get size(): number {
-    return this.targets.length;
+    return this.empty.length + this.targets.length;
   }
   add(target: Map<unknown, unknown>): void {
+    if (target.size === 0) {
+      this.empty.push(target);
+      return;
+    }
     this.targets.push(target);
     this.saved.push([...target].flat(1));
   }
   restore(): void {
+    for (let i = 0; i < this.empty.length; i++) if (this.empty[i]!.size !== 0) this.empty[i]!.clear();
     for (let i = 0; i < this.targets.length; i++) {
       const target = this.targets[i]!;
       const saved = this.saved[i]!;
@@ -113,7 +166,6 @@ export class MapCopies implements Copies {
 
 function isUnchangedMap(map: Map<unknown, unknown>, saved: readonly unknown[]): boolean {
   if (map.size * 2 !== saved.length) return false;
-  if (saved.length === 0) return true;
   let k = 0;
   for (const [key, value] of map) {
     if (!Object.is(saved[k], key) || !Object.is(saved[k + 1], value)) return false;
@@ -149,92 +201,4 @@ function isUnchangedSet(set: ReadonlySet<unknown>, saved: readonly unknown[]): b
   let k = 0;
   for (const value of set) if (!Object.is(saved[k++], value)) return false;
   return true;
-}
-
-type Fields = Record<string, unknown>;
-/** Writes the fields of all objects of a group; `values` has them object by object. */
-type WriteFields = (objects: readonly object[], values: readonly unknown[]) => void;
-
-/** Objects of one prototype with the same fields. */
-export class FieldCopies implements Copies {
-  private readonly targets: object[] = [];
-  private readonly values: unknown[] = [];
-  private write: WriteFields | undefined = undefined;
-  constructor(
-    readonly names: readonly string[],
-    /** Keys may come and go: plain objects used as dictionaries. */
-    private readonly loose: boolean,
-  ) {}
-  get size(): number {
-    return this.targets.length;
-  }
-  add(target: object): void {
-    this.targets.push(target);
-    for (const name of this.names) this.values.push((target as Fields)[name]);
-  }
-  restore(): void {
-    this.write ??= writerOf(this.names, this.targets.length, this.loose);
-    this.write(this.targets, this.values);
-  }
-}
-
-function removeKeys(object: object): void {
-  for (const key of Object.keys(object)) Reflect.deleteProperty(object, key);
-}
-
-const PLAIN_NAME = /^[A-Za-z_$][\w$]{0,63}$/;
-/** Fields of which a writer is compiled; beyond it, and where compiling is forbidden, the loop does it. */
-const COMPILED_FIELDS_MAX = 128;
-
-/**
- * Stores to fields that the engine knows by name take 1 ns each, those by a variable name 11 ns, and a machine has
- * thousands: so a function with the names in it is compiled for each group.
- */
-function writerOf(names: readonly string[], objects: number, loose: boolean): WriteFields {
-  const known = names.every((n) => PLAIN_NAME.test(n) && n !== '__proto__');
-  if (!known || names.length > COMPILED_FIELDS_MAX || objects * names.length < 2) {
-    return writeByName(names, loose);
-  }
-  return compile(names, loose) ?? writeByName(names, loose);
-}
-
-function compile(names: readonly string[], loose: boolean): WriteFields | undefined {
-  const stores = names.map((name, k) => `o[${JSON.stringify(name)}] = values[j + ${k}];`).join(' ');
-  // The keys are looked at here, for the engine knows those of one group as it knows the fields.
-  const look = `let k = 0; for (const key in o) if (key !== names[k++]) { k = -1; break; }`;
-  const keys = loose ? `${look} if (k !== ${names.length}) removeKeys(o);` : '';
-  const body = `return (objects, values) => {
-    for (let i = 0, j = 0; i < objects.length; i++, j += ${names.length}) { const o = objects[i]; ${keys} ${stores} }
-  };`;
-  try {
-    return new Function('names', 'removeKeys', body)(names, removeKeys) as WriteFields;
-  } catch {
-    return undefined; // A page with a strict content policy.
-  }
-}
-
-const writeByName =
-  (names: readonly string[], loose: boolean): WriteFields =>
-  (objects, values) => {
-    let j = 0;
-    for (let i = 0; i < objects.length; i++) {
-      const object = objects[i] as Fields;
-      if (loose && !hasKeys(object, names)) removeKeys(object);
-      for (let k = 0; k < names.length; k++) {
-        const name = names[k]!;
-        if (name === '__proto__') defineKey(object, name, values[j++]);
-        else object[name] = values[j++];
-      }
-    }
-  };
-
-function hasKeys(object: object, names: readonly string[]): boolean {
-  let k = 0;
-  for (const key in object) if (key !== names[k++]) return false;
-  return k === names.length;
-}
-
-/** `object.__proto__ = value` would change the prototype instead. */
-function defineKey(object: object, name: string, value: unknown): void {
-  Object.defineProperty(object, name, { value, writable: true, enumerable: true, configurable: true });
 }

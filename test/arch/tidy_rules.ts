@@ -88,9 +88,20 @@ function isCaught(thrown: ts.Expression): boolean {
   return false;
 }
 
+/** Marks that tell what was written since a snapshot are no part of it. */
+function copiesItself(node: ts.Node): boolean {
+  let n = node;
+  while (!ts.isClassDeclaration(n) && !ts.isSourceFile(n)) n = n.parent;
+  return (
+    ts.isClassDeclaration(n) &&
+    (n.heritageClauses ?? []).some((h) => h.types.some((t) => t.expression.getText() === 'CopiesItself'))
+  );
+}
+
 /** A snapshot sees the fields of objects, nothing else. */
 function hiddenState(node: ts.Node, source: ts.SourceFile): string | undefined {
-  if (ts.isPrivateIdentifier(node)) return 'a #private field, which a snapshot cannot see';
+  if (ts.isPrivateIdentifier(node))
+    return copiesItself(node) ? undefined : 'a #private field, which a snapshot cannot see';
   if (ts.isPropertyDeclaration(node)) {
     const kinds = ts.getModifiers(node)?.map((m) => m.kind) ?? [];
     const shared =

@@ -28,6 +28,7 @@ export function sizeVfBars(xen: Xen, pdev: Pdev): void {
     );
     return;
   }
+  const bytes = [...pdev.vfRlen];
   for (let i = 0; i < SRIOV_NUM_BARS; ) {
     const reg = pos + SRIOV_BAR + i * 4;
     if ((pciConfRead32(xen, pdev.sbdf, reg) & BAR_SPACE_IO) !== 0) {
@@ -39,9 +40,10 @@ export function sizeVfBars(xen: Xen, pdev: Pdev): void {
       continue;
     }
     const size = sizeVfMemBar(xen, pdev.sbdf, reg, i === SRIOV_NUM_BARS - 1);
-    pdev.vfRlen[i] = size.bytes;
+    bytes[i] = size.bytes;
     i += size.slots;
   }
+  pdev.vfRlen = bytes;
 }
 
 /** Writes all ones and reads back which bits stay. @xen pci_size_mem_bar with PCI_BAR_VF */

@@ -53,6 +53,10 @@ export interface PdevArch {
   vtdNoQuirk: boolean;
 }
 
+/** What most functions have, which are no VFs and have none. */
+const NO_PHYSFN = Object.freeze({ bus: 0, devfn: 0 });
+const NO_VF_BARS: readonly number[] = Object.freeze([0, 0, 0, 0, 0, 0]);
+
 /** A PCI function as Xen knows it. @xen struct pci_dev */
 export class Pdev {
   // What each change of hands reads stands first, so that it lies together in memory.
@@ -84,14 +88,15 @@ export class Pdev {
   ignoreBars = false;
   extCfg = false;
   /** PF of a VF. */
-  physfn: { bus: number; devfn: number } = { bus: 0, devfn: 0 };
+  physfn: { readonly bus: number; readonly devfn: number } = NO_PHYSFN;
   /** NUMA node, -1 for NUMA_NO_NODE. */
   node = -1;
   msiMaxvec = 0;
   /** IRQs shown by the Q key. */
   readonly msiIrqs: number[] = [];
   readonly ats = new PdevAts();
-  readonly vfRlen = [0, 0, 0, 0, 0, 0];
+  /** Bytes of one VF's base address registers, of a PF. */
+  vfRlen: readonly number[] = NO_VF_BARS;
   constructor(readonly sbdf: Sbdf) {}
   /** Lies within the device, as in Xen. */
   get arch(): PdevArch {

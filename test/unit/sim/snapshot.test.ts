@@ -8,31 +8,7 @@ import { Faults } from '../../../src/sim/faults.js';
 import { DOMID, FRAME_TYPE, Frames, Heap } from '../../../src/sim/frames.js';
 import { Ram } from '../../../src/sim/ram.js';
 import { restoreSnapshot, takeSnapshot } from '../../../src/sim/snapshot.js';
-
-/** Everything that can be reached, as text: objects by number in order of discovery, so that identity shows. */
-function dump(root: unknown): string {
-  const ids = new Map<object, number>();
-  const lines: string[] = [];
-  const name = (v: unknown): string => {
-    if (typeof v !== 'object' || v === null) return Object.is(v, -0) ? '-0' : `${typeof v} ${String(v)}`;
-    let id = ids.get(v);
-    if (id === undefined) {
-      id = ids.size;
-      ids.set(v, id);
-      lines[id] = describeObject(v);
-    }
-    return `#${id}`;
-  };
-  const describeObject = (o: object): string => {
-    const kind = Object.prototype.toString.call(o);
-    if (ArrayBuffer.isView(o)) return `${kind} ${Array.from(o as Int32Array).map(name)}`;
-    if (o instanceof Map) return `${kind} ${[...o].map(([k, v]) => `${name(k)}=>${name(v)}`)}`;
-    if (o instanceof Set) return `${kind} ${[...o].map(name)}`;
-    const length = Array.isArray(o) ? o.length : '';
-    return `${kind}${length} ${Object.keys(o).map((k) => `${k}: ${name((o as Record<string, unknown>)[k])}`)}`;
-  };
-  return `${name(root)}\n${lines.join('\n')}`;
-}
+import { dump } from '../../support/graph.js';
 
 class Node {
   a: unknown = undefined;

@@ -166,7 +166,7 @@ function allocPollWords(vtd: Vtd): boolean {
   assert(vtd.s.cpu.count <= FRAME_WORDS, 'a page holds the status word of each CPU');
   const mfn = vtd.s.allocXenPages(0);
   if (mfn === 0) return false;
-  vtd.pollAt = vtd.s.ram.slot(mfn) * FRAME_WORDS;
+  vtd.pollAt = vtd.s.ram.hold(mfn) * FRAME_WORDS;
   vtd.pollLo = (mfn & 0xf_ffff) << 12;
   vtd.pollHi = Math.floor(mfn / 0x10_0000);
   return true;
@@ -184,7 +184,7 @@ export function* enableQinval(iommu: VtdIommu): Co<Rc> {
     iommu.qinvalMfn = allocPgtableMaddr(vtd, vtd.qiOrder);
     if (iommu.qinvalMfn === 0) return E.NOMEM;
     iommu.queueMask = vtd.qiEntries - 1;
-    iommu.queueAt = iommu.ram.slot(iommu.qinvalMfn) * FRAME_WORDS;
+    iommu.queueAt = iommu.ram.hold(iommu.qinvalMfn) * FRAME_WORDS;
   }
   iommu.flush = FLUSH.queued;
 

@@ -11,6 +11,7 @@ import { get } from '../../../base/layout.js';
 import type { Clock } from '../../../sim/clock.js';
 import type { EventStream } from '../../../sim/events.js';
 import type { Ram } from '../../../sim/ram.js';
+import type { Copies, CopiesItself, OwnCopy } from '../../../sim/snapshot_copies.js';
 import { CAP, ECAP } from '../../format/vtd.js';
 import { capabilityProblem } from '../../format/vtd_caps.js';
 import type { VtdOptions } from './caps.js';
@@ -63,7 +64,7 @@ export class WalkResult {
 /** What an interrupt of the unit itself is about: a fault, or a wait descriptor with IF. */
 export type UnitInterrupt = 'fault' | 'completion';
 
-export class VtdState {
+export class VtdState implements CopiesItself {
   /** Memory as walks of root, context, page and interrupt tables see it; the queue is always coherent. */
   readonly tables: Ram;
   readonly index: number;
@@ -246,6 +247,34 @@ export class VtdState {
       this.stampDir[did >>> 8] = first;
     }
     return this.stampDir[did >>> 8]! + (did & 0xff);
+  }
+
+  copyItself(): OwnCopy {
+    return { words: [this.cache], copy: new CacheCopy(this) };
+  }
+}
+
+/** The caches in a snapshot. Most machines are copied and restored with empty ones, and those are empty already. */
+class CacheCopy implements Copies {
+  readonly size = 1;
+  private readonly target: Int32Array;
+  private readonly tlb: Int32Array | undefined;
+  private readonly contexts: Int32Array | undefined;
+  private readonly others: Int32Array;
+  constructor(private readonly s: VtdState) {
+    this.target = s.cache;
+    this.tlb = s.tlbSizes === 0 ? undefined : s.cache.slice(0, CC_AT);
+    this.contexts = s.ccUsed ? s.cache.slice(CC_AT, CC_DID_AT) : undefined;
+    this.others = s.cache.slice(CC_DID_AT);
+  }
+  restore(): void {
+    const { s, target } = this;
+    const replaced = s.cache !== target;
+    if (this.tlb !== undefined) target.set(this.tlb);
+    else if (replaced || s.tlbSizes !== 0) target.fill(0, 0, CC_AT);
+    if (this.contexts !== undefined) target.set(this.contexts, CC_AT);
+    else if (replaced || s.ccUsed) target.fill(0, CC_AT, CC_DID_AT);
+    target.set(this.others, CC_DID_AT);
   }
 }
 

@@ -1,0 +1,115 @@
+/** The parts of a machine that copy themselves: what must be noticed for that to be right. */
+import { describe, expect, test } from 'vitest';
+import { contextGlobal, iotlbGlobal } from '../../src/iommu/hw/vtd/caches.js';
+import { DOMID, FRAME_TYPE, Frames } from '../../src/sim/frames.js';
+import { Ram } from '../../src/sim/ram.js';
+import { restoreSnapshot, takeSnapshot } from '../../src/sim/snapshot.js';
+import { dump } from '../support/graph.js';
+import { Rig } from '../support/vtd_rig.js';
+
+/** A machine goes back to what it was: to the snapshot it came from, and to one from before that one. */
+function goesBack(root: object, ...changes: (() => void)[]): void {
+  const first = { text: dump(root), snapshot: takeSnapshot(root) };
+  for (const change of changes) {
+    change();
+    restoreSnapshot(first.snapshot);
+    expect(dump(root)).toBe(first.text);
+    change();
+    const second = { text: dump(root), snapshot: takeSnapshot(root) };
+    for (const other of changes) {
+      other();
+      restoreSnapshot(second.snapshot);
+      expect(dump(root)).toBe(second.text);
+    }
+    for (const back of [first, second, first]) {
+      restoreSnapshot(back.snapshot);
+      expect(dump(root)).toBe(back.text);
+    }
+  }
+}
+
+describe('memory goes back', () => {
+  test('when frames were written, zeroed, touched for the first time, and beyond what there was room for', () => {
+    const ram = new Ram(2 ** 24);
+    ram.write32(0x5000, 7);
+    ram.write32(0x6000, 8);
+    goesBack(
+      { ram },
+      () => ram.write32(0x5008, 9),
+      () => ram.clearFrame(6),
+      () => ram.write8(0x7001, 3),
+      () => {
+        for (let mfn = 0; mfn < 80; mfn++) ram.write32(mfn * 4096, mfn + 1);
+      },
+      () => ram.write32(0x1234_5000, 1),
+    );
+  });
+
+  test('where somebody writes who has kept the place of a frame', () => {
+    const ram = new Ram(2 ** 20);
+    const at = ram.hold(5) * 1024;
+    goesBack({ ram }, () => {
+      ram.words[at + 3]! += 1;
+    });
+  });
+
+  test('of hardware that sees only what is written back', () => {
+    const ram = new Ram(2 ** 20);
+    const seen = ram.withUnsnooped();
+    ram.write32(0x5000, 7);
+    ram.writeBack(5, 0, 1);
+    goesBack({ ram }, () => {
+      ram.write32(0x5000, seen.read32(0x5000) + 1);
+      ram.writeBack(5, 0, 1);
+    });
+  });
+});
+
+test('the frame table goes back when frames of one piece, of many, and of new ones changed hands', () => {
+  const frames = new Frames(2 ** 16);
+  frames.set(0, 2 ** 16, DOMID.INVALID, FRAME_TYPE.none);
+  frames.set(3, 1, 1, FRAME_TYPE.writable);
+  goesBack(
+    { frames },
+    () => frames.set(4, 1, 2, FRAME_TYPE.writable),
+    () => frames.set(512, 1024, 3, FRAME_TYPE.writable),
+    () => frames.set(0, 1024, 3, FRAME_TYPE.writable),
+    () => {
+      for (let mfn = 0; mfn < 20; mfn++) frames.set(mfn * 512 + 7, 1, 4, FRAME_TYPE.writable);
+    },
+    () => frames.set(600, 3000, 5, FRAME_TYPE.writable),
+  );
+});
+
+test('the caches of a unit go back when they were filled, emptied and made larger', () => {
+  const rig = new Rig().on();
+  const root = rig.frame();
+  rig.context(0x10, { root });
+  rig.map(root, 4, 5, 77);
+  rig.map(root, 4, 6, 78);
+  const { unit } = rig;
+  const read = (rid: number, dfn: number): void => void unit.translate(rid, dfn, false);
+  read(0x10, 5);
+  iotlbGlobal(unit);
+  contextGlobal(unit);
+  goesBack(
+    { unit },
+    () => read(0x10, 6),
+    () => {
+      read(0x10, 5);
+      iotlbGlobal(unit);
+    },
+    () => {
+      read(0x10, 6);
+      contextGlobal(unit);
+    },
+    () => {
+      // What was cached stays behind in the array that is replaced.
+      read(0x10, 5);
+      rig.context(0x18, { root, did: 0x1234 });
+      read(0x18, 5);
+      iotlbGlobal(unit);
+      contextGlobal(unit);
+    },
+  );
+});
