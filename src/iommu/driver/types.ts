@@ -49,8 +49,8 @@ export interface PdevArch {
   /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
   vtdUnit: number;
   vtdUnitKey: number;
-  /** VT-d: no chipset quirk applies to this function. */
-  vtdNoQuirk: boolean;
+  /** VT-d: a chipset quirk may apply to this function. */
+  vtdMayQuirk: boolean;
 }
 
 /** What most functions have, which are no VFs and have none. */
@@ -69,7 +69,7 @@ export class Pdev {
   pseudoDomid = 0x7ff4;
   vtdUnit = -1;
   vtdUnitKey = -1;
-  vtdNoQuirk = false;
+  vtdMayQuirk = true;
   /** Faults counted lately, and when the last one was. @xen pdev->fault */
   faultCount = 0;
   type: PdevType = PDEV_TYPE.UNKNOWN;

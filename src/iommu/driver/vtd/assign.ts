@@ -1,6 +1,6 @@
 /** Moving a function between domains, and adding or removing it. @xen drivers/passthrough/vtd/iommu.c */
 import { assert } from '../../../base/assert.js';
-import { E, isErr, type Rc } from '../../../base/errno.js';
+import { E, type Rc } from '../../../base/errno.js';
 import { formatSbdf, sbdfOf } from '../../../base/sbdf.js';
 import { type Co, holdWrite } from '../../../sim/co.js';
 import { DOMID } from '../../../sim/frames.js';
@@ -8,7 +8,7 @@ import { iommuFreeDomid } from '../domid.js';
 import { DEV_RDM_RELAXED, type IommuDomain, type Pdev, XENLOG } from '../types.js';
 import { atsDevice, enableAtsDevice } from './ats.js';
 import { quarantineSkip } from './context.js';
-import { domainContextMapping, domainContextUnmap, unmapErrno } from './device_context.js';
+import { domainContextMapping, domainContextUnmap, hasEntry } from './device_context.js';
 import { checkCleanupDomidMap } from './did.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
 import { quarantineTeardown } from './quarantine.js';
@@ -32,22 +32,18 @@ export function* reassignDeviceOwnership(
   devfn: number,
   pdev: Pdev,
 ): Co<Rc> {
-  let ret = 0;
   const rmrrFirst = vtd.seams.vtdRmrrFollowsContext();
   if (rmrrFirst && source !== vtd.s.hwdom) {
-    for (const rmrr of vtd.rmrrs) {
-      if (!rmrrCovers(rmrr, pdev.seg, bdfAt(pdev, devfn))) continue;
-      ret = yield* rmrrMapping(vtd, source, 'x', rmrr, 0);
-      if (vtd.seams.vtdRmrrUnmapEnds(ret)) return ret;
-    }
-    ret = 0;
+    const rc = yield* unmapRmrrsOf(vtd, source, devfn, pdev);
+    if (rc !== GO_ON) return rc;
   }
+  let ret = 0;
   if (!quarantineSkip(vtd, target, pdev.arch.rootMfn)) {
     if (vtd.opts.intremap === 'off' && target !== vtd.s.hwdom && !isSystemDomain(vtd, target)) {
       vtd.untrustedMsi = true;
     }
     if (!vtd.seams.vtdReassignsDirectly()) {
-      ret = unmapErrno(yield* domainContextUnmap(vtd, source, devfn, pdev));
+      ret = yield* domainContextUnmap(vtd, source, devfn, pdev);
       if (ret !== 0) return ret;
     }
     ret = yield* domainContextMapping(vtd, target, devfn, pdev);
@@ -56,20 +52,26 @@ export function* reassignDeviceOwnership(
       if (drhd !== undefined) checkCleanupDomidMap(vtd, source, pdev, drhd.iommu!);
     }
   } else {
-    ret = unmapErrno(yield* domainContextUnmap(vtd, source, devfn, pdev));
+    ret = yield* domainContextUnmap(vtd, source, devfn, pdev);
   }
   if (ret !== 0) return ret;
 
   if (devfn === pdev.devfn && pdev.domain !== target) yield* moveToList(source, target, pdev);
   // Firmware may go on using the ranges while dom0 has the device, so they stay.
-  if (source === vtd.s.hwdom || rmrrFirst) return 0;
-  for (let i = 0; i < vtd.rmrrs.length; i++) {
-    const rmrr = vtd.rmrrs[i]!;
+  if (vtd.rmrrs.length === 0 || source === vtd.s.hwdom || rmrrFirst) return 0;
+  return Math.min(yield* unmapRmrrsOf(vtd, source, devfn, pdev), 0);
+}
+
+/** No result ended it. */
+const GO_ON = 1;
+/** Takes the reserved ranges of a function back. @returns GO_ON, or the result that ended it */
+function* unmapRmrrsOf(vtd: Vtd, source: IommuDomain, devfn: number, pdev: Pdev): Co<Rc> {
+  for (const rmrr of vtd.rmrrs) {
     if (!rmrrCovers(rmrr, pdev.seg, bdfAt(pdev, devfn))) continue;
-    ret = yield* rmrrMapping(vtd, source, 'x', rmrr, 0);
+    const ret = yield* rmrrMapping(vtd, source, 'x', rmrr, 0);
     if (vtd.seams.vtdRmrrUnmapEnds(ret)) return ret;
   }
-  return 0;
+  return GO_ON;
 }
 
 /** Releases from 4.19 guard each domain's list by a lock of that domain. */
@@ -184,11 +186,12 @@ export function intelIommuEnableDevice(vtd: Vtd, pdev: Pdev): Rc {
 export function* intelIommuRemoveDevice(vtd: Vtd, devfn: number, pdev: Pdev): Co<Rc> {
   const d = pdev.domain;
   if (d === undefined) return E.INVAL;
-  const drhd = yield* domainContextUnmap(vtd, d, devfn, pdev);
-  if (isErr(drhd)) return drhd;
+  const rc = yield* domainContextUnmap(vtd, d, devfn, pdev);
+  if (rc !== 0) return rc;
   for (const rmrr of vtd.rmrrs) {
     if (rmrrCovers(rmrr, pdev.seg, bdfAt(pdev, devfn))) yield* rmrrMapping(vtd, d, 'x', rmrr, 0);
   }
+  const drhd = hasEntry(pdev) ? acpiFindMatchedDrhdUnit(vtd, pdev) : undefined;
   yield* quarantineTeardown(vtd, pdev, drhd);
   if (drhd !== undefined) {
     iommuFreeDomid(vtd.s.pcidevsLock, pdev.arch.pseudoDomid, drhd.iommu!.pseudoDomids!);

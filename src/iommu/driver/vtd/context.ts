@@ -4,7 +4,6 @@
  */
 import { assert } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
-import { setFrame } from '../../../base/layout.js';
 import { formatSbdf, hex, sbdfOf } from '../../../base/sbdf.js';
 import { type Co, hold } from '../../../sim/co.js';
 import { DOMID } from '../../../sim/frames.js';
@@ -12,7 +11,8 @@ import { CONTEXT_WORDS, TT } from '../../format/vtd.js';
 import { DOMID_MASK } from '../domid.js';
 import { type IommuDomain, type Pdev, XENLOG } from '../types.js';
 import { forgetTranslations } from './ats.js';
-import { busToContextMaddr, contextEntryAt, copyQuad } from './context_table.js';
+import type { ContextEntry } from './context_entry.js';
+import { contextEntryAt, contextTableOf, copyQuad } from './context_table.js';
 import { checkCleanupDomidMap, contextSetDomainId, didToDomainId, getIommuDid } from './did.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
 import { flushContextEntry } from './flush.js';
@@ -33,8 +33,8 @@ const AW = 7;
 const DID_SHIFT = 8;
 export const CONTEXT_BITS = { P, FPD, TT_MASK, TT_SHIFT, AW, DID_SHIFT } as const;
 const didOf = (word2: number): number => (word2 >>> DID_SHIFT) & 0xffff;
-const setType = (entry: Int32Array, type: number): void => {
-  entry[0] = (entry[0]! & ~TT_MASK) | (type << TT_SHIFT);
+const setType = (entry: ContextEntry, type: number): void => {
+  entry.w0 = (entry.w0 & ~TT_MASK) | (type << TT_SHIFT);
 };
 
 /** What replaceEntry() says when it wrote the entry. */
@@ -55,8 +55,11 @@ function findPrevious(vtd: Vtd, iommu: VtdIommu, pdev: Pdev | undefined): Rc {
   iommu.prevDid = 0;
   iommu.prevDom = undefined;
   const { old } = iommu;
-  if ((old[0]! & P) === 0) return 0;
-  iommu.prevDid = didOf(old[2]!);
+  return (old.w0 & P) === 0 ? 0 : findOwner(vtd, iommu, pdev, didOf(old.w2));
+}
+
+function findOwner(vtd: Vtd, iommu: VtdIommu, pdev: Pdev | undefined, did: number): Rc {
+  iommu.prevDid = did;
   const domid = didToDomainId(iommu, iommu.prevDid);
   if (domid < DOMID.FIRST_RESERVED) iommu.prevDom = vtd.s.domainById(domid);
   else if (pdev !== undefined ? domid === pdev.arch.pseudoDomid : domid > DOMID_MASK) {
@@ -74,7 +77,7 @@ function* setTranslation(vtd: Vtd, d: IommuDomain, iommu: VtdIommu, pgdMfn: numb
   using _mapping = yield* hold(d.iommu.mappingLock);
   const root = domainPgd(vtd, d, pgdMfn, iommu.nrPtLevels);
   if (root === 0) return E.NOMEM;
-  setFrame(iommu.lctxt, 0, root);
+  iommu.lctxt.setFrame(root);
   setType(iommu.lctxt, vtd.opts.ats && iommu.devIotlb ? TT.DEV_IOTLB : TT.MULTI_LEVEL);
   return 0;
 }
@@ -95,15 +98,11 @@ function* replaceEntry(
   mode: number,
 ): Co<number> {
   using _lock = yield* hold(iommu.lock);
-  const table = busToContextMaddr(iommu, bus);
-  if (table === 0 && vtd.seams.vtdNoticesMissingContextTable()) return E.NOMEM;
+  const at = contextEntryAt(iommu, bus, devfn);
+  if (at === 0) return E.NOMEM;
   const { old, lctxt, ram } = iommu;
-  const at = contextEntryAt(iommu, table, devfn);
-  const { words } = ram;
-  lctxt[0] = old[0] = words[at]!;
-  lctxt[1] = old[1] = words[at + 1]!;
-  lctxt[2] = old[2] = words[at + 2]!;
-  lctxt[3] = old[3] = words[at + 3]!;
+  old.load(ram.words, at);
+  lctxt.copy(old);
   let rc = findPrevious(vtd, iommu, pdev);
   if (rc !== 0) return rc;
   rc = yield* setTranslation(vtd, d, iommu, pgdMfn);
@@ -112,23 +111,40 @@ function* replaceEntry(
   if (rc !== 0) return rc;
 
   if (iommu.prevDom === undefined) {
-    lctxt[2] = (lctxt[2]! & ~AW) | (iommu.nrPtLevels - 2);
-    lctxt[3] = 0;
-    lctxt[0] = (lctxt[0]! & ~FPD) | P;
+    lctxt.w2 = (lctxt.w2 & ~AW) | (iommu.nrPtLevels - 2);
+    lctxt.w3 = 0;
+    lctxt.w0 = (lctxt.w0 & ~FPD) | P;
   } else if (iommu.prevDom === d && !isOfSibling(vtd, iommu, pdev, d, domid)) {
     // V6: an alias of a quarantined sibling keeps that one's table. Debug builds of Xen stop here.
     return pdev === undefined ? 0 : PREV_PRESENT;
   }
   const bdf = (bus << 8) | devfn;
-  if (!vtd.s.cpu.cx16) storeInSteps(vtd, iommu, table, at, bdf, mode);
-  else if (compareEntry(vtd, iommu, at)) writeWords(vtd, iommu, table, at, bdf, 0, 3);
-  else {
-    if (pdev !== undefined) checkCleanupDomidMap(vtd, d, pdev, iommu);
-    printUnexpected(vtd, iommu, at, bdf);
-    return E.ILSEQ;
-  }
+  if (vtd.writesInSteps) storeInSteps(vtd, iommu, at, bdf, mode);
+  else if (compareEntry(vtd, iommu, at)) writeWords(vtd, iommu, at, bdf, 0, 3);
+  else return unexpectedEntry(vtd, iommu, at, bdf, d, pdev);
   return REPLACED;
 }
+
+/** Something else has written the entry meanwhile. */
+function unexpectedEntry(
+  vtd: Vtd,
+  iommu: VtdIommu,
+  at: number,
+  bdf: number,
+  d: IommuDomain,
+  pdev: Pdev | undefined,
+): Rc {
+  if (pdev !== undefined) checkCleanupDomidMap(vtd, d, pdev, iommu);
+  const { words } = vtd.s.ram;
+  const { old } = iommu;
+  const found = quad(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+  const expected = quad(old.w0, old.w1, old.w2, old.w3);
+  const sbdf = formatSbdf(sbdfOf(iommu.drhd.segment, bdf));
+  vtd.s.printk(XENLOG.ERR, `${sbdf}: unexpected context entry ${found} (expected ${expected})`);
+  return E.ILSEQ;
+}
+const quad = (w0: number, w1: number, w2: number, w3: number): string =>
+  `${hexq(w2, w3).padStart(16, '0')}_${hexq(w0, w1).padStart(16, '0')}`;
 
 /** V6: the entry of an alias that a quarantined sibling left, under that one's id. */
 const isOfSibling = (
@@ -144,15 +160,15 @@ const isOfSibling = (
   vtd.seams.vtdAliasFollowsQuarantine();
 
 /** What a CPU does that cannot write an entry in one go. */
-function storeInSteps(vtd: Vtd, iommu: VtdIommu, table: number, at: number, bdf: number, mode: number): void {
-  const { words } = iommu.ram;
+function storeInSteps(vtd: Vtd, iommu: VtdIommu, at: number, bdf: number, mode: number): void {
+  const { lctxt, ram } = iommu;
   if (iommu.prevDom === undefined || (mode & MAP.withRmrr) === 0) {
-    const present = iommu.lctxt[0]!;
-    iommu.lctxt[0] = words[at]! & ~1;
-    writeWords(vtd, iommu, table, at, bdf, 0, 0);
-    iommu.lctxt[0] = present;
-    writeWords(vtd, iommu, table, at, bdf, 2, 3);
-    writeWords(vtd, iommu, table, at, bdf, 0, 1);
+    const present = lctxt.w0;
+    lctxt.w0 = ram.words[at]! & ~1;
+    writeWords(vtd, iommu, at, bdf, 0, 0);
+    lctxt.w0 = present;
+    writeWords(vtd, iommu, at, bdf, 2, 3);
+    writeWords(vtd, iommu, at, bdf, 0, 1);
   } else {
     // The reserved range must stay reachable: entry never absent, id last.
     if ((mode & (MAP.ownerDying | MAP.singleDevice)) === 0) {
@@ -160,54 +176,31 @@ function storeInSteps(vtd: Vtd, iommu: VtdIommu, table: number, at: number, bdf:
       const text = `${sbdf}: reassignment may cause ${vtd.s.pd(iommu.prevDom)} data corruption`;
       vtd.s.printk(XENLOG.WARNING, `${VTDPREFIX} ${text}`);
     }
-    writeWords(vtd, iommu, table, at, bdf, 0, 1);
-    writeWords(vtd, iommu, table, at, bdf, 2, 3);
+    writeWords(vtd, iommu, at, bdf, 0, 1);
+    writeWords(vtd, iommu, at, bdf, 2, 3);
   }
 }
 
 /** Is the entry what it was? Fault site `cmpxchg`: as if something else had written it. */
-function compareEntry(vtd: Vtd, iommu: VtdIommu, at: number): boolean {
-  if (vtd.s.faults.on && vtd.s.faults.take('cmpxchg')) return false;
-  const { words } = vtd.s.ram;
-  const { old } = iommu;
-  return (
-    words[at] === old[0] && words[at + 1] === old[1] && words[at + 2] === old[2] && words[at + 3] === old[3]
-  );
-}
-
-function printUnexpected(vtd: Vtd, iommu: VtdIommu, at: number, bdf: number): void {
-  const { words } = vtd.s.ram;
-  const quad = (t: Int32Array, i: number): string =>
-    `${hexq(t[i + 2]!, t[i + 3]!).padStart(16, '0')}_${hexq(t[i]!, t[i + 1]!).padStart(16, '0')}`;
-  const sbdf = formatSbdf(sbdfOf(iommu.drhd.segment, bdf));
-  vtd.s.printk(
-    XENLOG.ERR,
-    `${sbdf}: unexpected context entry ${quad(words, at)} (expected ${quad(iommu.old, 0)})`,
-  );
-}
+const compareEntry = (vtd: Vtd, iommu: VtdIommu, at: number): boolean =>
+  !(vtd.s.faults.on && vtd.s.faults.take('cmpxchg')) && iommu.old.isAt(iommu.ram.words, at);
 
 /** Copies words `first` to `last` of the entry under construction to memory, as one store. */
-function writeWords(
-  vtd: Vtd,
-  iommu: VtdIommu,
-  table: number,
-  at: number,
-  bdf: number,
-  first: number,
-  last: number,
-): void {
+function writeWords(vtd: Vtd, iommu: VtdIommu, at: number, bdf: number, first: number, last: number): void {
   const { words } = iommu.ram;
   const { lctxt } = iommu;
   const before = vtd.s.events.on ? copyQuad(words, at) : undefined;
   if (first === 0) {
-    words[at] = lctxt[0]!;
-    if (last > 0) words[at + 1] = lctxt[1]!;
+    words[at] = lctxt.w0;
+    if (last > 0) words[at + 1] = lctxt.w1;
   }
   if (last === 3) {
-    words[at + 2] = lctxt[2]!;
-    words[at + 3] = lctxt[3]!;
+    words[at + 2] = lctxt.w2;
+    words[at + 3] = lctxt.w3;
   }
-  if (vtd.opts.nonCoherent) vtd.s.syncCache(table, (bdf & 0xff) * CONTEXT_WORDS, CONTEXT_WORDS);
+  if (vtd.opts.nonCoherent) {
+    vtd.s.syncCache(contextTableOf(iommu, bdf >> 8), (bdf & 0xff) * CONTEXT_WORDS, CONTEXT_WORDS);
+  }
   if (before !== undefined) {
     const after = copyQuad(words, at);
     vtd.s.events.emit({ kind: 'entry', unit: iommu.index, table: 'context', id: bdf, before, after });
@@ -246,17 +239,32 @@ export function* domainContextMappingOne(
     rc = yield* forgetTranslations(iommu, pdev, prevDid);
   domain.iommu.setUses(iommu.index, true);
 
-  const me = rc === 0 && iommu.drhd.segment === 0 && vtd.meSlot !== 0 ? mePhantomOf(vtd, bus, devfn) : 0;
-  if (me !== 0) {
-    const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
-    rc = yield* domainContextMappingOne(vtd, domain, unit, 0, me, undefined, domid, pgdMfn, mode);
-  }
-  if (rc !== 0 && (mode & MAP.errorRecovery) === 0) {
+  if (rc === 0 && vtd.meSlot !== 0)
+    rc = yield* mapMePhantom(vtd, domain, iommu, bus, devfn, domid, pgdMfn, mode);
+  if (rc !== 0) {
+    if ((mode & MAP.errorRecovery) !== 0) return rc;
     const undone = yield* undoMapping(vtd, domain, iommu, bus, devfn, pdev, prevDom, mode);
     if (undone && pdev?.devfn === devfn) checkCleanupDomidMap(vtd, domain, pdev, iommu);
+    return rc;
   }
-  if (rc !== 0) return rc;
   return pdev !== undefined && prevDom !== undefined ? PREV_PRESENT : 0;
+}
+
+/** The management engine's phantom function goes where its owner goes. @xen me_wifi_quirk */
+function* mapMePhantom(
+  vtd: Vtd,
+  domain: IommuDomain,
+  iommu: VtdIommu,
+  bus: number,
+  devfn: number,
+  domid: number,
+  pgdMfn: number,
+  mode: number,
+): Co<Rc> {
+  const me = iommu.drhd.segment === 0 ? mePhantomOf(vtd, bus, devfn) : 0;
+  if (me === 0) return 0;
+  const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
+  return yield* domainContextMappingOne(vtd, domain, unit, 0, me, undefined, domid, pgdMfn, mode);
 }
 
 /** Back to the previous owner, or to no entry. True when that worked. */
@@ -284,16 +292,14 @@ function* undoMapping(
 /** Empties the entry and flushes it, all under the unit's lock. @returns 0 also when it was absent */
 function* clearEntry(vtd: Vtd, iommu: VtdIommu, bus: number, devfn: number): Co<Rc> {
   using _unit = yield* hold(iommu.lock);
-  const table = busToContextMaddr(iommu, bus);
-  if (table === 0 && vtd.seams.vtdNoticesMissingContextTable()) return 0;
-  const at = contextEntryAt(iommu, table, devfn);
-  const { words } = vtd.s.ram;
+  const at = contextEntryAt(iommu, bus, devfn);
+  if (at === 0) return 0;
+  const { words } = iommu.ram;
   if ((words[at]! & P) === 0) return 0;
   const did = didOf(words[at + 2]!);
-  const { lctxt } = iommu;
-  lctxt[0] = lctxt[1] = lctxt[2] = lctxt[3] = 0;
+  iommu.lctxt.clear();
   const bdf = (bus << 8) | devfn;
-  writeWords(vtd, iommu, table, at, bdf, 0, 3);
+  writeWords(vtd, iommu, at, bdf, 0, 3);
   return yield* flushContextEntry(iommu, did, bdf, false);
 }
 
@@ -310,18 +316,21 @@ export function* domainContextUnmapOne(
 ): Co<Rc> {
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   let rc = yield* clearEntry(vtd, iommu, bus, devfn);
-  const seg = iommu.drhd.segment;
-  const me = rc === 0 && seg === 0 && vtd.meSlot !== 0 ? mePhantomOf(vtd, bus, devfn) : 0;
-  if (me !== 0) {
-    const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
-    rc = yield* domainContextUnmapOne(vtd, domain, unit, 0, me);
+  if (rc === 0 && vtd.meSlot !== 0) rc = yield* unmapMePhantom(vtd, domain, iommu, bus, devfn);
+  if (rc === 0 || domain === vtd.s.hwdom || domain === vtd.s.domIo) return rc;
+  if (!domain.isDying) {
+    vtd.s.domainCrash(domain, 'vtd/iommu.c domain_context_unmap_one');
+    return rc;
   }
-  if (rc !== 0 && domain !== vtd.s.hwdom && domain !== vtd.s.domIo) {
-    if (domain.isDying) {
-      const where = `${hex(seg, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
-      vtd.s.printk(XENLOG.ERR, `${vtd.s.pd(domain)}: error ${rc} unmapping ${where}`);
-      rc = 0;
-    } else vtd.s.domainCrash(domain, 'vtd/iommu.c domain_context_unmap_one');
-  }
-  return rc;
+  const where = `${hex(iommu.drhd.segment, 4)}:${hex(bus, 2)}:${hex(devfn >> 3, 2)}.${devfn & 7}`;
+  vtd.s.printk(XENLOG.ERR, `${vtd.s.pd(domain)}: error ${rc} unmapping ${where}`);
+  return 0;
+}
+
+/** @xen me_wifi_quirk */
+function* unmapMePhantom(vtd: Vtd, domain: IommuDomain, iommu: VtdIommu, bus: number, devfn: number): Co<Rc> {
+  const me = iommu.drhd.segment === 0 ? mePhantomOf(vtd, bus, devfn) : 0;
+  if (me === 0) return 0;
+  const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
+  return yield* domainContextUnmapOne(vtd, domain, unit, 0, me);
 }

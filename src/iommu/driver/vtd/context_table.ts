@@ -5,19 +5,24 @@ import { FRAME_WORDS } from '../../../sim/ram.js';
 import { CONTEXT_WORDS, ROOT, ROOT_WORDS } from '../../format/vtd.js';
 import { allocPgtableMaddr, type VtdIommu } from './state.js';
 
-/** Frame of the bus's context table, 0 while there is none. */
-export function contextTableOf(iommu: VtdIommu, bus: number): number {
-  const { ram } = iommu;
-  const at = ram.peek(iommu.rootMfn) * FRAME_WORDS + bus * ROOT_WORDS;
-  // Bit 0: present.
-  return (ram.words[at]! & 1) === 0 ? 0 : getFrame(ram.words, at);
+/** Bit 0 of a root entry. */
+const PRESENT = 1;
+
+/** Index into RAM's words of a bus's root entry, for reading. The root stays where it is once it was written to. */
+function rootEntryAt(iommu: VtdIommu, bus: number): number {
+  if (iommu.rootAt === 0) iommu.rootAt = iommu.ram.peek(iommu.rootMfn) * FRAME_WORDS;
+  return iommu.rootAt + bus * ROOT_WORDS;
 }
 
-/** The bus's context table, made when it is missing; 0 when there is no memory for it. @xen bus_to_context_maddr */
-export function busToContextMaddr(iommu: VtdIommu, bus: number): number {
-  assert(iommu.lock.heldByCurrent(), 'iommu->lock is held');
-  const found = contextTableOf(iommu, bus);
-  if (found !== 0) return found;
+/** Frame of the bus's context table, 0 while there is none. */
+export function contextTableOf(iommu: VtdIommu, bus: number): number {
+  const { words } = iommu.ram;
+  const at = rootEntryAt(iommu, bus);
+  return (words[at]! & PRESENT) === 0 ? 0 : getFrame(words, at);
+}
+
+/** Makes the bus's context table; 0 when there is no memory for it. */
+function addContextTable(iommu: VtdIommu, bus: number): number {
   const { s, opts } = iommu.vtd;
   const mfn = allocPgtableMaddr(iommu.vtd, 0);
   if (mfn === 0) return 0;
@@ -33,9 +38,19 @@ export function busToContextMaddr(iommu: VtdIommu, bus: number): number {
   return mfn;
 }
 
-/** Index into RAM's words of an entry that will be written. */
-export const contextEntryAt = (iommu: VtdIommu, table: number, devfn: number): number =>
-  iommu.ram.slot(table) * FRAME_WORDS + devfn * CONTEXT_WORDS;
+/**
+ * Index into RAM's words of the entry of (bus, devfn), which may be written. The bus's table is made when it is
+ * missing; 0 when there is no memory for it. @xen bus_to_context_maddr
+ */
+export function contextEntryAt(iommu: VtdIommu, bus: number, devfn: number): number {
+  assert(iommu.lock.heldByCurrent(), 'iommu->lock is held');
+  const { ram } = iommu;
+  const root = rootEntryAt(iommu, bus);
+  const present = (ram.words[root]! & PRESENT) !== 0;
+  const table = present ? getFrame(ram.words, root) : addContextTable(iommu, bus);
+  if (table === 0 && iommu.vtd.seams.vtdNoticesMissingContextTable()) return 0;
+  return ram.slot(table) * FRAME_WORDS + devfn * CONTEXT_WORDS;
+}
 
 /** Four words as events show them: unsigned. */
 export const copyQuad = (t: Int32Array, at: number): readonly number[] => [

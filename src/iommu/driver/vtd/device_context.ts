@@ -3,7 +3,7 @@
  * @xen drivers/passthrough/vtd/iommu.c domain_context_mapping, domain_context_unmap
  */
 import { assert } from '../../../base/assert.js';
-import { E, type Errno, isErr, type Rc } from '../../../base/errno.js';
+import { E, type Rc } from '../../../base/errno.js';
 import { formatSbdf, sbdfOf } from '../../../base/sbdf.js';
 import type { Co } from '../../../sim/co.js';
 import { DOMID } from '../../../sim/frames.js';
@@ -25,6 +25,10 @@ import { pciVtdQuirk } from './quirks.js';
 import { hasRmrr } from './rmrr.js';
 import { type DrhdUnit, VTDPREFIX, type Vtd, type VtdIommu } from './state.js';
 
+const { PCIE_ENDPOINT, PCI } = PDEV_TYPE;
+/** Is there an entry under the function's own id? */
+export const hasEntry = (pdev: Pdev): boolean => pdev.type === PCIE_ENDPOINT || pdev.type === PCI;
+
 /** How carefully entries must be replaced. */
 function mappingMode(vtd: Vtd, d: IommuDomain, pdev: Pdev, drhd: DrhdUnit | undefined): number {
   const mode = vtd.rmrrs.length > 0 && hasRmrr(vtd, pdev.seg, pdev.sbdf & 0xffff) ? MAP.withRmrr : 0;
@@ -32,7 +36,7 @@ function mappingMode(vtd: Vtd, d: IommuDomain, pdev: Pdev, drhd: DrhdUnit | unde
   if (from === undefined || from === d || from === vtd.s.domIo) return mode;
   if (from.isDying) return mode | MAP.ownerDying;
   // Only the non-atomic way of writing an entry asks.
-  if (vtd.s.cpu.cx16 || drhd === undefined || pdev.phantomStride !== 0) return mode;
+  if (!vtd.writesInSteps || drhd === undefined || pdev.phantomStride !== 0) return mode;
   return anyPdevBehindIommu(vtd, from, pdev, drhd.iommu!) ? mode : mode | MAP.singleDevice;
 }
 
@@ -57,41 +61,46 @@ function ensurePseudoDomid(vtd: Vtd, pdev: Pdev, drhd: DrhdUnit): Rc {
  */
 export function* domainContextMapping(vtd: Vtd, domain: IommuDomain, devfn: number, pdev: Pdev): Co<Rc> {
   const drhd = acpiFindMatchedDrhdUnit(vtd, pdev);
-  const pgdMfn = devicePgtable(vtd, domain, pdev);
   const origDomid = pdev.arch.pseudoDomid;
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   const mode = mappingMode(vtd, domain, pdev, drhd);
 
   let ret = 0;
-  switch (pdev.type) {
-    case PDEV_TYPE.PCI_HOST_BRIDGE:
-      if (vtd.opts.debug) debugLine(vtd, domain, 'Hostbridge: skip', pdev, devfn, 'map');
-      if (domain !== vtd.s.hwdom) return E.PERM;
-      break;
-    case PDEV_TYPE.PCIE_BRIDGE:
-    case PDEV_TYPE.PCIE2PCI_BRIDGE:
-    case PDEV_TYPE.LEGACY_PCI_BRIDGE:
-      break;
-    case PDEV_TYPE.PCIE_ENDPOINT:
-    case PDEV_TYPE.PCI: {
-      if (drhd === undefined) return E.NODEV;
-      const rc = ensurePseudoDomid(vtd, pdev, drhd);
-      if (rc !== 0) return rc;
-      ret =
-        pdev.type === PDEV_TYPE.PCI
-          ? yield* mapConventional(vtd, domain, drhd, devfn, pdev, pgdMfn, mode)
-          : yield* mapEndpoint(vtd, domain, drhd, devfn, pdev, pgdMfn, mode);
-      break;
-    }
-    default:
-      ret = E.INVAL;
+  if (!hasEntry(pdev)) {
+    ret = bridgeMapping(vtd, domain, devfn, pdev);
+    if (ret === E.PERM) return ret;
+  } else if (drhd === undefined) return E.NODEV;
+  else {
+    const pgdMfn = devicePgtable(vtd, domain, pdev);
+    ret = ensurePseudoDomid(vtd, pdev, drhd);
+    if (ret !== 0) return ret;
+    ret =
+      pdev.type === PCI
+        ? yield* mapConventional(vtd, domain, drhd, devfn, pdev, pgdMfn, mode)
+        : yield* mapEndpoint(vtd, domain, drhd, devfn, pdev, pgdMfn, mode);
   }
-  if (ret === 0 && devfn === pdev.devfn && !pdev.arch.vtdNoQuirk) pciVtdQuirk(vtd, pdev);
+  if (ret === 0 && devfn === pdev.devfn && pdev.arch.vtdMayQuirk) pciVtdQuirk(vtd, pdev);
   if (ret !== 0 && drhd !== undefined && origDomid === DOMID.INVALID) {
     iommuFreeDomid(vtd.s.pcidevsLock, pdev.arch.pseudoDomid, drhd.iommu!.pseudoDomids!);
     pdev.arch.pseudoDomid = DOMID.INVALID;
   }
   return ret;
+}
+
+/** Bridges have no entry of their own: they are nobody's device but Xen's and dom0's. */
+function bridgeMapping(vtd: Vtd, domain: IommuDomain, devfn: number, pdev: Pdev): Rc {
+  switch (pdev.type) {
+    case PDEV_TYPE.PCI_HOST_BRIDGE:
+      if (vtd.opts.debug) debugLine(vtd, domain, 'Hostbridge: skip', pdev, devfn, 'map');
+      if (domain !== vtd.s.hwdom) return E.PERM;
+      return 0;
+    case PDEV_TYPE.PCIE_BRIDGE:
+    case PDEV_TYPE.PCIE2PCI_BRIDGE:
+    case PDEV_TYPE.LEGACY_PCI_BRIDGE:
+      return 0;
+    default:
+      return E.INVAL;
+  }
 }
 
 function* mapEndpoint(
@@ -188,46 +197,45 @@ const isPcie2pci = (vtd: Vtd, seg: number, bus: number, devfn: number): boolean 
   vtd.s.pdevType(sbdfOf(seg, (bus << 8) | devfn)) === PDEV_TYPE.PCIE2PCI_BRIDGE;
 
 /**
- * Empties every entry of `devfn` of `pdev`. @returns the unit, undefined where there is nothing to do, or an errno.
- * A failure of the entries themselves is not among them: the unit is returned all the same.
- * @xen domain_context_unmap
+ * Empties every entry of `devfn` of `pdev`, if it has any.
+ * @returns 0; -EPERM host bridge of a guest; -ENODEV no unit; -EINVAL unknown kind. A failure of the entries
+ * themselves is not among them. @xen domain_context_unmap
  */
-export function* domainContextUnmap(
-  vtd: Vtd,
-  domain: IommuDomain,
-  devfn: number,
-  pdev: Pdev,
-): Co<DrhdUnit | Errno | undefined> {
+export function* domainContextUnmap(vtd: Vtd, domain: IommuDomain, devfn: number, pdev: Pdev): Co<Rc> {
   const drhd = acpiFindMatchedDrhdUnit(vtd, pdev);
-  let ret = 0;
-  switch (pdev.type) {
-    case PDEV_TYPE.PCI_HOST_BRIDGE:
-      if (vtd.opts.debug) debugLine(vtd, domain, 'Hostbridge: skip', pdev, devfn, 'unmap');
-      return domain === vtd.s.hwdom ? undefined : E.PERM;
-    case PDEV_TYPE.PCIE_BRIDGE:
-    case PDEV_TYPE.PCIE2PCI_BRIDGE:
-    case PDEV_TYPE.LEGACY_PCI_BRIDGE:
-      return undefined;
-    case PDEV_TYPE.PCIE_ENDPOINT:
-      if (drhd === undefined) return E.NODEV;
-      if (vtd.opts.debug) debugLine(vtd, domain, 'PCIe: unmap', pdev, devfn, '');
-      ret = yield* domainContextUnmapOne(vtd, domain, drhd.iommu!, pdev.bus, devfn);
-      if (ret === 0 && vtd.opts.ats && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
-        disableAtsDevice(vtd, pdev, drhd.iommu!);
-      }
-      break;
-    case PDEV_TYPE.PCI:
-      if (drhd === undefined) return E.NODEV;
-      if (vtd.opts.debug) debugLine(vtd, domain, 'PCI: unmap', pdev, devfn, '');
-      ret = yield* unmapConventional(vtd, domain, drhd, devfn, pdev);
-      break;
-    default:
-      return E.INVAL;
-  }
+  if (!hasEntry(pdev)) return bridgeUnmapping(vtd, domain, devfn, pdev);
+  if (drhd === undefined) return E.NODEV;
+  const ret =
+    pdev.type === PCI
+      ? yield* unmapConventional(vtd, domain, drhd, devfn, pdev)
+      : yield* unmapEndpoint(vtd, domain, drhd, devfn, pdev);
   if (ret === 0 && pdev.devfn === devfn && !quarantineSkip(vtd, domain, pdev.arch.rootMfn)) {
     checkCleanupDomidMap(vtd, domain, pdev, drhd.iommu!);
   }
-  return drhd;
+  return 0;
+}
+
+function bridgeUnmapping(vtd: Vtd, domain: IommuDomain, devfn: number, pdev: Pdev): Rc {
+  switch (pdev.type) {
+    case PDEV_TYPE.PCI_HOST_BRIDGE:
+      if (vtd.opts.debug) debugLine(vtd, domain, 'Hostbridge: skip', pdev, devfn, 'unmap');
+      return domain === vtd.s.hwdom ? 0 : E.PERM;
+    case PDEV_TYPE.PCIE_BRIDGE:
+    case PDEV_TYPE.PCIE2PCI_BRIDGE:
+    case PDEV_TYPE.LEGACY_PCI_BRIDGE:
+      return 0;
+    default:
+      return E.INVAL;
+  }
+}
+
+function* unmapEndpoint(vtd: Vtd, domain: IommuDomain, drhd: DrhdUnit, devfn: number, pdev: Pdev): Co<Rc> {
+  if (vtd.opts.debug) debugLine(vtd, domain, 'PCIe: unmap', pdev, devfn, '');
+  const ret = yield* domainContextUnmapOne(vtd, domain, drhd.iommu!, pdev.bus, devfn);
+  if (ret === 0 && vtd.opts.ats && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
+    disableAtsDevice(vtd, pdev, drhd.iommu!);
+  }
+  return ret;
 }
 
 function* unmapConventional(
@@ -237,6 +245,7 @@ function* unmapConventional(
   devfn: number,
   pdev: Pdev,
 ): Co<Rc> {
+  if (vtd.opts.debug) debugLine(vtd, domain, 'PCI: unmap', pdev, devfn, '');
   const iommu = drhd.iommu!;
   let ret = yield* domainContextUnmapOne(vtd, domain, iommu, pdev.bus, devfn);
   if (ret !== 0) return ret;
@@ -254,6 +263,3 @@ function* unmapConventional(
   }
   return ret;
 }
-
-/** The errno of domainContextUnmap()'s answer, 0 for a unit or nothing. @xen PTR_ERR */
-export const unmapErrno = (answer: DrhdUnit | Errno | undefined): Rc => (isErr(answer) ? answer : 0);

@@ -8,6 +8,7 @@ import { E, type Rc } from '../../../base/errno.js';
 import { DOMID } from '../../../sim/frames.js';
 import { DOMID_MASK } from '../domid.js';
 import type { IommuDomain, Pdev } from '../types.js';
+import type { ContextEntry } from './context_entry.js';
 import { acpiFindMatchedDrhdUnit } from './drhd.js';
 import type { Vtd, VtdIommu } from './state.js';
 
@@ -41,7 +42,7 @@ export function getIommuDid(iommu: VtdIommu, domid: number): number {
  */
 export function contextSetDomainId(
   vtd: Vtd,
-  entry: Int32Array | undefined,
+  entry: ContextEntry | undefined,
   domid: number,
   iommu: VtdIommu,
 ): Rc {
@@ -51,7 +52,7 @@ export function contextSetDomainId(
     did = dealDid(iommu, domid);
     if (did < 0) return E.BUSY;
   }
-  if (entry !== undefined) entry[2] = (entry[2]! & ~DID_MASK) | (did << 8);
+  if (entry !== undefined) entry.w2 = (entry.w2 & ~DID_MASK) | (did << 8);
   return 0;
 }
 

@@ -125,7 +125,8 @@ export function* flushContextEntry(iommu: VtdIommu, did: number, bdf: number, no
   const ret = yield* iommuFlushIotlbDsi(iommu, did, nonPresent);
   if (rc > 0 || ret > 0) yield* iommuFlushWriteBuffer(iommu);
   if (rc < 0) return rc;
-  return Math.min(ret, 0);
+  if (ret < 0) return ret;
+  return 0;
 }
 
 /** @xen iommu_flush_all */

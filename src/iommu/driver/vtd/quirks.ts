@@ -107,17 +107,17 @@ const DMIBAR_IDS: ReadonlySet<number> = new Set([
 
 /** Keeps chipset functions from raising platform errors for faults that a guest can cause. @xen pci_vtd_quirk */
 export function pciVtdQuirk(vtd: Vtd, pdev: Pdev): void {
-  if (pdev.arch.vtdNoQuirk) return;
+  if (!pdev.arch.vtdMayQuirk) return;
   const { s } = vtd;
   const id = s.confRead(pdev.sbdf, 0, 4);
   const device = id >>> 16;
-  if ((id & 0xffff) !== 0x8086) pdev.arch.vtdNoQuirk = true;
+  if ((id & 0xffff) !== 0x8086) pdev.arch.vtdMayQuirk = false;
   else if (isMaskReg(device)) {
     s.confWrite(pdev.sbdf, 0x1ac, 4, (s.confRead(pdev.sbdf, 0x1ac, 4) | 0x8000_0000) >>> 0);
     s.printk(XENLOG.INFO, `Masked VT-d error signaling on ${formatSbdf(pdev.sbdf)}`);
   } else if (isIohPort(device)) maskUrSignaling(s, pdev.sbdf);
   else if (DMIBAR_IDS.has(device)) maskDmiUrSignaling(s, pdev.sbdf);
-  else pdev.arch.vtdNoQuirk = true;
+  else pdev.arch.vtdMayQuirk = false;
 }
 
 const EXT_CAP_ERR = 1;

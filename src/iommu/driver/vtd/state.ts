@@ -10,6 +10,7 @@ import type { MmioDevice } from '../../../sim/mmio.js';
 import { FRAME_WORDS, type Ram } from '../../../sim/ram.js';
 import { DomidCursor, type DomidMap } from '../domid.js';
 import type { IommuDomain, IommuOptions, Pdev, VtdSeams, XenServices } from '../types.js';
+import { ContextEntry } from './context_entry.js';
 import { vtdSeams } from './seams.js';
 
 export const VTDPREFIX = '[VT-D]';
@@ -100,6 +101,8 @@ export class VtdIommu {
 
   /** Frames; 0 while there is none. */
   rootMfn = 0;
+  /** Index into RAM's words of the root table, 0 until that was written to. */
+  rootAt = 0;
   qinvalMfn = 0;
   /** Index into RAM's words of the queue's first page. */
   queueAt = 0;
@@ -123,8 +126,8 @@ export class VtdIommu {
   lowestFreeDid = 0;
 
   /** Entry under construction, and the one it replaces; valid while `lock` is held. */
-  readonly lctxt = new Int32Array(4);
-  readonly old = new Int32Array(4);
+  readonly lctxt = new ContextEntry();
+  readonly old = new ContextEntry();
   /** What the last replaced entry said; valid until pcidevs_lock is dropped or another entry is replaced. */
   prevDid = 0;
   prevDom: IommuDomain | undefined = undefined;
@@ -149,6 +152,8 @@ export class VtdIommu {
 export class Vtd {
   readonly opts: IommuOptions;
   readonly seams: VtdSeams;
+  /** The CPU lacks CMPXCHG16B: context entries are written in several steps. */
+  readonly writesInSteps: boolean;
   /** @xen acpi_drhd_units: newest first, units that cover the rest last */
   drhds: DrhdUnit[] = [];
   /** Newest first. @xen acpi_rmrr_units */
@@ -194,6 +199,7 @@ export class Vtd {
   constructor(readonly s: XenServices) {
     this.opts = s.opts;
     this.seams = vtdSeams.of(s.seams);
+    this.writesInSteps = !s.cpu.cx16;
   }
 }
 

@@ -29,10 +29,11 @@ const { IQE, ITE } = STATUS_BIT;
  */
 export function drainQueue(s: VtdState): void {
   const { regs } = s;
-  if ((regs[FSTS]! & ITE) === 0) s.fetchedTo = regs[IQT]!;
+  const status = regs[FSTS]!;
+  if ((status & ITE) === 0) s.fetchedTo = regs[IQT]!;
   if (s.draining) return;
   if (s.latencyNs > 0) startTimer(s);
-  else if (mayFetch(s)) while (step(s) && regs[IQH]! !== s.fetchedTo);
+  else if (mayFetch(s, status, regs[IQH]!)) while (step(s, regs[IQH]!) && regs[IQH]! !== s.fetchedTo);
 }
 
 /** Where the queue at IQA lies, and how long it is: of no length while it is off. */
@@ -58,25 +59,22 @@ function startTimer(s: VtdState): void {
   s.draining = true;
   s.clock.after(s.latencyNs, () => {
     s.draining = false;
-    if (s.qie && mayFetch(s)) step(s);
+    if (s.qie && mayFetch(s, s.regs[FSTS]!, s.regs[IQH]!)) step(s, s.regs[IQH]!);
     drainQueue(s);
   });
 }
 
 /** Is there a descriptor to fetch? Not after an error; head and tail beyond the queue are one. */
-function mayFetch(s: VtdState): boolean {
-  const { regs, fetchedTo } = s;
-  const head = regs[IQH]!;
-  if (head === fetchedTo || (regs[FSTS]! & IQE) !== 0) return false;
+function mayFetch(s: VtdState, status: number, head: number): boolean {
+  const { fetchedTo } = s;
+  if (head === fetchedTo || (status & IQE) !== 0) return false;
   if (head < s.queueBytes && fetchedTo < s.queueBytes) return true;
   if (s.qie) refuse(s);
   return false;
 }
 
-/** One descriptor; false when the queue stands still at it. */
-function step(s: VtdState): boolean {
-  const { regs } = s;
-  const head = regs[IQH]!;
+/** The descriptor at `head`; false when the queue stands still at it. */
+function step(s: VtdState, head: number): boolean {
   const at = head < 4096 && s.queueAt !== 0 ? s.queueAt + (head >>> 2) : locate(s, head);
   if (at < 0 || (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT)) {
     if (at < 0) refuse(s);
@@ -87,7 +85,7 @@ function step(s: VtdState): boolean {
     refuse(s);
     return false;
   }
-  regs[IQH] = (head + 16) & (s.queueBytes - 1);
+  s.regs[IQH] = (head + 16) & (s.queueBytes - 1);
   return true;
 }
 
