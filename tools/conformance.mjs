@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * docs/conformance.md: each clause of the VT-d manual that a test of the silicon shows, with its sections and the test.
+ * docs/conformance.md: each clause of the manuals that a test of the silicon shows, with its sections and the test.
  * The sections stand in parentheses at the end of the name of the `describe` around a test.
  *
  *   node tools/conformance.mjs           writes it
@@ -12,9 +12,9 @@ import path from 'node:path';
 import { ROOT } from './files.mjs';
 
 const DOC = path.join(ROOT, 'docs/conformance.md');
-const FILES = ['translate', 'caches', 'queue', 'faults', 'silicon'].map(
-  (name) => `test/conformance/vtd_${name}.test.ts`,
-);
+const inFolder = (/** @type {string} */ name) => `test/conformance/${name}.test.ts`;
+const VTD = ['vtd_translate', 'vtd_caches', 'vtd_queue', 'vtd_faults', 'vtd_silicon'].map(inFolder);
+const AMD = ['amd_silicon_intremap'].map(inFolder);
 const HEAD = `# What the VT-d silicon is held to
 
 Each row is a clause of Intel's "Virtualization Technology for Directed I/O, Architecture Specification", and the test
@@ -24,26 +24,37 @@ that fails when the simulated unit breaks it. Sections are numbered as in its re
 QEMU's own tests of the same clauses are in [qtest.md](qtest.md), with what QEMU does otherwise.
 
 `;
+const AMD_HEAD = `
+# What the AMD silicon is held to
+
+The same for AMD's "I/O Virtualization Technology (IOMMU) Specification", 48882. Interrupts so far; translation, caches,
+commands and events are tested in test/unit/amd_hw.test.ts, without a clause for each test.
+
+`;
 /** Not clauses of the manual: what the unit does when it is asked to deviate. */
 const QUIRKS = 'as QEMU does it';
 
 /** Names of all tests, without running one. @returns {{ name: string, file: string }[]} */
 function listTests() {
-  const args = ['node_modules/vitest/vitest.mjs', 'list', '--json', '--project', 'sync', ...FILES];
+  const args = ['node_modules/vitest/vitest.mjs', 'list', '--json', '--project', 'sync', ...VTD, ...AMD];
   const run = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' });
   if (run.status !== 0) throw new Error(run.stderr);
-  /** @type {{ name: string, file: string }[]} */
-  const all = JSON.parse(run.stdout.slice(run.stdout.indexOf('[')));
-  return FILES.flatMap((file) => all.filter((t) => t.file.endsWith(file)));
+  return JSON.parse(run.stdout.slice(run.stdout.indexOf('[')));
 }
 
 /** @param {string} text */
 const cell = (text) => text.replaceAll('|', '\\|');
 
-function page() {
+const page = () => {
+  const all = listTests();
+  return `${HEAD}${clauses(all, VTD)}${AMD_HEAD}${clauses(all, AMD)}`;
+};
+
+/** The clauses that the tests of `files` show. @param {{ name: string, file: string }[]} all @param {string[]} files */
+function clauses(all, files) {
   /** @type {Map<string, string[]>} */
   const groups = new Map();
-  for (const { name, file } of listTests()) {
+  for (const { name, file } of files.flatMap((f) => all.filter((t) => t.file.endsWith(f)))) {
     const [group = '', ...rest] = name.split(' > ');
     if (group === QUIRKS) continue;
     const sections = /^'?(.*) \(([^()]+)\)'?$/.exec(group);
@@ -56,7 +67,7 @@ function page() {
   const parts = [...groups].map(
     ([title, lines]) => `## ${title}\n\n| section | clause | test |\n|---|---|---|\n${lines.join('\n')}\n`,
   );
-  return `${HEAD}${rows} clauses.\n\n${parts.join('\n')}`;
+  return `${rows} clauses.\n\n${parts.join('\n')}`;
 }
 
 const wanted = page();

@@ -235,7 +235,7 @@ export function* unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Co<Rc> {
     xen.services.printk(XENLOG.G_ERR, `dom${d.domid}: trying to unmap secondary MSI pirq ${pirq}`);
     return E.BUSY;
   }
-  if (info.bound && !d.isHvm) yield* pirqGuestUnbind(xen, d, info);
+  if (info.bound) yield* pirqGuestUnbind(xen, d, info);
   if (entry === undefined) {
     d.pirqs.delete(pirq);
     d.irqCaps.remove(info.irq, info.irq);

@@ -11,7 +11,15 @@ import {
   fixChecksum,
   SCOPE_TYPE,
 } from '../../iommu/format/dmar.js';
-import { IVHD_DEV, IVHD_TYPE, type IvhdEntry, makeIvrs, SPECIAL } from '../../iommu/format/ivrs.js';
+import {
+  encodeIvrs,
+  IVHD_DEV,
+  IVHD_TYPE,
+  type IvhdEntry,
+  type IvrsBlock,
+  SPECIAL,
+  sealIvrs,
+} from '../../iommu/format/ivrs.js';
 
 export const VTD_BASE = 0xfed9_0000;
 const AMD_BASE = 0xfed8_0000;
@@ -86,21 +94,22 @@ export function q35Ivrs(
     const { SPECIAL: type } = IVHD_DEV;
     entries.push({ type, id: 0, data: 0, usedId: AMD_IOAPIC, byte4: 0, byte7: SPECIAL.IOAPIC });
   }
-  return makeIvrs([
-    {
-      kind: 'ivhd',
-      type: IVHD_TYPE.BASIC,
-      flags: 0xd1,
-      deviceId: iommu,
-      capOffset: 0x40,
-      base: AMD_BASE,
-      segment: 0,
-      info: 0,
-      attr: 0x44,
-      entries,
-    },
-  ]);
+  const ivhd: IvrsBlock = {
+    kind: 'ivhd',
+    type: IVHD_TYPE.BASIC,
+    flags: 0xd1,
+    deviceId: iommu,
+    capOffset: 0x40,
+    base: AMD_BASE,
+    segment: 0,
+    info: 0,
+    attr: 0x44,
+    entries,
+  };
+  return sealIvrs(encodeIvrs({ ...OEM, info: ADDRESS_BITS << 8, reserved: [0, 0], blocks: [ivhd] }));
 }
+/** Physical addresses of QEMU's processors. */
+const ADDRESS_BITS = 40;
 
 /** Types of PCI Express ports whose secondary bus is PCI Express: root ports and switch ports. */
 const EXPRESS_PORTS = [4, 5, 6];

@@ -11,7 +11,15 @@ const CPUS_MAX = 8;
 export const onlineCpus = (count: number): CpuMask => 2 ** Math.min(count, CPUS_MAX) - 1;
 
 /** Which hardware an interrupt comes from. @xen hw_irq_controller */
-export type IrqHandler = 'none' | '8259A' | 'edge' | 'level' | 'dma_msi' | 'msi_maskable' | 'msi';
+export type IrqHandler =
+  | 'none'
+  | '8259A'
+  | 'edge'
+  | 'level'
+  | 'dma_msi'
+  | 'amd_iommu_msi'
+  | 'msi_maskable'
+  | 'msi';
 
 /** @xen IRQ_VECTOR_UNASSIGNED */
 export const VECTOR_NONE = -1;

@@ -8,6 +8,7 @@ const HANDLER_NAMES = {
   edge: 'IO-APIC-edge',
   level: 'IO-APIC-level',
   dma_msi: 'DMA_MSI',
+  amd_iommu_msi: 'AMD-IOMMU-MSI',
   msi_maskable: 'PCI-MSI/-X',
   msi: 'PCI-MSI',
 } as const;
@@ -21,10 +22,11 @@ export function dumpMsi(xen: Xen): void {
   xen.console.printAlways('MSI information:');
   for (const desc of inOrder(xen)) {
     const { msi } = desc;
-    if (msi === undefined && desc.handler !== 'dma_msi') continue;
-    const type = msi === undefined ? 'IOMMU' : msi.type === 'msi' ? 'MSI' : 'MSI-X';
+    const vtd = desc.handler === 'dma_msi';
+    if (msi === undefined && !vtd && desc.handler !== 'amd_iommu_msi') continue;
+    const type = vtd ? 'IOMMU' : msi === undefined ? 'MSI' : msi.type === 'msi' ? 'MSI' : 'MSI-X';
     const dest = msi === undefined ? desc.cpuMask : (msi.msg.addressLo >>> 12) & 0xff;
-    const maskbit = msi === undefined || msi.maskbit ? 1 : 0;
+    const maskbit = vtd || msi?.maskbit === true ? 1 : 0;
     const bits = `${msi?.hostMasked === true ? 'H' : ' '}${msi?.guestMasked === true ? 'G' : ' '}`;
     const now = msi === undefined || !msi.maskbit ? '?' : msi.hostMasked || msi.guestMasked ? '1' : '0';
     xen.console.printAlways(

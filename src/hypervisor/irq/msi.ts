@@ -35,7 +35,7 @@ export interface MsiRequest {
 }
 
 /** The message for a vector and its CPUs: logical destination, lowest priority. @xen msi_compose_msg */
-const compose = (vector: number, cpus: CpuMask): MsiMsg => ({
+export const composeMsiMsg = (vector: number, cpus: CpuMask): MsiMsg => ({
   addressLo: (0xfee0_000c | ((cpus & 0xff) << 12)) >>> 0,
   addressHi: 0,
   data: 0x4100 | vector,
@@ -140,7 +140,7 @@ function newEntry(pdev: Pdev, irq: number, shape: Shape): MsiEntry {
 export function* setupMsiIrq(xen: Xen, desc: IrqDesc, entry: MsiEntry): Co<Rc> {
   desc.msi = entry;
   desc.handler = entry.maskbit ? 'msi_maskable' : 'msi';
-  const rc = yield* writeMsiMsg(xen, entry, compose(desc.vector, desc.cpuMask));
+  const rc = yield* writeMsiMsg(xen, entry, composeMsiMsg(desc.vector, desc.cpuMask));
   if (rc !== 0) {
     desc.handler = 'none';
     desc.msi = undefined;
@@ -167,7 +167,7 @@ function* writeMsiMsg(xen: Xen, entry: MsiEntry, msg: MsiMsg): Co<Rc> {
 export function* setMsiAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void> {
   desc.affinity = cpus;
   if (desc.msi === undefined) return;
-  yield* writeMsiMsg(xen, desc.msi, compose(desc.vector, cpus & desc.cpuMask));
+  yield* writeMsiMsg(xen, desc.msi, composeMsiMsg(desc.vector, cpus & desc.cpuMask));
 }
 
 /** Hardware no longer sends it. @xen pci_disable_msi */

@@ -4,6 +4,7 @@ import { funcOf, hex, slotOf } from '../../base/sbdf.js';
 import { XENLOG } from '../../iommu/driver/types.js';
 import { type Co, hold } from '../../sim/co.js';
 import type { Domain, Pirq } from '../domain.js';
+import { pirqGuestBind, pirqGuestUnbind } from '../irq/guest_bind.js';
 import { irqAccessPermitted, nrPirqs } from '../pirq.js';
 import type { DomctlOp } from '../public/domctl.js';
 import type { Xen } from '../xen.js';
@@ -38,58 +39,65 @@ function callerHasIrq(xen: Xen, d: Domain, op: BindOp): boolean {
   return irq > 0 && me !== undefined && irqAccessPermitted(me, irq);
 }
 
-function* locked(xen: Xen, d: Domain, op: BindOp, body: (xen: Xen, d: Domain, op: BindOp) => Rc): Co<Rc> {
+function* locked(xen: Xen, d: Domain, op: BindOp, body: (xen: Xen, d: Domain, op: BindOp) => Co<Rc>): Co<Rc> {
   using _pcidevs = yield* hold(xen.pcidevsLock);
-  return body(xen, d, op);
+  return yield* body(xen, d, op);
 }
 
 /** @returns 0, -EINVAL, -EBUSY for a line that is bound otherwise, -EOPNOTSUPP. @xen pt_irq_create_bind */
-function ptIrqCreateBind(xen: Xen, d: Domain, op: BindOp): Rc {
+function* ptIrqCreateBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
   if (op.machineIrq < 0 || op.machineIrq >= nrPirqs(xen, d)) return E.INVAL;
   const pirq = d.pirqs.get(op.machineIrq)!;
   switch (op.irqType) {
     case 'msi':
-      return bindMsi(pirq, op);
+      return yield* bindMsi(xen, d, pirq, op);
     case 'pci':
     case 'msi_translate':
-      bindPin(xen, d, pirq, op);
-      return 0;
+      return yield* bindPin(xen, d, pirq, op);
     default:
       return E.OPNOTSUPP;
   }
 }
 
-function bindMsi(pirq: Pirq, op: BindOp): Rc {
+function* bindMsi(xen: Xen, d: Domain, pirq: Pirq, op: BindOp): Co<Rc> {
   if (pirq.bound && pirq.dpciKind !== 'msi') return E.BUSY;
-  pirq.bound = true;
-  pirq.dpciKind = 'msi';
+  if (!pirq.bound) {
+    const rc = yield* pirqGuestBind(xen, d, pirq, false);
+    if (rc !== 0) return rc;
+    pirq.dpciKind = 'msi';
+  }
   pirq.gmsi = { gvec: op.gvec ?? 0, gflags: op.gflags ?? 0 };
   return 0;
 }
 
 /** A line may be wired to several virtual pins; only the first one binds it. */
-function bindPin(xen: Xen, d: Domain, pirq: Pirq, op: BindOp): void {
+function* bindPin(xen: Xen, d: Domain, pirq: Pirq, op: BindOp): Co<Rc> {
   const link = { bus: op.bus ?? 0, device: op.device ?? 0, intx: op.intx ?? 0 };
   pirq.links ??= [];
   pirq.links.push(link);
   if (!pirq.bound) {
-    pirq.bound = true;
+    const rc = yield* pirqGuestBind(xen, d, pirq, op.irqType === 'pci');
+    if (rc !== 0) {
+      pirq.links.pop();
+      return rc;
+    }
     pirq.dpciKind = op.irqType;
   }
-  if (!xen.opts.verbose) return;
+  if (!xen.opts.verbose) return 0;
   const gsi = hvmPciIntxGsi(link.device, link.intx);
   const what = `m_gsi=${pirq.pirq} g_gsi=${gsi} ${pinText(link)}`;
   xen.services.printk(XENLOG.G_INFO, `d${d.domid}: bind: ${what}`);
+  return 0;
 }
 
 const pinText = (l: { bus: number; device: number; intx: number }): string =>
   `dev=${hex(l.bus, 2)}.${hex(slotOf(l.device), 2)}.${funcOf(l.device)} intx=${l.intx}`;
 
 /** @returns 0, -EINVAL for a pin that was not wired so, -EOPNOTSUPP. @xen pt_irq_destroy_bind */
-function ptIrqDestroyBind(xen: Xen, d: Domain, op: BindOp): Rc {
+function* ptIrqDestroyBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
   const pirq = d.pirqs.get(op.machineIrq)!;
   if (op.irqType === 'msi') {
-    if (pirq.bound && (pirq.links ?? []).length === 0) unbind(pirq);
+    if (pirq.bound && (pirq.links ?? []).length === 0) yield* unbind(xen, d, pirq);
     return 0;
   }
   const link = { bus: op.bus ?? 0, device: op.device ?? 0, intx: op.intx ?? 0 };
@@ -106,15 +114,15 @@ function ptIrqDestroyBind(xen: Xen, d: Domain, op: BindOp): Rc {
   if (at < 0) return E.INVAL;
   links.splice(at, 1);
   const what = !pirq.bound ? 'bogus' : links.length === 0 ? 'final' : 'partial';
-  if (pirq.bound && links.length === 0) unbind(pirq);
+  if (pirq.bound && links.length === 0) yield* unbind(xen, d, pirq);
   if (xen.opts.verbose) {
     xen.services.printk(XENLOG.G_INFO, `d${d.domid} ${what} unmap: m_irq=${pirq.pirq} ${pinText(link)}`);
   }
   return 0;
 }
 
-function unbind(pirq: Pirq): void {
-  pirq.bound = false;
+function* unbind(xen: Xen, d: Domain, pirq: Pirq): Co<void> {
+  yield* pirqGuestUnbind(xen, d, pirq);
   delete pirq.dpciKind;
   delete pirq.gmsi;
   pirq.links = [];
@@ -124,11 +132,11 @@ function unbind(pirq: Pirq): void {
  * Unbinds what a dying guest still has bound. An interrupt in flight stops it there, to be taken up again.
  * @returns 0 or -ERESTART. @xen arch_pci_clean_pirqs, pci_clean_dpci_irq
  */
-export function archPciCleanPirqs(d: Domain): Rc {
+export function* archPciCleanPirqs(xen: Xen, d: Domain): Co<Rc> {
   if (!d.iommuEnabled || !d.isHvm) return 0;
   for (const pirq of d.pirqs.values()) {
     if (!pirq.bound) continue;
-    unbind(pirq);
+    yield* unbind(xen, d, pirq);
     if (pirq.dpciActive) return E.RESTART;
   }
   return 0;

@@ -4,6 +4,7 @@ import { E, type Rc } from '../../base/errno.js';
 import { XENLOG } from '../../iommu/driver/types.js';
 import { type Co, hold, preemptPoint } from '../../sim/co.js';
 import type { Domain } from '../domain.js';
+import { composeMsiMsg } from '../irq/msi.js';
 import { assignIrqVector } from '../irq/vectors.js';
 import type { Xen } from '../xen.js';
 import { platformOps } from './pci.js';
@@ -100,7 +101,7 @@ function takeFaultInterrupts(xen: Xen): void {
   for (let i = 0; i < units; i++) {
     const desc = xen.irqs.desc(xen.nrIrqsGsi + i);
     assignIrqVector(xen.irqs, desc);
-    desc.handler = 'dma_msi';
+    desc.handler = ops.vendor === 'vtd' ? 'dma_msi' : 'amd_iommu_msi';
     desc.disabled = false;
     desc.cpuMask = 1;
     desc.affinity = 1;
@@ -108,6 +109,7 @@ function takeFaultInterrupts(xen: Xen): void {
       ops.vendor === 'vtd'
         ? 'drivers/passthrough/vtd/iommu.c#iommu_page_fault'
         : 'drivers/passthrough/amd/iommu_init.c#iommu_interrupt_handler';
+    ops.setFaultMessage?.(i, composeMsiMsg(desc.vector, desc.cpuMask));
   }
 }
 

@@ -201,7 +201,7 @@ export function* deassignDevice(
 /** A domain goes, and its devices leave it. @returns 0, -ERESTART, or what a device said. @xen pci_release_devices */
 export function* pciReleaseDevices(xen: Xen, d: Domain): Co<Rc> {
   using _pcidevs = yield* hold(xen.pcidevsLock);
-  const rc = archPciCleanPirqs(d);
+  const rc = yield* archPciCleanPirqs(xen, d);
   if (rc !== 0) return rc;
   return xen.seams.releaseSetsFailuresAside() ? yield* releaseAll(xen, d) : yield* releaseWalking(xen, d);
 }

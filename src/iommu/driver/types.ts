@@ -304,6 +304,8 @@ export interface IommuOps {
   updateIreFromMsi?(descs: readonly MsiDesc[], nr: number, msg: MsiMsg | undefined): Co<Rc>;
   /** Units that are on. */
   units?(): number;
+  /** Writes the message with which a unit calls Xen into its function; VT-d's has registers. @xen __setup_msi_irq */
+  setFaultMessage?(unit: number, msg: MsiMsg): void;
   /** Points the units' own interrupts at the CPUs that are there now. @xen adjust_irq_affinities */
   adjustIrqAffinities?(): Co<void>;
 }

@@ -17,6 +17,8 @@ const MEM_64 = 0x10_0000;
 const CAPS_MAX = 48;
 const EXT_CAPS_MAX = 480;
 const EXT_CAP_DSN = 0x03;
+const MSI_ENABLE = 0x0001;
+const MSIX_ENABLE = 0x8000;
 
 export function* setupDevice(config: ConfigPort, dev: KernelPci): Co<void> {
   const id = config.read(dev.sbdf, PCI.VENDOR_ID, 4);
@@ -38,6 +40,15 @@ export function* setupDevice(config: ConfigPort, dev: KernelPci): Co<void> {
   yield* readBases(config, dev, bars, rom);
   if (dev.headerType === 1) readWindows(config, dev);
   if (dev.cap.sriov !== 0) readVirtualBases(config, dev);
+  yield* silence(config, dev, dev.cap.msi, MSI_ENABLE);
+  yield* silence(config, dev, dev.cap.msix, MSIX_ENABLE);
+}
+
+/** Messages that firmware, or Xen, has left on are off until a driver wants them. @linux drivers/pci/msi/msi.c pci_msi_init */
+function* silence(config: ConfigPort, dev: KernelPci, cap: number, enable: number): Co<void> {
+  if (cap === 0) return;
+  const control = config.read(dev.sbdf, cap + 2, 2);
+  if ((control & enable) !== 0) yield* config.write(dev.sbdf, cap + 2, 2, control & ~enable);
 }
 
 function readSubsystem(config: ConfigPort, dev: KernelPci): void {

@@ -16,7 +16,7 @@ import {
 import { amdDumpPageTables } from './dump.js';
 import { doAmdIommuIrq, iommuInterruptHandler } from './event_log.js';
 import { amdIommuDumpIntremapTables } from './intremap_table.js';
-import { amdIommuInit } from './iommu_init.js';
+import { amdIommuInit, setUnitMessage } from './iommu_init.js';
 import { amdIommuIoapicUpdateIre, amdIommuMsiMsgUpdateIre } from './iommu_intr.js';
 import { amdIommuFlushIotlbPages, amdIommuMapPage, amdIommuUnmapPage } from './iommu_map.js';
 import {
@@ -100,6 +100,12 @@ class AmdIommuOps implements IommuOps {
   }
   *updateIreFromMsi(descs: readonly MsiDesc[], nr: number, msg: MsiMsg | undefined): Co<Rc> {
     return yield* amdIommuMsiMsgUpdateIre(this.amd, descs, nr, msg);
+  }
+  units(): number {
+    return this.amd.units.length;
+  }
+  setFaultMessage(unit: number, msg: MsiMsg): void {
+    setUnitMessage(this.amd, this.amd.units[unit]!, msg);
   }
   *pollFaults(): Co<void> {
     yield* doAmdIommuIrq(this.amd);

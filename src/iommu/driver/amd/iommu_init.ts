@@ -6,7 +6,7 @@ import { type Co, hold } from '../../../sim/co.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
 import { AMD_REG, CONTROL, DEV_TAB_SIZE, DTE_WORDS, EXCL, RING_LENGTH } from '../../format/amd.js';
 import { CAP_HEADER, EXT_FEATURE } from '../../format/amd_features.js';
-import { XENLOG } from '../types.js';
+import { type MsiMsg, XENLOG } from '../types.js';
 import { amdIommuSetIntremapTable, iommuDteAddDeviceEntry } from './dte.js';
 import { setIommuEventLogControl, writeControl } from './event_log.js';
 import {
@@ -30,6 +30,9 @@ const LOG_ENTRIES = 512;
 /** @xen MSI_FLAGS_ENABLE */
 const PCI_MSI_FLAGS = 2;
 const PCI_MSI_FLAGS_ENABLE = 1;
+const PCI_MSI_ADDRESS_LO = 4;
+const PCI_MSI_ADDRESS_HI = 8;
+const PCI_MSI_DATA_64 = 12;
 /** Flags of an IVHD. */
 const IVHD_TT_ENABLE = 1;
 const IVHD_PASS_PW = 2;
@@ -233,6 +236,14 @@ function amdIommuMsiEnable(amd: AmdVi, unit: AmdUnit, enable: boolean): void {
   const control = amd.s.confRead(where, unit.msiPos + PCI_MSI_FLAGS, 2);
   const wanted = enable ? control | PCI_MSI_FLAGS_ENABLE : control & ~PCI_MSI_FLAGS_ENABLE;
   amd.s.confWrite(where, unit.msiPos + PCI_MSI_FLAGS, 2, wanted);
+}
+
+/** The unit is a function with a 64-bit message; it is not remapped. @xen set_iommu_interrupt_handler, write_msi_msg */
+export function setUnitMessage(amd: AmdVi, unit: AmdUnit, msg: MsiMsg): void {
+  const where = sbdfOf(unit.seg, unit.bdf);
+  amd.s.confWrite(where, unit.msiPos + PCI_MSI_ADDRESS_LO, 4, msg.addressLo);
+  amd.s.confWrite(where, unit.msiPos + PCI_MSI_ADDRESS_HI, 4, msg.addressHi);
+  amd.s.confWrite(where, unit.msiPos + PCI_MSI_DATA_64, 2, msg.data);
 }
 
 /** @xen set_iommu_ht_flags */
