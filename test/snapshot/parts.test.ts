@@ -113,3 +113,12 @@ test('the caches of a unit go back when they were filled, emptied and made large
     },
   );
 });
+
+test('memory goes back where a unit writes the status of waits, again and again to one place', () => {
+  const rig = new Rig().on().queue();
+  const at = rig.frame() * 4096 + 8;
+  let data = 0;
+  const wait = (): void => rig.submit(0x25, ++data, at, 0);
+  wait();
+  goesBack({ rig }, wait);
+});
