@@ -77,8 +77,7 @@ export class Adversary {
 
   /** A frame goes back to the heap: nothing may be on its way there. */
   private freed(e: Extract<StampedEvent, { kind: 'alloc' }>): void {
-    for (const r of this.inFlight.all()) {
-      if (r.mfn < e.mfn || r.mfn >= e.mfn + 2 ** e.order) continue;
+    for (const r of this.inFlight.to(e.mfn, 2 ** e.order)) {
       this.violation ??= {
         id: 'INV-I7',
         what: `${this.late(r)} when ${this.step(e.cpu)} freed the frame`,

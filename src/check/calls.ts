@@ -13,7 +13,7 @@ export type Call =
   | { readonly op: 'assign' | 'deassign' | 'testAssign'; readonly dev: number; readonly dom: number }
   | { readonly op: 'quarantine' | 'release' | 'remove' | 'add'; readonly dev: number }
   | { readonly op: 'destroy' | 'kill' | 'logdirty'; readonly dom: number }
-  | { readonly op: 'populate' | 'decrease' | 'move' | 'mmio'; readonly dom: number }
+  | { readonly op: 'populate' | 'decrease' | 'move' | 'mmio' | 'exchange' | 'transfer'; readonly dom: number }
   | { readonly op: 'group'; readonly dev: number }
   /** `hwdomSetup`: boot goes through the devices once more, and pcidevs_lock comes and goes. */
   | { readonly op: 'faults' | 'hwdomSetup' };
@@ -33,6 +33,8 @@ export const kitCalls: Readonly<Record<string, Call>> = {
   'shut down PV': { op: 'kill', dom: 1 },
   'populate PV': { op: 'populate', dom: 1 },
   'decrease PV': { op: 'decrease', dom: 1 },
+  'exchange PV': { op: 'exchange', dom: 1 },
+  'transfer PV': { op: 'transfer', dom: 1 },
   'move HVM': { op: 'move', dom: 0 },
   'map MMIO HVM': { op: 'mmio', dom: 0 },
   'log dirty HVM': { op: 'logdirty', dom: 0 },
@@ -100,6 +102,16 @@ export function callOf(world: World, c: Call): Co<number> {
         gfns: [firstPage(world, c.dom)],
         order: 0,
       });
+    case 'exchange': {
+      const gfns = [firstPage(world, c.dom)];
+      const extents = { gfns, order: 0, outGfns: gfns, outOrder: 0 };
+      return hypercalls.memoryOp({ cmd: 'exchange', domid, ...extents });
+    }
+    case 'transfer': {
+      const to = world.domains[c.dom + 1]?.domid ?? 77;
+      const gfn = firstPage(world, c.dom);
+      return hypercalls.memoryOp({ cmd: 'gnttab_transfer', domid, gfn, to, toGfn: 0x180 });
+    }
     case 'move':
       return hypercalls.memoryOp({ cmd: 'add_to_physmap_range', domid, idx: 0x100, gpfn: 0x103, size: 1 });
     case 'mmio':

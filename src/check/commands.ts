@@ -19,6 +19,15 @@ export type Command =
   | { readonly op: 'add'; readonly dev: number }
   | { readonly op: 'addVf'; readonly dev: number; readonly pf: number } // as a virtual function of another
   | { readonly op: 'ats'; readonly dev: number; readonly page: number } // the device keeps a translation of its own
+  | {
+      /** A request to a page of the owner's leaves, and arrives when its unit has drained. */
+      readonly op: 'launch';
+      readonly dev: number;
+      readonly rid: number;
+      readonly page: number;
+      readonly write: boolean;
+    }
+  | { readonly op: 'reset'; readonly dev: number; readonly bus: boolean } // the function, or all behind its bridge
   | { readonly op: 'populate'; readonly dom: number; readonly gfn: number; readonly order: 0 | 9 | 10 }
   | {
       readonly op: 'decrease';
@@ -34,6 +43,19 @@ export type Command =
       readonly from: number;
       readonly to: number;
       readonly count: number;
+    }
+  | {
+      /** XENMEM_exchange: a small page of a PV guest for a new one. */
+      readonly op: 'exchange';
+      readonly dom: number;
+      readonly page: number;
+    }
+  | {
+      /** GNTTABOP_transfer: a small page of a PV guest becomes another one's. */
+      readonly op: 'transfer';
+      readonly dom: number;
+      readonly to: number;
+      readonly page: number;
     }
   | { readonly op: 'readOnly'; readonly dom: number; readonly gfn: number; readonly on: boolean } // type of a page
   | { readonly op: 'stall'; readonly ms: number } //       AMD units take no commands, VT-d's devices do not answer
@@ -173,6 +195,28 @@ const drawn: { readonly [Op in General]: Drawn } = {
   stall: {
     weight: 1,
     arbitrary: fc.record({ op: fc.constant('stall' as const), ms: fc.constantFrom(1, 150, 400, 2500) }),
+  },
+  exchange: {
+    weight: 2,
+    arbitrary: fc.record({ op: fc.constant('exchange' as const), dom, page: fc.nat(7) }),
+  },
+  transfer: {
+    weight: 2,
+    arbitrary: fc.record({ op: fc.constant('transfer' as const), dom, to: dom, page: fc.nat(7) }),
+  },
+  launch: {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('launch' as const),
+      dev,
+      rid: fc.nat(4),
+      page: fc.nat(7),
+      write: fc.boolean(),
+    }),
+  },
+  reset: {
+    weight: 1,
+    arbitrary: fc.record({ op: fc.constant('reset' as const), dev, bus: fc.boolean() }),
   },
   sharing: {
     weight: 1,

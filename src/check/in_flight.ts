@@ -1,4 +1,3 @@
-// edition: co
 /**
  * Requests on their way: translated by a unit, not yet at memory. They may arrive at any later moment, until the unit
  * is told to forget what they were translated by and to drain (VT-d 6.5.2.3, DR and DW; AMD 48882 2.4.1), and has said
@@ -53,6 +52,13 @@ export class InFlight {
   }
   all(): Iterable<Request> {
     return this.under.values();
+  }
+
+  /** Those that will arrive at one of these frames. */
+  to(mfn: number, count: number): Request[] {
+    return this.under.size === 0
+      ? []
+      : [...this.under.values()].filter((r) => r.mfn >= mfn && r.mfn < mfn + count);
   }
 
   /** A command that a unit took from its queue. */

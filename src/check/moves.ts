@@ -1,6 +1,7 @@
 /** Commands on the memory of a guest that take more than one step to book. */
 
 import { P2M } from '../hypervisor/mm/p2m.js';
+import type { MemoryOp } from '../hypervisor/public/memory.js';
 import { AmdIommuUnit } from '../iommu/hw/amd/unit.js';
 import { VtdUnit } from '../iommu/hw/vtd/unit.js';
 import { runAlone } from '../sim/co.js';
@@ -83,4 +84,75 @@ export function stall(w: WorldState, ms: number): undefined {
       w.machine.hw.clock.after(ms * 1e6, () => unit.devicesAnswer());
     }
   }
+}
+
+/** A small page of a PV guest, as bus and machine frame. */
+const smallPage = (dom: WorldDomain, page: number): number | undefined => {
+  const small = [...dom.memory].flatMap(([at, order]) => (order === 0 ? [at] : []));
+  return dom.kind === 'pv' && small.length > 0 ? small[page % small.length] : undefined;
+};
+
+/** @returns undefined where there is none */
+export function exchangePage(w: WorldState, dom: WorldDomain, page: number): number | undefined {
+  const mfn = smallPage(dom, page);
+  if (mfn === undefined) return undefined;
+  const gfns = [w.pvGfn(dom, mfn)];
+  const op: Extract<MemoryOp, { cmd: 'exchange' }> = {
+    cmd: 'exchange',
+    domid: dom.domid,
+    gfns,
+    order: 0,
+    outGfns: gfns,
+    outOrder: 0,
+  };
+  const rc = runAlone(w.machine.hypercalls.memoryOp(op));
+  const got = op.mfns?.[0];
+  if (got === undefined) return rc;
+  dom.memory.delete(mfn);
+  w.freed.push(mfn);
+  if (rc === 0) dom.memory.set(got, 0);
+  return rc;
+}
+
+/** @returns undefined where there is none, or nobody to take it */
+export function transferPage(
+  w: WorldState,
+  dom: WorldDomain,
+  to: WorldDomain,
+  page: number,
+): number | undefined {
+  const mfn = smallPage(dom, page);
+  if (mfn === undefined || to === dom) return undefined;
+  const { domid } = dom;
+  const toGfn = TRANSFER_GFN + page;
+  // What a guest with a map of its own had there it owns still, without seeing it.
+  const op = { cmd: 'gnttab_transfer' as const, domid, gfn: w.pvGfn(dom, mfn), to: to.domid, toGfn };
+  const rc = runAlone(w.machine.hypercalls.memoryOp(op));
+  const owner = w.machine.hw.frames.owner(mfn);
+  if (owner === domid) return rc;
+  dom.memory.delete(mfn);
+  if (rc === 0) to.memory.set(to.kind === 'pv' ? mfn : toGfn, 0);
+  else if (owner !== to.domid) w.freed.push(mfn);
+  return rc;
+}
+/** Where pages that come from others are put. */
+const TRANSFER_GFN = 0x180;
+
+/** Memory that comes when it is touched. */
+export const markPod = (w: WorldState, { domid }: WorldDomain): number =>
+  runAlone(
+    w.machine.hypercalls.memoryOp({ cmd: 'populate_physmap', domid, gfns: [0x9_0000], order: 0, pod: true }),
+  );
+
+export function sharing(
+  w: WorldState,
+  { domid }: WorldDomain,
+  what: 'paging' | 'sharing' | 'logdirty',
+  on: boolean,
+): number {
+  const { hypercalls } = w.machine;
+  if (what === 'paging')
+    return runAlone(hypercalls.domctl({ cmd: 'vm_event_op', domid, ring: 'paging', enable: on }));
+  if (what === 'sharing') return runAlone(hypercalls.domctl({ cmd: 'mem_sharing_op', domid, enable: on }));
+  return runAlone(hypercalls.domctl({ cmd: 'shadow_op', domid, op: on ? 'enable_logdirty' : 'off' }));
 }

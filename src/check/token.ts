@@ -69,6 +69,10 @@ const commandSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('add'), dev: small }),
   z.strictObject({ op: z.literal('addVf'), dev: small, pf: small }),
   z.strictObject({ op: z.literal('ats'), dev: small, page: small }),
+  z.strictObject({ op: z.literal('launch'), dev: small, rid: small, page: small, write: z.boolean() }),
+  z.strictObject({ op: z.literal('reset'), dev: small, bus: z.boolean() }),
+  z.strictObject({ op: z.literal('exchange'), dom: small, page: small }),
+  z.strictObject({ op: z.literal('transfer'), dom: small, to: small, page: small }),
   z.strictObject({
     op: z.literal('populate'),
     dom: small,

@@ -10,7 +10,16 @@ import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
 import { countedSeams } from './coverage.js';
 import { layOut, type MachineSpec, mmioFrame, type TestDevice } from './machines.js';
-import { movePages, setReadOnly, stall, takeLastPage } from './moves.js';
+import {
+  exchangePage,
+  markPod,
+  movePages,
+  setReadOnly,
+  sharing,
+  stall,
+  takeLastPage,
+  transferPage,
+} from './moves.js';
 import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
 import { maskAll, runSpecial } from './special.js';
@@ -28,7 +37,13 @@ export type {
 } from './world_state.js';
 
 /** Commands that may split or join pages. */
-const MOVES_PAGES: ReadonlySet<Command['op']> = new Set(['populate', 'decrease', 'move']);
+const MOVES_PAGES: ReadonlySet<Command['op']> = new Set([
+  'populate',
+  'decrease',
+  'move',
+  'exchange',
+  'transfer',
+]);
 
 /** Commands after which an armed fault is taken back. */
 const USES_FAULTS: ReadonlySet<Command['op']> = new Set([
@@ -237,6 +252,8 @@ export class World extends WorldState {
         return this.physdev('pci_device_add', at);
       case 'addVf':
       case 'ats':
+      case 'launch':
+      case 'reset':
         return runSpecial(this, c, device);
       case 'populate':
         return dom === undefined ? undefined : this.populate(dom, c.gfn, c.order);
@@ -248,16 +265,22 @@ export class World extends WorldState {
           : movePages(this, dom, gfnOf(c.from, 0), gfnOf(c.to, 0), c.count);
       case 'readOnly':
         return dom === undefined ? undefined : setReadOnly(this, dom, c.gfn, c.on);
+      case 'exchange':
+        return dom === undefined ? undefined : exchangePage(this, dom, c.page);
+      case 'transfer':
+        return dom === undefined
+          ? undefined
+          : transferPage(this, dom, this.pick(this.domains, c.to)!, c.page);
       case 'stall':
         return stall(this, c.ms);
       case 'pod':
-        return dom === undefined ? undefined : this.markPod(dom);
+        return dom === undefined ? undefined : markPod(this, dom);
       case 'undoReserved':
         return dom === undefined ? undefined : this.undoReserved(dom, c.page, c.replace);
       case 'mmio':
         return dom === undefined ? undefined : this.mmio(dom, c.dev, c.add, c.allow);
       case 'sharing':
-        return dom === undefined ? undefined : this.sharing(dom, c.what, c.on);
+        return dom === undefined ? undefined : sharing(this, dom, c.what, c.on);
       case 'dma':
         this.dma(device, c.rid, this.addressOf(c.target, c.page, device), c.write);
         return undefined;
@@ -355,16 +378,6 @@ export class World extends WorldState {
     return Math.min(done, 0);
   }
 
-  private markPod(dom: WorldDomain): number {
-    return this.memory({
-      cmd: 'populate_physmap',
-      domid: dom.domid,
-      gfns: [0x9_0000],
-      order: 0,
-      pod: true,
-    });
-  }
-
   private undoReserved(dom: WorldDomain, page: number, replace: boolean): number | undefined {
     const { reserved } = this.layout;
     if (reserved === undefined || dom.kind !== 'hvm') return undefined;
@@ -397,13 +410,6 @@ export class World extends WorldState {
       else dom.mmio.delete(gfn);
     }
     return rc;
-  }
-
-  private sharing(dom: WorldDomain, what: 'paging' | 'sharing' | 'logdirty', on: boolean): number {
-    const { domid } = dom;
-    if (what === 'paging') return this.domctl({ cmd: 'vm_event_op', domid, ring: 'paging', enable: on });
-    if (what === 'sharing') return this.domctl({ cmd: 'mem_sharing_op', domid, enable: on });
-    return this.domctl({ cmd: 'shadow_op', domid, op: on ? 'enable_logdirty' : 'off' });
   }
 
   /** A bus frame worth trying. */

@@ -11,6 +11,7 @@ import type { Sink, StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
 import type { Command } from './commands.js';
 import { DeviceTlbs } from './device_tlb.js';
+import { InFlight, type Request } from './in_flight.js';
 import type { TestDevice, TestMachine } from './machines.js';
 import { type TableEntry, tablesOnVtd } from './reference/tables.js';
 import { entryOf, memoryOf, translationOf } from './tables_now.js';
@@ -126,6 +127,9 @@ export abstract class WorldState {
   last: Trace | undefined = undefined;
   /** What devices with ATS keep of translations. */
   readonly deviceTlbs = new DeviceTlbs();
+  /** Requests that have left and not arrived, and frames that went back while one was on its way there. */
+  readonly inFlight: InFlight;
+  readonly freedUnder: Request[] = [];
   /** Results that several invariants share, for the time of one command. */
   readonly memo = new Map<string, unknown>();
   /** Requester ids of each device, also while Xen does not know it. */
@@ -147,11 +151,15 @@ export abstract class WorldState {
     readonly layout: TestMachine,
     readonly machine: Machine,
     readonly counts: Map<string, number>,
-  ) {}
+  ) {
+    this.inFlight = new InFlight(layout.spec.vendor);
+  }
 
   /** Keeps events, and looks at the tables each time an entry has changed. */
   protected listen(e: StampedEvent): void {
     this.events.push(e);
+    this.inFlight.hear(e);
+    if (e.kind === 'alloc' && e.free) this.freedUnder.push(...this.inFlight.to(e.mfn, 2 ** e.order));
     if (e.kind === 'alloc' && e.free && this.movesPages && e.owner < DOMID.FIRST_RESERVED)
       this.freedAtOnce(e.mfn, e.order);
     if (e.kind === 'descriptor' && this.layout.spec.ats === true)
@@ -288,7 +296,7 @@ export abstract class WorldState {
     return this.slots.get(device.sbdf) ?? this.ownRids(device);
   }
 
-  protected pvGfn(dom: WorldDomain, mfn: number): number {
+  pvGfn(dom: WorldDomain, mfn: number): number {
     const d = this.machine.xen.domains.get(dom.domid);
     for (const [gfn, at] of d?.pvGfns ?? []) if (at === mfn) return gfn;
     return 0;

@@ -3,7 +3,9 @@ import { E, type Rc } from '../base/errno.js';
 import { FLUSHF } from '../iommu/driver/types.js';
 import type { Co } from '../sim/co.js';
 import { FRAME_TYPE } from '../sim/frames.js';
-import type { Domain, Extent } from './domain.js';
+import type { Domain } from './domain.js';
+import { memoryExchange, transferPage } from './exchange.js';
+import { takeExtent } from './extents.js';
 import { P2M } from './mm/p2m.js';
 import { guestMayChange, guestPhysmapAddPage, guestPhysmapRemovePage, p2mSetEntry } from './mm/physmap.js';
 import { iommuIotlbFlush } from './passthrough/iommu.js';
@@ -23,6 +25,10 @@ export function* memoryOp(xen: Xen, op: MemoryOp): Co<number> {
       return yield* populatePhysmap(xen, d, op);
     case 'decrease_reservation':
       return yield* decreaseReservation(xen, d, op.gfns, op.order);
+    case 'exchange':
+      return yield* memoryExchange(xen, d, op);
+    case 'gnttab_transfer':
+      return yield* transferPage(xen, d, op);
     case 'remove_from_physmap': {
       const mfn = mfnAt(d, op.gfn);
       return mfn < 0 ? E.INVAL : yield* guestPhysmapRemovePage(xen, d, op.gfn, mfn, 0);
@@ -152,17 +158,7 @@ function* addToPhysmapOne(xen: Xen, d: Domain, gfn: number, gpfn: number): Co<Rc
 
 /** Takes 2^order frames out of the domain's extents and frees them. */
 function releaseFrom(xen: Xen, d: Domain, mfn: number, order: number): void {
-  const at = d.extents.findIndex((x) => mfn >= x.mfn && mfn < x.mfn + 2 ** x.order);
-  if (at < 0) return;
-  let whole = d.extents[at]!;
-  d.extents.splice(at, 1);
-  while (whole.order > order) {
-    const half: Extent = { mfn: whole.mfn, order: whole.order - 1 };
-    const upper: Extent = { mfn: whole.mfn + 2 ** half.order, order: half.order };
-    const keep = mfn >= upper.mfn ? half : upper;
-    d.extents.push(keep);
-    whole = keep === half ? upper : half;
-  }
+  if (!takeExtent(d, mfn, order)) return;
   d.totPages -= 2 ** order;
   xen.heap.release(mfn, order);
 }

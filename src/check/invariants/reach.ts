@@ -159,6 +159,34 @@ function holdersOf(w: World, unit: IommuUnit, did: number): number[] {
   });
 }
 
+/** What is on its way is drained before its page is anybody else's, and before the device changes hands. */
+function lateRequest(w: World): Violation | undefined {
+  const { frames } = w.machine.hw;
+  for (const r of w.inFlight.all()) {
+    const device = w.layout.devices.find((d) => w.ridsOf(d).includes(r.rid));
+    if (device === undefined || w.lost.has(device.sbdf) || w.unsettled.has(device.sbdf)) continue;
+    if (w.strained.has(r.owner)) continue;
+    const now = frames.owner(r.mfn);
+    const mine = w.pdev(device.sbdf)?.domain?.domid === r.owner;
+    if (mine && (now === r.owner || w.freed.includes(r.mfn))) continue;
+    const why = mine ? `which is d${now}'s by now` : `which the device has left`;
+    const what = `a request of ${formatSbdf(device.sbdf)} as ${r.rid.toString(16)} to frame ${r.mfn.toString(16)} of d${r.owner}`;
+    return { id: 'INV-I6', what: `${what}, ${why}, has not arrived yet` };
+  }
+  return undefined;
+}
+
+/** A page goes back with a request on its way there. */
+function freedUnderRequest(w: World): Violation | undefined {
+  const r = w.freedUnder.find((one) => !w.strained.has(one.owner));
+  return r === undefined
+    ? undefined
+    : {
+        id: 'INV-I7',
+        what: `frame ${r.mfn.toString(16)} was freed with a request of ${r.rid.toString(16)} on its way`,
+      };
+}
+
 /** With scratch pages, whatever a quarantined device asks for leads to its own page. */
 function scratchPageIsThere(w: World): Violation | undefined {
   const { xen } = w.machine;
@@ -194,11 +222,11 @@ export const reachInvariants: readonly Invariant[] = [
   {
     id: 'INV-I6',
     title: 'no device reaches frames of a guest that is gone',
-    holds: (w) => reachViolation(w, 'INV-I6'),
+    holds: (w) => reachViolation(w, 'INV-I6') ?? lateRequest(w),
   },
   {
     id: 'INV-I7',
     title: 'frames are handed out only when no cache can still produce them',
-    holds: staleAtAllocation,
+    holds: (w) => staleAtAllocation(w) ?? freedUnderRequest(w),
   },
 ];

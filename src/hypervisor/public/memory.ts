@@ -21,6 +21,26 @@ export type MemoryOp =
       readonly order: number;
     }
   | {
+      /** Extents of a PV guest for new ones, as many pages. @xen struct xen_memory_exchange */
+      readonly cmd: 'exchange';
+      readonly domid: number;
+      readonly gfns: readonly number[];
+      readonly order: number;
+      /** Where the new extents are listed, and their order. */
+      readonly outGfns: readonly number[];
+      readonly outOrder: number;
+      /** OUT: machine frames, first of each new extent. */
+      mfns?: number[];
+    }
+  | {
+      /** GNTTABOP_transfer, of a page of `domid`. @xen include/public/grant_table.h */
+      readonly cmd: 'gnttab_transfer';
+      readonly domid: number;
+      readonly gfn: number;
+      readonly to: number;
+      readonly toGfn: number;
+    }
+  | {
       readonly cmd: 'add_to_physmap';
       readonly domid: number;
       readonly space: 'shared_info' | 'grant_table' | 'gmfn';
