@@ -5,10 +5,34 @@ import type { MemoryOp } from '../hypervisor/public/memory.js';
 import { AmdIommuUnit } from '../iommu/hw/amd/unit.js';
 import { VtdUnit } from '../iommu/hw/vtd/unit.js';
 import { runAlone } from '../sim/co.js';
+import type { Command } from './commands.js';
 import type { WorldDomain, WorldState } from './world_state.js';
 
+/** Bus frame of the first small page of a guest. */
+export const SMALL_PAGES = 0x100;
+
+type OnMemory = Extract<Command, { op: 'move' | 'readOnly' | 'exchange' | 'transfer' | 'pod' | 'sharing' }>;
+
+/** 0 or an errno; undefined where nothing was asked of Xen. */
+export function changeMemory(w: WorldState, c: OnMemory, dom: WorldDomain): number | undefined {
+  switch (c.op) {
+    case 'move':
+      return movePages(w, dom, SMALL_PAGES + c.from, SMALL_PAGES + c.to, c.count);
+    case 'readOnly':
+      return setReadOnly(w, dom, c.gfn, c.on);
+    case 'exchange':
+      return exchangePage(w, dom, c.page);
+    case 'transfer':
+      return transferPage(w, dom, w.domains[c.to % w.domains.length]!, c.page);
+    case 'pod':
+      return markPod(w, dom);
+    case 'sharing':
+      return sharing(w, dom, c.what, c.on);
+  }
+}
+
 /** Moves `count` small pages within a guest's physical map, as one batch; what was at the target is freed. */
-export function movePages(w: WorldState, dom: WorldDomain, from: number, to: number, count: number): number {
+function movePages(w: WorldState, dom: WorldDomain, from: number, to: number, count: number): number {
   const { machine } = w;
   // Xen does not flush the page at which a batch stops; it keeps its owner and loses its address, so nobody gets it.
   machine.hw.faults.disarm();
@@ -62,7 +86,7 @@ export function takeLastPage(w: WorldState, dom: WorldDomain, at: number, order:
 }
 
 /** A page of a guest, large or small, becomes read-only, or what it was. @returns undefined where there is none */
-export function setReadOnly(w: WorldState, dom: WorldDomain, page: number, on: boolean): number | undefined {
+function setReadOnly(w: WorldState, dom: WorldDomain, page: number, on: boolean): number | undefined {
   const all = [...dom.memory];
   if (dom.kind === 'pv' || all.length === 0) return undefined;
   const [gfn, order] = all[page % all.length]!;
@@ -93,7 +117,7 @@ const smallPage = (dom: WorldDomain, page: number): number | undefined => {
 };
 
 /** @returns undefined where there is none */
-export function exchangePage(w: WorldState, dom: WorldDomain, page: number): number | undefined {
+function exchangePage(w: WorldState, dom: WorldDomain, page: number): number | undefined {
   const mfn = smallPage(dom, page);
   if (mfn === undefined) return undefined;
   const gfns = [w.pvGfn(dom, mfn)];
@@ -115,12 +139,7 @@ export function exchangePage(w: WorldState, dom: WorldDomain, page: number): num
 }
 
 /** @returns undefined where there is none, or nobody to take it */
-export function transferPage(
-  w: WorldState,
-  dom: WorldDomain,
-  to: WorldDomain,
-  page: number,
-): number | undefined {
+function transferPage(w: WorldState, dom: WorldDomain, to: WorldDomain, page: number): number | undefined {
   const mfn = smallPage(dom, page);
   if (mfn === undefined || to === dom) return undefined;
   const { domid } = dom;
@@ -139,12 +158,12 @@ export function transferPage(
 const TRANSFER_GFN = 0x180;
 
 /** Memory that comes when it is touched. */
-export const markPod = (w: WorldState, { domid }: WorldDomain): number =>
+const markPod = (w: WorldState, { domid }: WorldDomain): number =>
   runAlone(
     w.machine.hypercalls.memoryOp({ cmd: 'populate_physmap', domid, gfns: [0x9_0000], order: 0, pod: true }),
   );
 
-export function sharing(
+function sharing(
   w: WorldState,
   { domid }: WorldDomain,
   what: 'paging' | 'sharing' | 'logdirty',

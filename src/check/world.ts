@@ -10,16 +10,7 @@ import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
 import { countedSeams } from './coverage.js';
 import { layOut, type MachineSpec, mmioFrame, type TestDevice } from './machines.js';
-import {
-  exchangePage,
-  markPod,
-  movePages,
-  setReadOnly,
-  sharing,
-  stall,
-  takeLastPage,
-  transferPage,
-} from './moves.js';
+import { changeMemory, SMALL_PAGES, stall, takeLastPage } from './moves.js';
 import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
 import { maskAll, runSpecial } from './special.js';
@@ -59,7 +50,7 @@ const USES_FAULTS: ReadonlySet<Command['op']> = new Set([
 ]);
 
 /** Bus frame of the `page`th small page, and of the `page`th superpage, of a guest. */
-const gfnOf = (page: number, order: number): number => (order >= 9 ? (page + 8) * 512 : 0x100 + page);
+const gfnOf = (page: number, order: number): number => (order >= 9 ? (page + 8) * 512 : SMALL_PAGES + page);
 
 /** Where guests see device memory. */
 const MMIO_GFN = 0xd_0000;
@@ -260,27 +251,18 @@ export class World extends WorldState {
       case 'decrease':
         return dom === undefined ? undefined : this.decrease(dom, c.gfn, c.part === true);
       case 'move':
-        return dom === undefined
-          ? undefined
-          : movePages(this, dom, gfnOf(c.from, 0), gfnOf(c.to, 0), c.count);
       case 'readOnly':
-        return dom === undefined ? undefined : setReadOnly(this, dom, c.gfn, c.on);
       case 'exchange':
-        return dom === undefined ? undefined : exchangePage(this, dom, c.page);
       case 'transfer':
-        return dom === undefined
-          ? undefined
-          : transferPage(this, dom, this.pick(this.domains, c.to)!, c.page);
+      case 'pod':
+      case 'sharing':
+        return dom === undefined ? undefined : changeMemory(this, c, dom);
       case 'stall':
         return stall(this, c.ms);
-      case 'pod':
-        return dom === undefined ? undefined : markPod(this, dom);
       case 'undoReserved':
         return dom === undefined ? undefined : this.undoReserved(dom, c.page, c.replace);
       case 'mmio':
         return dom === undefined ? undefined : this.mmio(dom, c.dev, c.add, c.allow);
-      case 'sharing':
-        return dom === undefined ? undefined : sharing(this, dom, c.what, c.on);
       case 'dma':
         this.dma(device, c.rid, this.addressOf(c.target, c.page, device), c.write);
         return undefined;
