@@ -3,13 +3,13 @@ import { InputError } from './base/assert.js';
 import { sbdf } from './base/sbdf.js';
 import { ramRanges } from './inputs/e820.js';
 import type { HostDescription } from './inputs/host_description.js';
-import { poweredOn } from './inputs/power_on.js';
+import { allPoweredOn } from './inputs/power_on.js';
 import type { CpuFacts, E820Entry } from './iommu/driver/types.js';
 import {
   type DeviceScope,
   DRHD_INCLUDE_PCI_ALL,
   type Drhd,
-  parseDmar,
+  firmwareDmar,
   SCOPE_TYPE,
 } from './iommu/format/dmar.js';
 import { type Ivhd, isIvhdType, parseIvrs } from './iommu/format/ivrs.js';
@@ -102,7 +102,7 @@ class Board implements MachineHardware {
     this.ram = new Ram(frames);
     this.frames = new Frames(frames);
     this.root = new RootComplex(this.ram, this.events, ramRanges(host.e820));
-    this.pci = new PciHost(host.functions.map(poweredOn), this.events, this.root);
+    this.pci = new PciHost(allPoweredOn(host.functions), this.events, this.root);
     this.heap = new Heap(this.frames, this.faults, this.events);
     this.cpu = host.cpu;
     this.e820 = host.e820;
@@ -128,7 +128,7 @@ interface Base {
 }
 
 function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRouter>): VtdUnit[] {
-  const dmar = parseDmar(host.dmar!, 'DMAR', true);
+  const dmar = firmwareDmar(host.dmar!);
   const drhds = dmar.structures.filter((s): s is Drhd => s.kind === 'drhd');
   const units = drhds.map((drhd, index) => {
     const own = host.vtdUnits?.find((u) => u.base === drhd.base);

@@ -3,6 +3,7 @@
  * @xen arch/x86/setup.c __start_xen
  */
 import { panic } from '../base/assert.js';
+import { sameItems } from '../base/same.js';
 import { acpiIvrsInit } from '../iommu/driver/amd/iommu_acpi.js';
 import { type E820Entry, type FlushAcc, IOMMUF, XENLOG } from '../iommu/driver/types.js';
 import { acpiDmarInit } from '../iommu/driver/vtd/dmar.js';
@@ -51,9 +52,23 @@ function printBanner(xen: Xen): void {
   if (v.buildId !== '') print(`build-id: ${v.buildId}`);
   print(`Command line: ${xen.cmdline}`);
   print('Xen-e820 RAM map:');
-  for (const e of xen.e820) print(` [${hex16(e.start)}, ${hex16(e.end - 1)}] (${e.type})`);
+  for (const line of e820Lines(xen.e820)) print(line);
   const bytes = usable(xen.e820).reduce((sum, e) => sum + e.end - e.start, 0);
   print(`System RAM: ${Math.floor(bytes / 2 ** 20)}MB (${Math.floor(bytes / 1024)}kB)`);
+}
+
+/** By memory map: machines are made again and again from one description, which does not change. */
+const known = new WeakMap<
+  object,
+  { readonly e820: readonly E820Entry[]; readonly lines: readonly string[] }
+>();
+
+function e820Lines(e820: readonly E820Entry[]): readonly string[] {
+  const found = known.get(e820);
+  if (found !== undefined && sameItems(found.e820, e820)) return found.lines;
+  const lines = e820.map((e) => ` [${hex16(e.start)}, ${hex16(e.end - 1)}] (${e.type})`);
+  known.set(e820, { e820: e820.slice(), lines });
+  return lines;
 }
 
 const hex16 = (n: number): string => n.toString(16).padStart(16, '0');

@@ -62,17 +62,13 @@ function platformMmioRo(): RangeSet {
 }
 
 /** How the modelled Xen was built: as Debian builds its packages. */
-const BUILD = {
+const versionOf = (hw: Hardware, o: XenBootOptions): XenVersion => ({
   changeset: '',
   compiler: 'x86_64-linux-gnu-gcc (Debian 12.2.0-14+deb12u1) 12.2.0',
   compileBy: 'pkg-xen-devel',
   compileDomain: 'lists.alioth.debian.org',
   compileDate: 'Wed Nov  4 16:52:28 UTC 2026',
   buildId: '151b373fd64b321593bf987fd923cd10dabadac4',
-} as const;
-
-const versionOf = (hw: Hardware, o: XenBootOptions): XenVersion => ({
-  ...BUILD,
   major: o.release.major,
   minor: o.release.minor,
   extra: o.release.extra,

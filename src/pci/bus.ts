@@ -18,7 +18,7 @@ export class PciHost {
   private buses: readonly number[] | undefined = undefined;
 
   constructor(
-    inits: Iterable<PciFunctionInit>,
+    inits: readonly PciFunctionInit[],
     readonly events: EventStream,
     /** Where requests of devices arrive. */
     readonly root: RootComplex,

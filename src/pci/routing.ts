@@ -2,6 +2,7 @@
  * Which function a configuration cycle reaches. The wires are fixed (PciBus); the numbers on them are what software
  * wrote into the bridges, so the table is made anew whenever such a register changes.
  */
+import { sameItems } from '../base/same.js';
 import { busOf, type Sbdf, segOf } from '../base/sbdf.js';
 import { layoutOf } from './config_layout.js';
 import { PciBus, PciFunction, type PciFunctionInit } from './function.js';
@@ -16,31 +17,44 @@ function byAddress(inits: readonly PciFunctionInit[]): readonly PciFunctionInit[
   return [...unique.values()].sort((a, b) => a.sbdf - b.sbdf);
 }
 
-/** One array for the configuration spaces of all functions, as dumped. */
-function allWords(inits: readonly PciFunctionInit[]): Int32Array {
+/** What the functions of a machine are made from. */
+interface Parts {
+  readonly sorted: readonly PciFunctionInit[];
+  /** One array for the configuration spaces of all functions, as dumped. Nobody writes to it. */
+  readonly words: Int32Array;
+}
+/** By description: machines are made again and again from one, which does not change. */
+const known = new WeakMap<readonly PciFunctionInit[], Parts>();
+
+function partsOf(inits: readonly PciFunctionInit[]): Parts {
+  const found = known.get(inits);
+  if (found !== undefined && sameItems(found.sorted, inits)) return found;
+  const sorted = byAddress(inits);
   let length = 0;
-  for (const init of inits) length += layoutOf(init.config, init.barBytes).initial.length;
-  const all = new Int32Array(length);
+  for (const init of sorted) length += layoutOf(init.config, init.barBytes).initial.length;
+  const words = new Int32Array(length);
   let at = 0;
-  for (const init of inits) {
+  for (const init of sorted) {
     const { initial } = layoutOf(init.config, init.barBytes);
-    all.set(initial, at);
+    words.set(initial, at);
     at += initial.length;
   }
-  return all;
+  const parts = { sorted: [...sorted], words };
+  known.set(inits, parts);
+  return parts;
 }
 
 /**
  * Wires functions up as their numbers say: the bus below a bridge is the one with its secondary number. A bus that no
  * bridge leads to is a root bus. Bridges come before what is behind them, since a secondary number is higher.
  */
-export function wire(inits: Iterable<PciFunctionInit>): PciBus[] {
+export function wire(inits: readonly PciFunctionInit[]): PciBus[] {
   const roots: PciBus[] = [];
   const buses = new Map<number, PciBus>();
-  const sorted = byAddress([...inits]);
-  const words = allWords(sorted);
+  const parts = partsOf(inits);
+  const words = parts.words.slice();
   let at = 0;
-  for (const init of sorted) {
+  for (const init of parts.sorted) {
     const key = init.sbdf >>> 8;
     let bus = buses.get(key);
     if (bus === undefined) {

@@ -202,8 +202,7 @@ export class Accesses {
         const value = (words as unknown as Record<PropertyKey, unknown>)[key];
         if (typeof value !== 'function') return value;
         return (...args: unknown[]): unknown => {
-          const [from, to] =
-            key === 'fill' ? [Number(args[1] ?? 0), Number(args[2] ?? words.length)] : [0, words.length];
+          const [from, to] = touchedBy(key, args, words.length);
           range(read, from, to);
           if (key === 'fill' || key === 'set' || key === 'copyWithin') range(write, from, to);
           return (value as (...a: unknown[]) => unknown).apply(
@@ -296,4 +295,16 @@ export class Accesses {
     );
     return all[Symbol.iterator]();
   }
+}
+
+/** Elements of a typed array that a method may touch. */
+function touchedBy(
+  method: PropertyKey,
+  args: readonly unknown[],
+  length: number,
+): [from: number, to: number] {
+  if (method === 'fill') return [Number(args[1] ?? 0), Number(args[2] ?? length)];
+  if (method !== 'set') return [0, length];
+  const from = Number(args[1] ?? 0);
+  return [from, from + (args[0] as ArrayLike<unknown>).length];
 }

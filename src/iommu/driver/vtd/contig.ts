@@ -24,16 +24,19 @@ export const indexAt = (dfn: number, level: number): number =>
   (level <= 3 ? dfn >>> (LEVEL_SHIFT * (level - 1)) : dfn / 0x800_0000) & (ENTRIES - 1);
 
 /** Upper words of a new table: 512 entries contiguous in being empty. @xen iommu_alloc_pgtable */
-const freshMarks: readonly number[] = Array.from({ length: ENTRIES }, (_, i) =>
+export const freshMarks: readonly number[] = Array.from({ length: ENTRIES }, (_, i) =>
   i === 0 ? LEVEL_SHIFT << MARK_SHIFT : trailingZeros(i) << MARK_SHIFT,
 );
-export function trailingZeros(i: number): number {
+function trailingZeros(i: number): number {
   return 31 - Math.clz32(i & -i);
 }
+const freshTable = Int32Array.from({ length: TABLE_WORDS }, (_, w) =>
+  w % 2 === 0 ? 0 : freshMarks[w >> 1]!,
+);
 
 /** Puts the marks into a zeroed table at word `base`. */
 export function initContigMarks(t: Int32Array, base: number): void {
-  for (let i = 0; i < ENTRIES; i += 2) t[base + i * 2 + 1] = freshMarks[i]!;
+  t.set(freshTable, base);
 }
 
 const mark = (hi: number): number => (hi >>> MARK_SHIFT) & 0xf;

@@ -14,7 +14,7 @@ import {
   type DmarStructure,
   DRHD_INCLUDE_PCI_ALL,
   type Drhd,
-  parseDmar,
+  firmwareDmar,
   type Rhsa,
   type Rmrr,
 } from '../../format/dmar.js';
@@ -242,7 +242,7 @@ function mend(vtd: Vtd, t: DmarBroken): Parsed | Rc {
 
 /** @xen acpi_parse_dmar */
 function acpiParseDmar(vtd: Vtd, table: Uint8Array): Rc {
-  const dmar = parseDmar(table, 'DMAR', true);
+  const dmar = firmwareDmar(table);
   vtd.dmarFlags = dmar.flags;
   if (dmar.hostAddressWidth === 0) {
     vtd.s.printk(XENLOG.WARNING, `${VTDPREFIX}Zero: Invalid DMAR width`);

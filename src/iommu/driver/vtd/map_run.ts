@@ -4,7 +4,7 @@
  */
 
 import { FLUSHF, type FlushAcc, IOMMUF, type IommuDomain } from '../types.js';
-import { indexAt, MARK_MASK, MARK_SHIFT, reduceLower, trailingZeros } from './contig.js';
+import { freshMarks, indexAt, MARK_MASK, MARK_SHIFT, reduceLower } from './contig.js';
 import { canCoalesce, entryBits, LEVEL_STRIDE } from './pagetable.js';
 import { addrToDmaPage, notMapped, PTE_NUM, pteHi, pteLo, tableBase } from './pte.js';
 import type { Vtd } from './state.js';
@@ -63,10 +63,12 @@ function fillRun(
   const hi = pteHi(mfn);
   if (pteHi(mfn + (end - idx - 1) * step) !== hi) return false;
   let lo = pteLo(mfn, low);
-  for (let i = idx; i < end; i++, lo = (lo + step * 4096) | 0) {
+  const lowStep = (step * 4096) | 0;
+  for (let i = idx; i < end; i++, lo = (lo + lowStep) | 0) {
     t[base + i * 2] = lo;
-    t[base + i * 2 + 1] = hi | (marked ? runMark(i, end) << MARK_SHIFT : 0);
+    t[base + i * 2 + 1] = marked ? hi | freshMarks[i]! : hi;
   }
+  if (marked) endRuns(t, base, idx, end);
   reduceLower(t, base, idx);
   if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
   return true;
@@ -76,6 +78,11 @@ function fillRun(
 const joins = (t: Int32Array, base: number, idx: number, mfn: number, step: number, low: number): boolean =>
   idx > 0 && mfn >= step && t[base + idx * 2 - 2] === pteLo(mfn - step, low);
 
-/** Order of the largest aligned run that starts at entry `i` and ends before `end`. */
-const runMark = (i: number, end: number): number =>
-  i === 0 ? 31 - Math.clz32(end) : Math.min(trailingZeros(i), 31 - Math.clz32(end - i));
+/** Of the runs from entry `idx` on, those that would reach over `end` end there: they start where `end` has its bits. */
+function endRuns(t: Int32Array, base: number, idx: number, end: number): void {
+  for (let i = end & (end - 1); i >= idx; i &= i - 1) {
+    const at = base + i * 2 + 1;
+    t[at] = (t[at]! & ~MARK_MASK) | ((31 - Math.clz32(end - i)) << MARK_SHIFT);
+    if (i === 0) return;
+  }
+}

@@ -36,6 +36,10 @@ export const VICTIM_AT = CC_DID_AT + CC_ENTRIES;
 /** Index of the stamp of no domain: it is in no IOTLB entry. The stamps of domains follow. */
 export const NO_STAMP = VICTIM_AT + TLB_SETS;
 
+/** What all units have until they cache something: machines are made more often than they run for long. */
+const EMPTY_CACHE = new Int32Array(NO_STAMP + 1);
+EMPTY_CACHE[NO_STAMP] = -1;
+
 /** Outcome of reading a context entry; a scratch pad, so that nothing is allocated. */
 export class ContextResult {
   /** 0, or the fault reason. */
@@ -119,8 +123,8 @@ export class VtdState implements CopiesItself {
   irEntries = 0;
   irX2apic = false;
 
-  /** IOTLB, context cache and stamps; grows when domain ids of a new range are seen. */
-  cache = new Int32Array(NO_STAMP + 1);
+  /** IOTLB, context cache and stamps; grows when domain ids of a new range are seen. Nobody fills EMPTY_CACHE. */
+  cache = EMPTY_CACHE;
   ccUsed = false;
   /** Page sizes that may be cached: bit 0 4 KiB, bit 1 2 MiB, bit 2 1 GiB. 0: the IOTLB is empty. */
   tlbSizes = 0;
@@ -209,7 +213,6 @@ export class VtdState implements CopiesItself {
     this.setReserved(get(caps, 0, CAP.SLLPS), get(caps, 2, ECAP.SC) === 1);
     this.oddHi = this.reserved[3]! | this.reserved[15]! | 0xf_f800;
     this.oddLeafLo = this.reserved[14]!;
-    this.cache[NO_STAMP] = -1;
   }
 
   /** Reserved bits of second-level entries (9.8): what QEMU and the manual agree on, level by level. */
@@ -249,6 +252,12 @@ export class VtdState implements CopiesItself {
     return this.stampDir[did >>> 8]! + (did & 0xff);
   }
 
+  /** A cache that may be filled. */
+  ownCache(): Int32Array {
+    if (this.cache === EMPTY_CACHE) this.cache = EMPTY_CACHE.slice();
+    return this.cache;
+  }
+
   copyItself(): OwnCopy {
     return { words: [this.cache], copy: new CacheCopy(this) };
   }
@@ -271,10 +280,10 @@ class CacheCopy implements Copies {
     const { s, target } = this;
     const replaced = s.cache !== target;
     if (this.tlb !== undefined) target.set(this.tlb);
-    else if (replaced || s.tlbSizes !== 0) target.fill(0, 0, CC_AT);
+    else if (target !== EMPTY_CACHE && (replaced || s.tlbSizes !== 0)) target.fill(0, 0, CC_AT);
     if (this.contexts !== undefined) target.set(this.contexts, CC_AT);
-    else if (replaced || s.ccUsed) target.fill(0, CC_AT, CC_DID_AT);
-    target.set(this.others, CC_DID_AT);
+    else if (target !== EMPTY_CACHE && (replaced || s.ccUsed)) target.fill(0, CC_AT, CC_DID_AT);
+    if (target !== EMPTY_CACHE) target.set(this.others, CC_DID_AT);
   }
 }
 

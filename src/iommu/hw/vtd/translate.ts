@@ -236,7 +236,7 @@ function contextOf(s: VtdState, rid: number, fill: boolean): void {
   }
   readContext(s, rid, fill);
   if (!fill || (ctx.reason !== 0 && !s.keepsAbsent)) return;
-  const m = s.cache;
+  const m = s.ownCache();
   m[c] = rid | CC_VALID;
   m[c + 1] = ctx.stamp;
   m[c + 2] = ctx.root;
@@ -409,7 +409,7 @@ function insert(s: VtdState, at: number, lo: number, hi: number, origin: number)
     pageLo = (lo >>> 18) | (hi << 14);
     pageHi = hi >>> 18;
   }
-  const m = s.cache;
+  const m = s.ownCache();
   const set = (pageLo ^ (pageLo >>> 8) ^ at) & 0xff;
   const way = (set << 4) + m[VICTIM_AT + set]!;
   m[VICTIM_AT + set] = (m[VICTIM_AT + set]! + 1) & 3;
