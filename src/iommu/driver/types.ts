@@ -43,7 +43,7 @@ export interface PdevArch {
   /** The scratch page of the quarantine table, 0 for none. */
   leafMfn: number;
   /** Frames of the quarantine table. */
-  readonly pgtables: number[];
+  pgtables: number[];
   /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
   pseudoDomid: number;
   /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
@@ -84,7 +84,7 @@ export class Pdev {
     | undefined = undefined;
   faultTime = 0;
   leafMfn = 0;
-  readonly pgtables: number[] = [];
+  pgtables: number[] = [];
   ignoreBars = false;
   extCfg = false;
   /** PF of a VF. */
@@ -161,7 +161,7 @@ export class DomainIommu {
   private unitBits = 0;
   private otherUnits: Set<number> | undefined = undefined;
   /** Frames of the I/O page table pool. @xen arch.pgtables.list */
-  readonly pgtables: number[] = [];
+  pgtables: number[] = [];
   readonly identityMaps: IdentityMap[] = [];
   needSync = false;
   node = -1;

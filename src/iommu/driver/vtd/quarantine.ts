@@ -29,19 +29,16 @@ import { type DrhdUnit, VTDPREFIX, type Vtd } from './state.js';
 /** Levels of a 48-bit table. */
 const LEVELS = 4;
 
-/** @xen page_list_move */
-function moveAll(from: number[], to: number[]): void {
-  for (let i = 0; i < from.length; i++) to.push(from[i]!);
-  while (from.length > 0) from.pop();
-}
-
 /** Gives the pages of the device's own table back. @xen quarantine_teardown */
 export function* quarantineTeardown(vtd: Vtd, pdev: Pdev, drhd: DrhdUnit | undefined): Co<void> {
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   if (pdev.arch.rootMfn === 0) return;
   const { domIo } = vtd.s;
   assert(domIo.iommu.pgtables.length === 0, 'd[IO] has no tables of its own');
-  moveAll(pdev.arch.pgtables, domIo.iommu.pgtables);
+  // The lists change places: the other one is empty.
+  const none = domIo.iommu.pgtables;
+  domIo.iommu.pgtables = pdev.arch.pgtables;
+  pdev.arch.pgtables = none;
   while ((yield* vtd.s.freePgtables(domIo)) === E.RESTART);
   pdev.arch.rootMfn = 0;
   if (drhd !== undefined) cleanupDomidMap(drhd.iommu!, pdev.arch.pseudoDomid);
@@ -94,7 +91,10 @@ export function* intelIommuQuarantineInit(vtd: Vtd, pdev: Pdev, scratchPage: boo
       for (const mfn of hd.pgtables) s.syncCache(mfn, 0, FRAME_WORDS);
     arch.leafMfn = pages[0]!;
   }
-  moveAll(hd.pgtables, arch.pgtables);
+  const none = arch.pgtables;
+  assert(none.length === 0, 'a device without a table has no pages');
+  arch.pgtables = hd.pgtables;
+  hd.pgtables = none;
   if (rc !== 0 || (!scratchPage && !rmrrFound)) yield* quarantineTeardown(vtd, pdev, drhd);
   return rc;
 }

@@ -32,8 +32,14 @@ export function drainQueue(s: VtdState): void {
   const status = regs[FSTS]!;
   if ((status & ITE) === 0) s.fetchedTo = regs[IQT]!;
   if (s.draining) return;
-  if (s.latencyNs > 0) startTimer(s);
-  else if (mayFetch(s, status, regs[IQH]!)) while (step(s, regs[IQH]!) && regs[IQH]! !== s.fetchedTo);
+  if (s.latencyNs > 0) {
+    startTimer(s);
+    return;
+  }
+  let head = regs[IQH]!;
+  if (mayFetch(s, status, head))
+    do head = step(s, head);
+    while (head >= 0 && head !== s.fetchedTo);
 }
 
 /** Where the queue at IQA lies, and how long it is: of no length while it is off. */
@@ -73,29 +79,30 @@ function mayFetch(s: VtdState, status: number, head: number): boolean {
   return false;
 }
 
-/** The descriptor at `head`; false when the queue stands still at it. */
-function step(s: VtdState, head: number): boolean {
-  const at = head < 4096 && s.queueAt !== 0 ? s.queueAt + (head >>> 2) : locate(s, head);
+/** The descriptor at `head`. @returns the head after it, negative when the queue stands still at it */
+function step(s: VtdState, head: number): number {
+  const at = s.queueAt !== 0 ? s.queueAt + (head >>> 2) : locate(s, head);
   if (at < 0 || (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT)) {
     if (at < 0) refuse(s);
-    return false;
+    return -1;
   }
   if (s.events.on) emitDescriptor(s, at);
   if (isRefused(s, at)) {
     refuse(s);
-    return false;
+    return -1;
   }
-  s.regs[IQH] = (head + 16) & (s.queueBytes - 1);
-  return true;
+  const next = (head + 16) & (s.queueBytes - 1);
+  s.regs[IQH] = next;
+  return next;
 }
 
-/** Index into RAM's words of the descriptor at `head`, -1 outside memory. A first page that is there stays there. */
+/** Index into RAM's words of the descriptor at `head`, -1 outside memory. Where a queue of one page lies is kept. */
 function locate(s: VtdState, head: number): number {
   const { ram } = s;
   const frame = s.queueFrame + (head >>> 12);
   if (frame >= ram.frames) return -1;
   const at = ram.peek(frame) << 10;
-  if (head < 4096) s.queueAt = at;
+  if (s.queueBytes === 4096) s.queueAt = at;
   return at + ((head & 4095) >>> 2);
 }
 

@@ -148,7 +148,7 @@ export class VtdState implements CopiesItself {
   /** Where the queue lies and how long it is, 0 while it is off, and the offset up to which descriptors are fetched. */
   queueFrame = 0;
   queueBytes = 0;
-  /** Index into RAM's words of the queue's first page, 0 until something was fetched from it. */
+  /** Index into RAM's words of a queue of one page, 0 until something was fetched from it. */
   queueAt = 0;
   fetchedTo = 0;
   /** Address of the status that a wait wrote last, as its descriptor has it, and the index into RAM's words. */
