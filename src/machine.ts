@@ -6,6 +6,7 @@ import { InputError } from './base/assert.js';
 import { devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
 import { startXen } from './hypervisor/boot.js';
 import { XenHypercalls } from './hypervisor/hypercalls.js';
+import { doIrq } from './hypervisor/irq/do_irq.js';
 import { isReadOnly } from './hypervisor/passthrough/segment.js';
 import type { Hypercalls } from './hypervisor/public/hypercalls.js';
 import { findRelease, releaseNames, seamsOf } from './hypervisor/releases/index.js';
@@ -103,6 +104,17 @@ export class Machine {
   /** Frame that requester `rid` of segment `seg` reaches now, -1 when blocked; no bus master check, real translation. */
   translate(seg: number, rid: number, dfn: number, write: boolean): number {
     return this.hw.root.dmaTranslate(seg, rid, dfn, write);
+  }
+
+  /**
+   * A message by requester `rid` of segment `seg`, through the unit to a CPU; `rounds` as in doIrq.
+   * @returns the interrupt that it is to Xen, -1 when it is none or was refused
+   */
+  raise(seg: number, rid: number, address: number, data: number, rounds = 0): number {
+    const unit = this.hw.unitFor(seg, rid);
+    if (unit === undefined || !('remapInterrupt' in unit)) return doIrq(this.xen, data & 0xff, rounds);
+    const sent = unit.remapInterrupt(rid, address | 0, data | 0);
+    return typeof sent === 'number' ? -1 : doIrq(this.xen, sent.vector, rounds);
   }
 
   /** Xen's fault tasklet: reads what the units have recorded, prints it, and punishes. */

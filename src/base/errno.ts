@@ -20,6 +20,7 @@ export const E = {
   MLINK: -31,
   RANGE: -34,
   NOSYS: -38,
+  NFILE: -23,
   NOTEMPTY: -39,
   NODATA: -61,
   OVERFLOW: -75,

@@ -105,6 +105,8 @@ export class Domain extends DeviceOwner implements IommuDomain {
   readonly irqCaps = new RangeSet();
   readonly ioportMaps: { gport: number; mport: number; np: number }[] = [];
   readonly pirqs = new Map<number, Pirq>();
+  /** HVM: it has had an interrupt of a device bound, and is not cleaned yet. @xen struct hvm_irq_dpci */
+  dpci = false;
   /** Event channels that stand for pirqs, by port. */
   readonly eventChannels = new Map<number, number>();
   /** VT-d without interrupt remapping gave it a device. */

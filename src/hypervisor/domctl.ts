@@ -8,6 +8,7 @@ import { type Domain, DYING } from './domain.js';
 import { domainCreate, domainKill } from './domain_ops.js';
 import { underCapsLock, underCapsLocks } from './io_caps.js';
 import { mapMmioRegions, unmapMmioRegions } from './mm/physmap.js';
+import { softirqsElsewhere } from './passthrough/dpci.js';
 import { ptIrqBind, ptIrqUnbind } from './passthrough/hvm.js';
 import { iommuDoDomctl } from './passthrough/iommu.js';
 import { nrPirqs } from './pirq.js';
@@ -28,6 +29,7 @@ export function* doDomctl(xen: Xen, op: DomctlOp): Co<Rc> {
       if (xen.events.on) xen.events.emit({ kind: 'hypercall', op: `domctl:${op.cmd}`, args: op, rc });
       return rc;
     }
+    softirqsElsewhere(xen);
   }
   return E.RESTART;
 }

@@ -6,9 +6,9 @@ import { type Pdev, XENLOG } from '../iommu/driver/types.js';
 import { type Co, hold } from '../sim/co.js';
 import type { Domain, Pirq } from './domain.js';
 import type { MsiEntry } from './irq/desc.js';
-import { pirqGuestUnbind } from './irq/guest_bind.js';
-import { msiFreeIrq, pciDisableMsi, pciEnableMsi, setupMsiIrq } from './irq/msi.js';
-import { assignIrqVector, clearIrqVector } from './irq/vectors.js';
+import { pirqGuestForceUnbind } from './irq/guest_bind.js';
+import { destroyIrq, msiFreeIrq, msisOf, pciDisableMsi, pciEnableMsi, setupMsiIrq } from './irq/msi.js';
+import { assignIrqVector } from './irq/vectors.js';
 import { pciGetPdev } from './passthrough/segment.js';
 import type { Xen } from './xen.js';
 
@@ -70,6 +70,7 @@ function createIrq(xen: Xen, me: Domain): number {
       xen.irqs.descs.delete(irq);
       return vector;
     }
+    xen.irqs.desc(irq).creator = me.domid;
     me.irqCaps.add(irq, irq);
     return irq;
   }
@@ -92,7 +93,8 @@ export function allocateAndMapGsiPirq(
   }
   const pirq = allocatePirq(xen, d, wanted, irq, true);
   if (pirq < 0) return pirq;
-  const rc = mapDomainPirq(xen, me, d, pirq, irq, false);
+  const rc = checkPirq(xen, me, d, pirq, irq);
+  if (rc === 0) enterPirq(d, pirq, irq, false);
   return rc < 0 ? rc : pirq;
 }
 
@@ -103,17 +105,19 @@ function allocatePirq(xen: Xen, d: Domain, wanted: number, irq: number, gsi: boo
   return current !== 0 && current !== wanted ? E.EXIST : wanted;
 }
 
-/** @xen map_domain_pirq */
-function mapDomainPirq(xen: Xen, me: Domain, d: Domain, pirq: number, irq: number, msi: boolean): Rc {
+/** @returns 0 to go on, 1 where Xen takes a mapping that is there for this one, -EPERM, -EINVAL. @xen map_domain_pirq */
+function checkPirq(xen: Xen, me: Domain, d: Domain, pirq: number, irq: number): Rc {
   if (!irqAccessPermitted(me, irq)) return E.PERM;
   if (pirq < 0 || pirq >= nrPirqs(xen, d) || irq <= 0 || irq >= nrIrqs(xen)) return E.INVAL;
   const oldIrq = d.pirqs.get(pirq)?.irq ?? 0;
   const oldPirq = domainIrqToPirq(d, irq)?.pirq ?? 0;
-  // Xen takes a second mapping of either for done.
-  if ((oldIrq > 0 && oldIrq !== irq) || (oldPirq !== 0 && oldPirq !== pirq)) return 0;
+  return (oldIrq > 0 && oldIrq !== irq) || (oldPirq !== 0 && oldPirq !== pirq) ? 1 : 0;
+}
+
+/** @xen set_domain_irq_pirq */
+function enterPirq(d: Domain, pirq: number, irq: number, msi: boolean): void {
   d.irqCaps.add(irq, irq);
-  if (oldIrq !== irq) d.pirqs.set(pirq, { pirq, irq, msi, dpciActive: false, bound: false });
-  return 0;
+  if (!d.pirqs.has(pirq)) d.pirqs.set(pirq, { pirq, irq, msi, dpciActive: false, bound: false });
 }
 
 /** How many vectors a device's MSI is to have, and which entry of its MSI-X table is meant. */
@@ -136,18 +140,12 @@ export function* allocateAndMapMsiPirq(
 ): Co<number> {
   assert(xen.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   if (!msi.multi && !msi.msix) msi.entryNr = 1;
-  const irq = msi.multi || index === -1 ? createIrq(xen, me) : index;
+  const made = msi.multi || index === -1;
+  const irq = made ? createIrq(xen, me) : index;
   if (irq < xen.nrIrqsGsi || irq >= nrIrqs(xen)) return E.INVAL;
   const pirq = wanted < 0 && msi.multi ? freeBlock(xen, d, msi) : allocatePirq(xen, d, wanted, irq, false);
-  const pdev = pciGetPdev(xen, d, msi.sbdf);
-  const refused = pirq < 0 ? pirq : pdev === undefined ? E.NODEV : checkMsi(pdev, msi);
-  const rc =
-    refused !== 0 && refused !== pirq
-      ? refused
-      : pirq < 0
-        ? pirq
-        : yield* mapVectors(xen, me, d, pdev!, irq, pirq, msi);
-  if (rc < 0 && xen.irqs.desc(irq).msi === undefined) freeIrq(xen, me, irq);
+  const rc = pirq < 0 ? pirq : yield* mapMessages(xen, me, d, irq, pirq, msi);
+  if (rc < 0 && made) destroyIrq(xen, irq);
   return rc;
 }
 
@@ -162,12 +160,29 @@ function freeBlock(xen: Xen, d: Domain, msi: MsiInfo): number {
 
 /** @xen pci_enable_msi */
 function checkMsi(pdev: Pdev, msi: MsiInfo): Rc {
-  if (!msi.msix) return pdev.msiMaxvec === 0 ? E.NODEV : 0;
+  if (!msi.msix) {
+    if (pdev.msiMaxvec === 0) return E.NODEV;
+    if (msi.entryNr <= pdev.msiMaxvec) return 0;
+    msi.entryNr = pdev.msiMaxvec;
+    return E.NFILE;
+  }
   if (pdev.msix === undefined) return E.NODEV;
   return msi.entryNr >= pdev.msix.nrEntries ? E.INVAL : 0;
 }
 
-/** @xen map_domain_pirq, for messages */
+/** @returns the first pirq, or what refused it. @xen map_domain_pirq, for messages */
+function* mapMessages(xen: Xen, me: Domain, d: Domain, irq: number, pirq: number, msi: MsiInfo): Co<number> {
+  const checked = checkPirq(xen, me, d, pirq, irq);
+  if (checked !== 0) return checked < 0 ? checked : pirq;
+  const granted = !irqAccessPermitted(d, irq);
+  d.irqCaps.add(irq, irq);
+  const pdev = pciGetPdev(xen, xen.seams.msiNeedsOwner() ? d : undefined, msi.sbdf);
+  const refused = pdev === undefined ? E.NODEV : checkMsi(pdev, msi);
+  const rc = refused !== 0 ? refused : yield* mapVectors(xen, me, d, pdev!, irq, pirq, msi);
+  if (rc < 0 && granted) d.irqCaps.remove(irq, irq);
+  return rc;
+}
+
 function* mapVectors(
   xen: Xen,
   me: Domain,
@@ -178,16 +193,21 @@ function* mapVectors(
   msi: MsiInfo,
 ): Co<number> {
   const nr = msi.multi ? msi.entryNr : 1;
-  if (!irqAccessPermitted(me, firstIrq)) return E.PERM;
   const entry = pciEnableMsi(xen, pdev, {
     irq: firstIrq,
     entryNr: msi.msix ? msi.entryNr : nr,
     msix: msi.msix,
   });
   if (typeof entry === 'number') return entry;
+  if (xen.irqs.desc(firstIrq).handler !== 'none') {
+    pciDisableMsi(xen, entry);
+    entry.irq = -1;
+    yield* msiFreeIrq(xen, entry);
+    return E.BUSY;
+  }
   for (let i = 0, irq = firstIrq; i < nr; i++) {
     if (i > 0) irq = createIrq(xen, me);
-    let rc: Rc = irq < 0 ? irq : mapDomainPirq(xen, me, d, first + i, irq, true);
+    let rc: Rc = Math.min(irq, 0);
     if (rc === 0) {
       entry.group[i]!.irq = irq;
       rc = yield* setupMsiIrq(xen, xen.irqs.desc(irq), entry.group[i]!);
@@ -196,11 +216,13 @@ function* mapVectors(
       yield* undoVectors(xen, d, pdev, entry);
       return rc;
     }
+    enterPirq(d, first + i, irq, true);
     pdev.msiIrqs.push(irq);
   }
   return first;
 }
 
+/** Takes a request back. */
 function* undoVectors(xen: Xen, d: Domain, pdev: Pdev, entry: MsiEntry): Co<void> {
   pciDisableMsi(xen, entry);
   for (const e of entry.group) forgetVector(d, pdev, e.irq);
@@ -216,26 +238,17 @@ function forgetVector(d: Domain, pdev: Pdev, irq: number): void {
   if (at >= 0) pdev.msiIrqs.splice(at, 1);
 }
 
-/** Nothing came of it. @xen destroy_irq */
-function freeIrq(xen: Xen, me: Domain, irq: number): void {
-  const desc = xen.irqs.descs.get(irq);
-  if (desc === undefined) return;
-  clearIrqVector(xen.irqs, desc);
-  xen.irqs.descs.delete(irq);
-  me.irqCaps.remove(irq, irq);
-}
-
 /** @returns 0, -EINVAL, or -EBUSY for a vector that is not the first of its group. @xen unmap_domain_pirq */
 export function* unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Co<Rc> {
   assert(xen.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   const info = d.pirqs.get(pirq);
   if (info === undefined) return E.INVAL;
-  const entry = info.msi ? xen.irqs.desc(info.irq).msi : undefined;
+  const entry = info.msi ? xen.irqs.descs.get(info.irq)?.msi : undefined;
   if (entry?.type === 'msi' && entry.entryNr !== 0) {
     xen.services.printk(XENLOG.G_ERR, `dom${d.domid}: trying to unmap secondary MSI pirq ${pirq}`);
     return E.BUSY;
   }
-  if (info.bound) yield* pirqGuestUnbind(xen, d, info);
+  yield* pirqGuestForceUnbind(xen, d, info);
   if (entry === undefined) {
     d.pirqs.delete(pirq);
     d.irqCaps.remove(info.irq, info.irq);
@@ -252,5 +265,15 @@ export function* freeDomainPirqs(xen: Xen, d: Domain): Co<void> {
   using _pcidevs = yield* hold(xen.pcidevsLock);
   for (const pirq of [...d.pirqs.keys()].sort((a, b) => a - b)) {
     if (d.pirqs.has(pirq)) yield* unmapDomainPirq(xen, d, pirq);
+  }
+}
+
+/** No domain has an interrupt of the device any more. */
+export function* unmapMessagesOf(xen: Xen, pdev: Pdev): Co<void> {
+  for (const entry of [...msisOf(xen, pdev)]) {
+    for (const d of xen.domains.values()) {
+      const pirq = domainIrqToPirq(d, entry.irq);
+      if (pirq !== undefined) yield* unmapDomainPirq(xen, d, pirq.pirq);
+    }
   }
 }

@@ -76,6 +76,22 @@ export interface Seams extends DriverSeams {
   phantomsGiveWay(): boolean;
   /** Frames of a range given by `rmrr=` or `ivmd=`. */
   extraRangeFrames(frames: number): number;
+  /** Messages of a device are for its owner alone. XSA-237: for whoever was named. */
+  msiNeedsOwner(): boolean;
+  /** An interrupt that has its message is not given it again. XSA-237: what was there was taken apart. */
+  msiTwiceIsRefused(): boolean;
+  /** Retargeting a message starts from what Xen wrote last. XSA-337: from what the device says. */
+  msiIsRemembered(): boolean;
+  /** Interrupts that a dying guest had bound stay on its list, to be unmapped. XSA-360: they were forgotten. */
+  cleaningKeepsPirqs(): boolean;
+  /** Cleaning stops at an interrupt in flight. XSA-395: it went on, and the next one's result hid it. */
+  cleaningStopsInFlight(): boolean;
+  /** W4: cleaning waits until nothing is in flight. No release waits for more than one round. */
+  cleaningAsksAgain(): boolean;
+  /** Devices leave a dying domain together with their messages. NX-21. */
+  leavingFreesMessages(): boolean;
+  /** W5: a removed device's messages leave the domain that had them. In no release do they. */
+  removalUnmapsMessages(): boolean;
   /** Log-dirty mode is refused to a domain with devices. */
   logDirtyRefusesDevices(): boolean;
   /** Where "domain_crash called from" points to. */
@@ -130,6 +146,14 @@ export const correct: Seams = Object.freeze<Seams>({
   removalResult: (rc) => rc,
   phantomsGiveWay: () => true,
   extraRangeFrames: (frames) => frames,
+  msiNeedsOwner: () => true,
+  msiTwiceIsRefused: () => true,
+  msiIsRemembered: () => true,
+  cleaningKeepsPirqs: () => true,
+  cleaningStopsInFlight: () => true,
+  cleaningAsksAgain: () => true,
+  leavingFreesMessages: () => false,
+  removalUnmapsMessages: () => true,
   logDirtyRefusesDevices: () => true,
   crashLines: Object.freeze({
     'pci.c assign_device': 1669,

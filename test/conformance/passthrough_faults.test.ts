@@ -143,8 +143,13 @@ describe('pci_release_devices()', () => {
 
   test('FT-A40 an interrupt in flight stops it before any device moves; it can be taken up again', () => {
     const { xen, d } = owned();
-    const pirq = (n: number, dpciActive: boolean) =>
+    const pirq = (n: number, dpciActive: boolean) => {
       d.pirqs.set(n, { pirq: n, irq: n, msi: false, dpciActive, bound: true });
+      const desc = xen.irqs.desc(n);
+      desc.isGuest = true;
+      desc.guests.push(d);
+    };
+    d.dpci = true;
     pirq(20, false);
     pirq(21, true);
     pirq(22, false);

@@ -4,6 +4,7 @@ import type { Sbdf } from '../../base/sbdf.js';
 import type { MsiDesc, MsiMsg, Pdev } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
 import type { Domain } from '../domain.js';
+import type { InFlight } from '../passthrough/dpci.js';
 
 /** A mask of CPUs; Xen's flat mode knows eight, and addresses all there are with it. */
 export type CpuMask = number;
@@ -40,8 +41,9 @@ export interface MsiEntry extends MsiDesc {
   irq: number;
   hostMasked: boolean;
   guestMasked: boolean;
-  /** As composed, before remapping. */
+  /** As composed, before remapping, and as hardware was told. */
   msg: MsiMsg;
+  sent: MsiMsg;
 }
 
 export class IrqDesc {
@@ -58,6 +60,8 @@ export class IrqDesc {
   affinity: CpuMask;
   cpuMask: CpuMask = 0;
   msi: MsiEntry | undefined = undefined;
+  /** Who asked for it, -1 for Xen itself: destroying it takes the right to it back. @xen creator_domid */
+  creator = -1;
   /** The pin of the I/O APIC that it comes from, -1 for none. @xen irq_2_pin */
   pin = -1;
 
@@ -100,6 +104,8 @@ export class Irqs {
   readonly byVector = new Map<number, number>();
   /** Messages of devices, the first of each request, in the order in which they were asked for. @xen pdev->msi_list */
   readonly msis = new Map<Sbdf, MsiEntry[]>();
+  /** Softirqs for interrupts that guests have not been told of. */
+  readonly inFlight: InFlight[] = [];
   currentVector: number;
   currentOffset = 0;
   readonly online: CpuMask;

@@ -1,4 +1,5 @@
 /** Interrupts that belong to domains. @xen arch/x86/irq.c pirq_guest_bind */
+import { panic } from '../../base/assert.js';
 import { E, type Rc } from '../../base/errno.js';
 import { XENLOG } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
@@ -35,9 +36,21 @@ export function* pirqGuestBind(xen: Xen, d: Domain, pirq: Pirq, willShare: boole
   return 0;
 }
 
-/** @xen pirq_guest_unbind */
+/** @throws HostCrash when the interrupt is nobody's, as that of a device which was removed. @xen pirq_guest_unbind */
 export function* pirqGuestUnbind(xen: Xen, d: Domain, pirq: Pirq): Co<void> {
-  const desc = xen.irqs.desc(pirq.irq);
+  const desc = xen.irqs.descs.get(pirq.irq);
+  if (desc?.isGuest !== true) panic('Xen BUG at arch/x86/irq.c');
+  yield* unbind(xen, d, pirq, desc);
+}
+
+/** Whatever is bound, if anything is. @xen pirq_guest_force_unbind */
+export function* pirqGuestForceUnbind(xen: Xen, d: Domain, pirq: Pirq): Co<void> {
+  const desc = xen.irqs.descs.get(pirq.irq);
+  if (desc?.guests.includes(d) === true) yield* unbind(xen, d, pirq, desc);
+}
+
+/** @xen __pirq_guest_unbind */
+function* unbind(xen: Xen, d: Domain, pirq: Pirq, desc: IrqDesc): Co<void> {
   pirq.bound = false;
   const at = desc.guests.indexOf(d);
   if (at >= 0) desc.guests.splice(at, 1);

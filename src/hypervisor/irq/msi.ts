@@ -41,8 +41,18 @@ export const composeMsiMsg = (vector: number, cpus: CpuMask): MsiMsg => ({
   data: 0x4100 | vector,
 });
 
+/** Of the address: which CPUs. @xen MSI_ADDR_DEST_ID_MASK */
+const DEST_MASK = 0xf_f000;
+
 /** Makes the entries of a request. @returns the first one, or a negative errno. @xen pci_enable_msi */
 export function pciEnableMsi(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
+  const type = msi.msix ? 'msix' : 'msi';
+  const known = msisOf(xen, pdev).find((e) => e.type === type && e.irq === msi.irq);
+  if (known !== undefined) {
+    const what = `irq ${msi.irq} already mapped to ${msi.msix ? 'MSI-X' : 'MSI'} on ${formatSbdf(pdev.sbdf)}`;
+    xen.services.printk(XENLOG.ERR, what);
+    return xen.seams.msiTwiceIsRefused() ? E.EXIST : known;
+  }
   const other = msisOf(xen, pdev).find((e) => e.type === (msi.msix ? 'msi' : 'msix'));
   if (other !== undefined) {
     const name = msi.msix ? 'MSI' : 'MSI-X';
@@ -130,6 +140,7 @@ function newEntry(pdev: Pdev, irq: number, shape: Shape): MsiEntry {
     hostMasked: false,
     guestMasked: false,
     msg: { addressLo: 0, addressHi: 0, data: 0 },
+    sent: { addressLo: 0, addressHi: 0, data: 0 },
     group: [],
   };
   entry.group = [entry];
@@ -155,6 +166,7 @@ function* writeMsiMsg(xen: Xen, entry: MsiEntry, msg: MsiMsg): Co<Rc> {
     const rc = yield* xen.ops.updateIreFromMsi(entry.group, entry.group.indexOf(entry), msg);
     if (rc !== 0) return rc;
   }
+  entry.sent = msg;
   if (entry.type === 'msix' || entry.entryNr !== 0) return 0;
   const { pos, pdev } = entry;
   pciConfWrite32(xen, pdev.sbdf, pos + 4, msg.addressLo);
@@ -166,8 +178,32 @@ function* writeMsiMsg(xen: Xen, entry: MsiEntry, msg: MsiMsg): Co<Rc> {
 /** @xen set_msi_affinity */
 export function* setMsiAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void> {
   desc.affinity = cpus;
-  if (desc.msi === undefined) return;
-  yield* writeMsiMsg(xen, desc.msi, composeMsiMsg(desc.vector, cpus & desc.cpuMask));
+  const entry = desc.msi;
+  if (entry === undefined) return;
+  const last = xen.seams.msiIsRemembered() ? entry.msg : readMsiMsg(xen, entry);
+  const target = composeMsiMsg(desc.vector, cpus & desc.cpuMask);
+  yield* writeMsiMsg(xen, entry, {
+    addressLo: ((last.addressLo & ~DEST_MASK) | (target.addressLo & DEST_MASK)) >>> 0,
+    addressHi: last.addressHi,
+    data: (last.data & ~0xff) | (target.data & 0xff),
+  });
+}
+
+/**
+ * What a device says its message is: as Xen composed it where that is what Xen wrote there, since remapping is undone.
+ * What the device has put in its place is taken as it stands. @xen read_msi_msg, until 4.14
+ */
+function readMsiMsg(xen: Xen, entry: MsiEntry): MsiMsg {
+  const { pos, pdev } = entry;
+  const [lo, hi] = [pos + 4, pos + 8];
+  if (entry.type === 'msix' || entry.entryNr !== 0) return entry.msg;
+  const msg = {
+    addressLo: pciConfRead32(xen, pdev.sbdf, lo),
+    addressHi: entry.is64 ? pciConfRead32(xen, pdev.sbdf, hi) : 0,
+    data: pciConfRead16(xen, pdev.sbdf, entry.is64 ? hi + 4 : hi),
+  };
+  const { sent } = entry;
+  return msg.addressLo === sent.addressLo && msg.data === sent.data ? entry.msg : msg;
 }
 
 /** Hardware no longer sends it. @xen pci_disable_msi */
@@ -205,8 +241,10 @@ export function* msiFreeIrq(xen: Xen, first: MsiEntry): Co<void> {
 }
 
 /** @xen destroy_irq */
-function destroyIrq(xen: Xen, irq: number): void {
-  const desc = xen.irqs.desc(irq);
+export function destroyIrq(xen: Xen, irq: number): void {
+  const desc = xen.irqs.descs.get(irq);
+  if (desc === undefined) return;
+  xen.domains.get(desc.creator)?.irqCaps.remove(irq, irq);
   clearIrqVector(xen.irqs, desc);
   xen.irqs.descs.delete(irq);
 }

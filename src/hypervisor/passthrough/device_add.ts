@@ -3,6 +3,7 @@ import { E, type Rc } from '../../base/errno.js';
 import { formatSbdf, funcOf, sbdf, sbdfOf, slotOf } from '../../base/sbdf.js';
 import { type Pdev, XENLOG } from '../../iommu/driver/types.js';
 import { type Co, hold, holdWrite } from '../../sim/co.js';
+import { unmapMessagesOf } from '../pirq.js';
 import type { PciSeg, Xen } from '../xen.js';
 import { EXT_CAP_ID, pciConfRead16, pciConfWrite16, pdevFindExtCapability } from './config.js';
 import { checkPdev } from './device_check.js';
@@ -186,6 +187,7 @@ export function* pciRemoveDevice(xen: Xen, seg: number, bus: number, devfn: numb
     yield* vpciDetach(d);
     yield* listDel(d, pdev);
   }
+  if (xen.seams.removalUnmapsMessages()) yield* unmapMessagesOf(xen, pdev);
   yield* pciCleanupMsi(xen, pdev);
   const rc = yield* iommuRemoveDevice(xen, pdev);
   if (d !== undefined && !listFirst) yield* listDel(d, pdev);

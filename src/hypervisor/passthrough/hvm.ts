@@ -8,6 +8,7 @@ import { pirqGuestBind, pirqGuestUnbind } from '../irq/guest_bind.js';
 import { irqAccessPermitted, nrPirqs } from '../pirq.js';
 import type { DomctlOp } from '../public/domctl.js';
 import type { Xen } from '../xen.js';
+import { forgetSoftirq } from './dpci.js';
 
 type BindOp = Extract<DomctlOp, { cmd: 'bind_pt_irq' | 'unbind_pt_irq' }>;
 
@@ -47,7 +48,10 @@ function* locked(xen: Xen, d: Domain, op: BindOp, body: (xen: Xen, d: Domain, op
 /** @returns 0, -EINVAL, -EBUSY for a line that is bound otherwise, -EOPNOTSUPP. @xen pt_irq_create_bind */
 function* ptIrqCreateBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
   if (op.machineIrq < 0 || op.machineIrq >= nrPirqs(xen, d)) return E.INVAL;
+  d.dpci = true;
   const pirq = d.pirqs.get(op.machineIrq)!;
+  // It spins until a softirq for an earlier binding has run.
+  forgetSoftirq(xen, pirq);
   switch (op.irqType) {
     case 'msi':
       return yield* bindMsi(xen, d, pirq, op);
@@ -64,8 +68,8 @@ function* bindMsi(xen: Xen, d: Domain, pirq: Pirq, op: BindOp): Co<Rc> {
   if (!pirq.bound) {
     const rc = yield* pirqGuestBind(xen, d, pirq, false);
     if (rc !== 0) return rc;
-    pirq.dpciKind = 'msi';
   }
+  pirq.dpciKind = 'msi';
   pirq.gmsi = { gvec: op.gvec ?? 0, gflags: op.gflags ?? 0 };
   return 0;
 }
@@ -95,6 +99,7 @@ const pinText = (l: { bus: number; device: number; intx: number }): string =>
 
 /** @returns 0, -EINVAL for a pin that was not wired so, -EOPNOTSUPP. @xen pt_irq_destroy_bind */
 function* ptIrqDestroyBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
+  if (!d.dpci) return E.INVAL;
   const pirq = d.pirqs.get(op.machineIrq)!;
   if (op.irqType === 'msi') {
     if (pirq.bound && (pirq.links ?? []).length === 0) yield* unbind(xen, d, pirq);
@@ -123,6 +128,12 @@ function* ptIrqDestroyBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
 
 function* unbind(xen: Xen, d: Domain, pirq: Pirq): Co<void> {
   yield* pirqGuestUnbind(xen, d, pirq);
+  forgetBinding(pirq);
+  forgetSoftirq(xen, pirq);
+}
+
+function forgetBinding(pirq: Pirq): void {
+  pirq.bound = false;
   delete pirq.dpciKind;
   delete pirq.gmsi;
   pirq.links = [];
@@ -130,14 +141,26 @@ function* unbind(xen: Xen, d: Domain, pirq: Pirq): Co<void> {
 
 /**
  * Unbinds what a dying guest still has bound. An interrupt in flight stops it there, to be taken up again.
- * @returns 0 or -ERESTART. @xen arch_pci_clean_pirqs, pci_clean_dpci_irq
+ * @returns 0 or -ERESTART. @xen arch_pci_clean_pirqs, pt_pirq_iterate
  */
 export function* archPciCleanPirqs(xen: Xen, d: Domain): Co<Rc> {
-  if (!d.iommuEnabled || !d.isHvm) return 0;
-  for (const pirq of d.pirqs.values()) {
+  if (!d.iommuEnabled || !d.isHvm || !d.dpci) return 0;
+  let rc: Rc = 0;
+  for (const pirq of [...d.pirqs.values()].sort((a, b) => a.pirq - b.pirq)) {
     if (!pirq.bound) continue;
-    yield* unbind(xen, d, pirq);
-    if (pirq.dpciActive) return E.RESTART;
+    rc = yield* cleanPirq(xen, d, pirq);
+    if (rc !== 0 && xen.seams.cleaningStopsInFlight()) break;
   }
-  return 0;
+  if (rc === 0 && xen.seams.cleaningAsksAgain() && xen.irqs.inFlight.some((one) => one.d === d))
+    rc = E.RESTART;
+  if (rc === 0) d.dpci = false;
+  return rc;
+}
+
+/** @xen pci_clean_dpci_irq */
+function* cleanPirq(xen: Xen, d: Domain, pirq: Pirq): Co<Rc> {
+  yield* pirqGuestUnbind(xen, d, pirq);
+  forgetBinding(pirq);
+  if (!xen.seams.cleaningKeepsPirqs()) d.pirqs.delete(pirq.pirq);
+  return pirq.dpciActive ? E.RESTART : 0;
 }

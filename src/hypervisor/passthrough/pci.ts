@@ -15,7 +15,7 @@ import {
   callReassignDevice,
   callRemoveDevice,
 } from './iommu_call.js';
-import { pdevMsixAssign } from './msi.js';
+import { pciCleanupMsi, pdevMsixAssign } from './msi.js';
 import { pcidevsLocked, pciGetPdev } from './segment.js';
 import { vpciAttach, vpciDetach } from './vpci.js';
 import { archIommuUsePermitted } from './x86_iommu.js';
@@ -206,6 +206,11 @@ export function* pciReleaseDevices(xen: Xen, d: Domain): Co<Rc> {
   return xen.seams.releaseSetsFailuresAside() ? yield* releaseAll(xen, d) : yield* releaseWalking(xen, d);
 }
 
+function* releaseOne(xen: Xen, d: Domain, pdev: Pdev): Co<Rc> {
+  if (xen.seams.leavingFreesMessages()) yield* pciCleanupMsi(xen, pdev);
+  return yield* deassignDevice(xen, d, pdev.seg, pdev.bus, pdev.devfn);
+}
+
 /** A plain walk: devices that fail stay where they are. */
 function* releaseWalking(xen: Xen, d: Domain): Co<Rc> {
   let ret: Rc = 0;
@@ -213,7 +218,7 @@ function* releaseWalking(xen: Xen, d: Domain): Co<Rc> {
   while (next !== undefined) {
     const pdev = next;
     next = pdev.listNext;
-    ret = xen.seams.releaseResult(ret, yield* deassignDevice(xen, d, pdev.seg, pdev.bus, pdev.devfn));
+    ret = xen.seams.releaseResult(ret, yield* releaseOne(xen, d, pdev));
   }
   return ret;
 }
@@ -223,7 +228,7 @@ function* releaseAll(xen: Xen, d: Domain): Co<Rc> {
   const failed: Pdev[] = [];
   let ret: Rc = 0;
   for (let pdev = d.pdevList.first; pdev !== undefined; pdev = d.pdevList.first) {
-    const rc = yield* deassignDevice(xen, d, pdev.seg, pdev.bus, pdev.devfn);
+    const rc = yield* releaseOne(xen, d, pdev);
     if (rc === 0) continue;
     if (pdev.domain === d) {
       yield* listDel(d, pdev);

@@ -1,4 +1,5 @@
 import { amdBehaviour4_18, amdFlaws } from '../../iommu/driver/amd/seams.js';
+import { irqFlaws } from './irq.js';
 import type { Release } from './release.js';
 import { vtdBehaviour4_18, vtdFlaws, vtdFlaws4_18 } from './vtd.js';
 
@@ -51,6 +52,7 @@ export const xen4_18_3: Release = {
     vfIoBarIsSkipped: () => false,
     mapsPci2pcieBuses: () => false,
     mcfgForgetsSegments: () => true,
+    ...irqFlaws,
   },
 };
 

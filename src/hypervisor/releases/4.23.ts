@@ -1,4 +1,5 @@
 import { amdFlaws } from '../../iommu/driver/amd/seams.js';
+import { irqFlaws } from './irq.js';
 import type { Release } from './release.js';
 import { vtdFlaws } from './vtd.js';
 
@@ -9,5 +10,5 @@ export const xen4_23: Release = {
   minor: 23,
   extra: '-unstable',
   behaviour: {},
-  flaws: { ...amdFlaws, ...vtdFlaws, amdDisableSkipsQuarantinedSource: () => true },
+  flaws: { ...amdFlaws, ...vtdFlaws, ...irqFlaws, amdDisableSkipsQuarantinedSource: () => true },
 };
