@@ -1,5 +1,6 @@
 /** What a random history does, as plain data: it prints as a script, shrinks and replays. */
 import fc from 'fast-check';
+import { type MessageCommand, messageCommandsDrawn } from './message_commands.js';
 
 /**
  * Devices and domains are named by small indices; the world takes them modulo what there is. Domain NOBODY is none.
@@ -97,6 +98,7 @@ export type Command =
       readonly add: boolean;
       readonly allow: boolean;
     }
+  | MessageCommand
   | { readonly op: 'maskall'; readonly dev: number; readonly on: boolean }
   | { readonly op: 'clock'; readonly ms: number };
 
@@ -150,7 +152,7 @@ const drawn: { readonly [Op in General]: Drawn } = {
     }),
   },
   testAssign: { weight: 1, arbitrary: fc.record({ op: fc.constant('testAssign' as const), dev, dom }) },
-  quarantine: { weight: 3, arbitrary: fc.record({ op: fc.constant('quarantine' as const), dev }) },
+  quarantine: { weight: 5, arbitrary: fc.record({ op: fc.constant('quarantine' as const), dev }) },
   release: { weight: 2, arbitrary: fc.record({ op: fc.constant('release' as const), dev }) },
   bridge: { weight: 1, arbitrary: fc.record({ op: fc.constant('bridge' as const), dom }) },
   remove: { weight: 1, arbitrary: fc.record({ op: fc.constant('remove' as const), dev }) },
@@ -248,7 +250,7 @@ const drawn: { readonly [Op in General]: Drawn } = {
     }),
   },
   fail: {
-    weight: 4,
+    weight: 6,
     arbitrary: fc.record({
       op: fc.constant('fail' as const),
       site: fc.constantFrom('alloc' as const, 'alloc' as const, 'vendorOp' as const, 'cmpxchg' as const),
@@ -283,6 +285,7 @@ const drawn: { readonly [Op in General]: Drawn } = {
       allow: fc.boolean(),
     }),
   },
+  ...messageCommandsDrawn,
   maskall: {
     weight: 1,
     arbitrary: fc.record({ op: fc.constant('maskall' as const), dev, on: fc.boolean() }),

@@ -6,6 +6,7 @@ import type { Sink } from '../sim/events.js';
 import { arbCommand, arbCommandOf, type Command, commandOps, showCommand } from './commands.js';
 import { addCounts, requireCoverage } from './coverage.js';
 import { deviceTlbInvariants } from './invariants/device_tlbs.js';
+import { interruptInvariants } from './invariants/interrupts.js';
 import type { Invariant, Violation } from './invariants/invariant.js';
 import { lockInvariants } from './invariants/locks.js';
 import { memoryInvariants } from './invariants/memory.js';
@@ -27,6 +28,7 @@ export const invariants: readonly Invariant[] = [
   ...rightsInvariants,
   ...deviceTlbInvariants,
   ...lockInvariants,
+  ...interruptInvariants,
 ];
 
 export interface History {

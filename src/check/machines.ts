@@ -59,6 +59,8 @@ export interface MachineSpec {
   readonly ats?: boolean | undefined;
   /** Processors; two when not given. */
   readonly cpus?: number | undefined;
+  /** Devices have MSI, and PCIe endpoints MSI-X. */
+  readonly messages?: boolean | undefined;
   /** false: I/O tables of small pages only. */
   readonly superpages?: boolean | undefined;
 }
@@ -77,6 +79,7 @@ export const PLAIN_MACHINE = {
   gapInReserved: false,
   reservedByOption: false,
   unsnooped: false,
+  messages: false,
 } as const satisfies Omit<MachineSpec, 'vendor' | 'slots'>;
 
 export const plainMachine = (
@@ -135,6 +138,7 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     gapInReserved: fc.constantFrom(false, false, true),
     reservedByOption: fc.constantFrom(false, false, false, true),
     unsnooped: fc.constantFrom(false, false, false, vendor === 'vtd'),
+    messages: fc.boolean(),
   });
 
 /** For a machine that somebody owns: options of Xen, and which of the devices move. */
@@ -246,12 +250,17 @@ export function layOut(spec: MachineSpec): TestMachine {
   const phantom = phantomOf === undefined ? '' : ` pci-phantom=${hex(busOf(phantomOf), 2)}:00,1`;
   return {
     spec,
-    host: hostOf(spec, functions, reserved),
+    host: hostOf(spec, spec.messages === true ? functions.map(withMessages) : functions, reserved),
     devices,
     reserved,
     mmioFirst: 0xc_0000,
     cmdline: `${optionsOf(spec)}${phantom}${rangeOption(spec, reserved, devices)}`,
   };
+}
+
+function withMessages(spec: FunctionSpec): FunctionSpec {
+  if (spec.kind === 'pcie-endpoint') return { ...spec, msi: 8, msix: 4 };
+  return spec.kind === 'pci-device' ? { ...spec, msi: 8 } : spec;
 }
 
 /** Options of Xen that the machine asks for. */

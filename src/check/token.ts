@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { InputError } from '../base/assert.js';
 import type { Command } from './commands.js';
 import type { MachineSpec } from './machines.js';
+import { messageCommandSchemas } from './message_commands.js';
 
 export interface Replay {
   readonly release: string;
@@ -51,6 +52,7 @@ const machineSchema = z.strictObject({
   unsnooped: z.boolean().default(false),
   first: small.optional(),
   ats: z.boolean().optional(),
+  messages: z.boolean().optional(),
   superpages: z.boolean().optional(),
   cpus: z.number().int().min(1).max(8).optional(),
 });
@@ -112,6 +114,7 @@ const commandSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('undoReserved'), dom: small, page: small, replace: z.boolean() }),
   z.strictObject({ op: z.literal('mmio'), dom: small, dev: small, add: z.boolean(), allow: z.boolean() }),
   z.strictObject({ op: z.literal('failTwo'), nth: small, gap: small }),
+  ...messageCommandSchemas,
   z.strictObject({ op: z.literal('maskall'), dev: small, on: z.boolean() }),
   z.strictObject({ op: z.literal('clock'), ms: small }),
 ]);

@@ -10,6 +10,8 @@ import { DOMID } from '../sim/frames.js';
 import { type Command, NOBODY } from './commands.js';
 import { countedSeams } from './coverage.js';
 import { layOut, type MachineSpec, mmioFrame, type TestDevice } from './machines.js';
+import { isMessageCommand } from './message_commands.js';
+import { afterCommand, runMessage } from './messages.js';
 import { changeMemory, SMALL_PAGES, stall, takeLastPage } from './moves.js';
 import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
@@ -100,7 +102,7 @@ export class World extends WorldState {
       rid,
       entry: entryOf(this.machine, rid),
     }));
-    this.memo.clear();
+    this.startCommand();
     this.moments = [];
     this.gaps = new Set();
     this.watched = this.reservedInReach();
@@ -113,6 +115,7 @@ export class World extends WorldState {
     this.events = [];
     const hits = this.machine.hw.faults.hit.length;
     const rc = this.run(c, target, dom);
+    afterCommand(this, c);
     this.deviceTlbs.forgetDisabled(this.machine, this.layout.devices);
     this.watched = [];
     this.pages = [];
@@ -217,6 +220,7 @@ export class World extends WorldState {
   /** 0 or an errno; undefined where nothing was asked of Xen. */
   private run(c: Command, device: TestDevice | undefined, dom: WorldDomain | undefined): number | undefined {
     const at = device?.sbdf ?? 0;
+    if (isMessageCommand(c)) return runMessage(this, c, device);
     switch (c.op) {
       case 'create':
         return this.create(c.kind, c.share);

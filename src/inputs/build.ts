@@ -28,6 +28,8 @@ export interface FunctionSpec {
   /** Phantom functions announced in DEVCAP: 0 none, 1, 2 or 3 bits. */
   readonly phantomBits?: 0 | 1 | 2 | 3;
   readonly flr?: boolean;
+  /** MSI vectors, a power of two, 64-bit without mask bits; 0 for no capability. */
+  readonly msi?: number;
   /** MSI-X vectors, 0 for no capability. */
   readonly msix?: number;
   readonly ats?: boolean;
@@ -97,6 +99,10 @@ export function buildFunction(spec: FunctionSpec, multifunction: boolean): Funct
   if ((spec.msix ?? 0) > 0) {
     link(CAP_MSIX, 0x11);
     put16(CAP_MSIX + 2, spec.msix! - 1);
+  }
+  if ((spec.msi ?? 0) > 0) {
+    link(CAP_MSI, 0x05);
+    put16(CAP_MSI + 2, 0x0080 | (Math.log2(spec.msi!) << 1));
   }
   if (spec.kind === 'amd-iommu') {
     link(CAP_IOMMU, 0x0f); // AMD IOMMU capability block (3.2.1), then the MSI it raises

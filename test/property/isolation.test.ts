@@ -83,6 +83,9 @@ const CLAIMED = [
   'INV-L5',
   'INV-L6',
   'INV-L7',
+  'INV-I10',
+  'INV-P7',
+  'INV-IRQ-LIFE',
 ] as const;
 
 const results = new Map<Vendor, HistoryResult>();

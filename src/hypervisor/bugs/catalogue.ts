@@ -6,10 +6,11 @@
 import { amdBugs } from './amd.js';
 import type { Bug } from './bug.js';
 import { genericBugs } from './generic.js';
+import { interruptBugs } from './interrupts.js';
 import { openFindings } from './open.js';
 import { vtdBugs } from './vtd.js';
 
-export const catalogue: readonly Bug[] = [...genericBugs, ...vtdBugs, ...amdBugs];
+export const catalogue: readonly Bug[] = [...genericBugs, ...vtdBugs, ...amdBugs, ...interruptBugs];
 
 export const findBug = (id: string): Bug | undefined =>
   [...catalogue, ...openFindings].find((bug) => bug.id.toLowerCase() === id.toLowerCase());

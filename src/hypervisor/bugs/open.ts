@@ -263,4 +263,55 @@ export const openFindings: readonly Bug[] = [
       ops: ['ats', 'assign', 'deassign', 'populate', 'decrease', 'move'],
     },
   },
+  {
+    id: 'W4',
+    title: 'interrupts in flight to a dying guest are waited for once',
+    year: 2026,
+    releases: `${EVERY}, with the fix of XSA-360`,
+    mechanism:
+      'Unbinding an interrupt whose softirq is pending on another CPU puts the destruction off. When it is taken up again nothing is bound any more, so that nobody asks whether the softirq has run by now: the structures go, and it comes to a guest without them. Debug builds stop at an assertion; others return, since the softirq looks again.',
+    fix: 'What is in flight is asked for each time.',
+    source: 'pci_clean_dpci_irq(), read',
+    seams: { cleaningAsksAgain: () => false },
+    breaks: ['INV-IRQ-LIFE'],
+    environment: {
+      vendor: 'vtd',
+      machine: { messages: true, slots: ['endpoint'] },
+      ops: ['assign', 'mapMsi', 'bindMsi', 'raise', 'kill', 'destroy'],
+    },
+  },
+  {
+    id: 'W5',
+    title: 'a device that is removed leaves its interrupts on the list of its guest',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      "PHYSDEVOP_pci_device_remove frees the messages of a device, and their interrupts, whoever has them. The guest's list still names them. Unbinding one that was bound, as the end of an HVM guest does, is a BUG() of the hypervisor; and a number that was dealt to another guest meanwhile is unmapped under that one.",
+    fix: 'The domain that has them loses them first.',
+    source: 'pci_remove_device(), destroy_irq(), __pirq_guest_unbind(), read',
+    seams: { removalUnmapsMessages: () => false },
+    breaks: ['INV-IRQ-LIFE'],
+    environment: {
+      vendor: 'vtd',
+      machine: { messages: true, slots: ['endpoint'] },
+      ops: ['assign', 'mapMsi', 'bindMsi', 'remove', 'destroy'],
+    },
+  },
+  {
+    id: 'W6',
+    title: 'VT-d: several vectors of a device overwrite the interrupt entries behind them',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Looking for a run of free entries ends at its last one, which is then taken for the first. The group reaches past the run, into entries of other devices: theirs are overwritten, and freed under them later.',
+    fix: 'The first entry of the run is used.',
+    source: 'alloc_remap_entry(), msi_msg_to_remap_entry(), read',
+    seams: { vtdMsiGroupFirst: (last) => last },
+    breaks: ['INV-I10', 'INV-IRQ-LIFE'],
+    environment: {
+      vendor: 'vtd',
+      machine: { messages: true, slots: ['endpoint', 'endpoint'] },
+      ops: ['assign', 'mapMsi', 'unmapMsi'],
+    },
+  },
 ];

@@ -174,7 +174,7 @@ export function setMsiSourceId(vtd: Vtd, pdev: Pdev, irte: Int32Array): Rc {
       const { bus, devfn } = vtd.bridge;
       const kind = vtd.s.pdevType(sbdfOf(pdev.seg, (bus << 8) | devfn));
       if (kind === PDEV_TYPE.PCIE2PCI_BRIDGE) setIreSid(irte, SVT.bus, 0, (bus << 8) | pdev.bus);
-      else setIreSid(irte, SVT.sidSq, 0, (bus << 8) | devfn);
+      else setIreSid(irte, vtd.seams.vtdLegacyBridgeByBus() ? SVT.bus : SVT.sidSq, 0, (bus << 8) | devfn);
       return 0;
     }
     default:

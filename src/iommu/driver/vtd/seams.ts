@@ -12,6 +12,7 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdReportsUnknownMsiSource: () => true,
   vtdClearsUnsetLeaf: () => false,
   vtdMsiGroupFirst: (last, vectors) => last - (vectors - 1),
+  vtdLegacyBridgeByBus: () => false,
   vtdAliasFollowsQuarantine: () => true,
   vtdFreesIdOfRefused: () => true,
   vtdMoveFlushesDevice: () => true,
