@@ -2,6 +2,12 @@
 import fc from 'fast-check';
 import { z } from 'zod';
 
+/** A write to 0xFEExxxxx. */
+export interface Message {
+  readonly address: number;
+  readonly data: number;
+}
+
 export type MessageCommand =
   | {
       /** The toolstack maps an interrupt of a device to a domain: its owner, or `dom`, whoever that is. */

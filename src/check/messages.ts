@@ -8,35 +8,38 @@ import { DOMID } from '../sim/frames.js';
 import type { Command } from './commands.js';
 import type { TestDevice } from './machines.js';
 import type { MessageCommand } from './message_commands.js';
-import type { World } from './world.js';
-
-/** A write to 0xFEExxxxx. */
-export interface Message {
-  readonly address: number;
-  readonly data: number;
-}
+import type { WorldState } from './world_state.js';
 
 /** Interrupts that are messages, of all guests. */
-const mapped = (w: World): { d: Domain; pirq: Pirq }[] =>
+const mapped = (w: WorldState): { d: Domain; pirq: Pirq }[] =>
   [...w.machine.xen.domains.values()].flatMap((d) =>
     d.domid === 0 ? [] : [...d.pirqs.values()].flatMap((pirq) => (pirq.msi ? [{ d, pirq }] : [])),
   );
 
 /** 0 or an errno; undefined where nothing was asked of Xen. */
-export function runMessage(w: World, c: MessageCommand, device: TestDevice | undefined): number | undefined {
+export function runMessage(
+  w: WorldState,
+  c: MessageCommand,
+  device: TestDevice | undefined,
+): number | undefined {
   if (c.op === 'unmapMsi' || c.op === 'bindMsi') {
     const all = mapped(w);
     const one = all[c.which % all.length];
     return one === undefined ? undefined : c.op === 'unmapMsi' ? unmap(w, one) : bind(w, one, c.on);
   }
-  if (device === undefined || w.layout.spec.messages !== true) return undefined;
+  if (device === undefined || !hasMessages(w, device.sbdf)) return undefined;
   if (c.op === 'mapMsi') return map(w, c, device.sbdf);
   if (c.op === 'forge') return forge(w, device.sbdf, c.data);
   raise(w, c, device);
   return undefined;
 }
 
-function map(w: World, c: Extract<MessageCommand, { op: 'mapMsi' }>, at: Sbdf): number | undefined {
+const hasMessages = (w: WorldState, at: Sbdf): boolean => {
+  const p = w.pdev(at);
+  return p === undefined || p.msiMaxvec > 0 || p.msix !== undefined;
+};
+
+function map(w: WorldState, c: Extract<MessageCommand, { op: 'mapMsi' }>, at: Sbdf): number | undefined {
   const owner = w.pdev(at)?.domain?.domid;
   const named = w.domains[c.dom % Math.max(w.domains.length, 1)]?.domid;
   const domid = c.owner && owner !== undefined && owner < DOMID.FIRST_RESERVED ? owner : named;
@@ -58,13 +61,13 @@ function map(w: World, c: Extract<MessageCommand, { op: 'mapMsi' }>, at: Sbdf): 
   return rc;
 }
 
-function unmap(w: World, { d, pirq }: { d: Domain; pirq: Pirq }): number {
+function unmap(w: WorldState, { d, pirq }: { d: Domain; pirq: Pirq }): number {
   const op = { cmd: 'unmap_pirq' as const, domid: d.domid, pirq: pirq.pirq };
   return runAlone(w.machine.hypercalls.physdevOp(op));
 }
 
 /** HVM: the device model asks for it. PV: the guest does, by an event channel. */
-function bind(w: World, { d, pirq }: { d: Domain; pirq: Pirq }, on: boolean): number | undefined {
+function bind(w: WorldState, { d, pirq }: { d: Domain; pirq: Pirq }, on: boolean): number | undefined {
   const { hypercalls } = w.machine;
   if (d.isHvm) {
     const cmd = on ? ('bind_pt_irq' as const) : ('unbind_pt_irq' as const);
@@ -89,7 +92,7 @@ function bind(w: World, { d, pirq }: { d: Domain; pirq: Pirq }, on: boolean): nu
   }
 }
 
-function raise(w: World, c: Extract<MessageCommand, { op: 'raise' }>, device: TestDevice): void {
+function raise(w: WorldState, c: Extract<MessageCommand, { op: 'raise' }>, device: TestDevice): void {
   const rids = [...w.ridsOf(device), ...device.sharedRids];
   const rid = rids[c.rid % rids.length]!;
   const message = w.messages[c.which % w.messages.length];
@@ -103,7 +106,7 @@ const MSI_ADDRESS = 4;
 const MSI_DATA = 12;
 
 /** What a device keeps in its registers is its own affair, whoever may write to them. */
-function forge(w: World, at: Sbdf, data: number): undefined {
+function forge(w: WorldState, at: Sbdf, data: number): undefined {
   const { pci } = w.machine.hw;
   const pos = w.machine.xen.irqs.msis.get(at)?.find((e) => e.type === 'msi')?.pos;
   if (pos === undefined) return;
@@ -112,7 +115,7 @@ function forge(w: World, at: Sbdf, data: number): undefined {
 }
 
 /** Learns what devices were given; CPUs come to what they have put off while time goes by. */
-export function afterCommand(w: World, c: Command): void {
+export function afterCommand(w: WorldState, c: Command): void {
   if (c.op === 'clock') allDpciSoftirqs(w.machine.xen);
   for (const entries of w.machine.xen.irqs.msis.values()) {
     for (const entry of entries.flatMap((e) => e.group)) {

@@ -13,7 +13,7 @@ import type { Command } from './commands.js';
 import { DeviceTlbs } from './device_tlb.js';
 import { InFlight, type Request } from './in_flight.js';
 import type { TestDevice, TestMachine } from './machines.js';
-import type { Message } from './messages.js';
+import type { Message } from './message_commands.js';
 import { type TableEntry, tablesOnVtd } from './reference/tables.js';
 import { entryOf, memoryOf, translationOf } from './tables_now.js';
 
@@ -133,7 +133,7 @@ export abstract class WorldState {
   readonly freedUnder: Request[] = [];
   /** Messages that devices were given, the oldest first: any of them may be sent by any. */
   readonly messages: Message[] = [];
-  /** Interrupt remapping entries that were written: unit times 2^16, and their index. */
+  /** Interrupt remapping entries that were written: unit times 2^32, and their index. */
   readonly irtes = new Set<number>();
   /** Who was given an interrupt of a device of whom by the last command, and which interrupt somebody raised. */
   mapped: { readonly domid: number; readonly owner: number | undefined } | undefined = undefined;
@@ -179,7 +179,7 @@ export abstract class WorldState {
     if (e.kind === 'descriptor' && this.layout.spec.ats === true)
       this.deviceTlbs.hear(e.words, this.layout.spec.vendor);
     if (e.kind === 'alloc' && e.free && this.tableLines.length > 0) this.tableFreed(e.mfn);
-    if (e.kind === 'entry' && e.table === 'irte') this.irtes.add(e.unit * 0x1_0000 + e.id);
+    if (e.kind === 'entry' && e.table === 'irte') this.irtes.add(e.unit * 2 ** 32 + e.id);
     if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
     if (e.table !== 'pte') {
       this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });

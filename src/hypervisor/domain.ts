@@ -30,6 +30,14 @@ export interface Pirq {
   links?: { readonly bus: number; readonly device: number; readonly intx: number }[];
 }
 
+/** A softirq that the CPU which took the interrupt has not come to yet. @xen dpci_list */
+export interface InFlight {
+  readonly d: Domain;
+  readonly pirq: Pirq;
+  /** How often others go round before that CPU is done with what it does. */
+  rounds: number;
+}
+
 export interface DomainOptions {
   readonly hvm: boolean;
   readonly hap: boolean;

@@ -86,7 +86,7 @@ export interface Seams extends DriverSeams {
   cleaningKeepsPirqs(): boolean;
   /** Cleaning stops at an interrupt in flight. XSA-395: it went on, and the next one's result hid it. */
   cleaningStopsInFlight(): boolean;
-  /** W4: cleaning waits until nothing is in flight. No release waits for more than one round. */
+  /** W7: cleaning waits until nothing is in flight. No release waits for more than one round. */
   cleaningAsksAgain(): boolean;
   /** Devices leave a dying domain together with their messages. NX-21. */
   leavingFreesMessages(): boolean;

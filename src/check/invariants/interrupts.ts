@@ -2,11 +2,15 @@
 import { bdfOf, formatSbdf, type Sbdf } from '../../base/sbdf.js';
 import type { IrqDesc, MsiEntry } from '../../hypervisor/irq/desc.js';
 import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
+import type { IommuUnit } from '../../machine_hw.js';
 import type { TestDevice } from '../machines.js';
-import { type RemappedInterrupt, vtdInterrupt } from '../reference/interrupts.js';
+import { amdInterrupt, type RemappedInterrupt, vtdInterrupt } from '../reference/interrupts.js';
 import { memoryOf } from '../tables_now.js';
 import type { World } from '../world.js';
 import type { Invariant, Violation } from './invariant.js';
+
+/** Entries of one device's table. */
+const AMD_ENTRIES = 2048;
 
 const isolation = (what: string): Violation => ({ id: 'INV-I10', what });
 const life = (what: string): Violation => ({ id: 'INV-IRQ-LIFE', what });
@@ -50,34 +54,62 @@ function raisedItsOwn(w: World): Violation | undefined {
   return isolation(`requester ${hex(r.rid)} raised interrupt ${r.irq}, which ${whose}`);
 }
 
-function entriesAcceptTheirDevice(w: World): Violation | undefined {
-  if (!remaps(w)) return undefined;
-  for (const key of w.irtes) {
-    const unit = w.machine.units[Math.floor(key / 0x1_0000)];
-    if (!(unit instanceof VtdUnit)) continue;
-    const index = key % 0x1_0000;
-    const irte = vtdInterrupt(memoryOf(w.machine, unit), index);
-    if (irte === undefined) continue;
-    const entry = messagesOf(w).find(
-      (e) => e.remapIndex === index && w.machine.unitFor(e.pdev.sbdf) === unit,
-    );
-    const wrong = entry === undefined ? 'belongs to no device' : wrongWith(w, irte, entry);
-    if (wrong !== undefined) return isolation(`interrupt entry ${index} ${wrong}`);
-  }
-  return undefined;
+interface Numbered {
+  readonly index: number;
+  readonly irte: RemappedInterrupt;
 }
 
-function wrongWith(w: World, irte: RemappedInterrupt, entry: MsiEntry): string | undefined {
-  const vector = w.machine.xen.irqs.descs.get(entry.irq)?.vector;
-  const name = formatSbdf(entry.pdev.sbdf);
-  if (irte.vector !== vector) return `of ${name} raises vector ${hex(irte.vector)}, not its own`;
-  if (irte.deliveryMode > 1) return `of ${name} delivers in mode ${irte.deliveryMode}: no interrupt at all`;
-  const device = deviceAt(w, entry.pdev.sbdf);
-  const mine = device === undefined ? [] : idsOf(w, device);
-  for (const other of w.layout.devices) {
-    if (other === device) continue;
-    for (const rid of w.ridsOf(other))
-      if (!mine.includes(rid) && irte.accepts(rid)) return `of ${name} accepts requester ${hex(rid)}`;
+/** What requester `rid` can raise through entries that Xen has written, however it came by the message. */
+function raisable(w: World, rid: number): Numbered[] {
+  const unit = w.machine.unitFor(rid);
+  if (unit === undefined || w.irtes.size === 0) return [];
+  const written = w.once(`irtes of ${w.machine.units.indexOf(unit)}`, () => writtenOn(w, unit));
+  if (unit instanceof VtdUnit) {
+    const present = w.once(`present of ${w.machine.units.indexOf(unit)}`, () => read(w, rid, written));
+    return present.filter(({ irte }) => irte.accepts(rid));
+  }
+  return read(w, rid, written);
+}
+
+const read = (w: World, rid: number, indices: readonly number[]): Numbered[] =>
+  indices.flatMap((index) => {
+    const irte = entryFor(w, rid, index);
+    return irte === undefined ? [] : [{ index, irte }];
+  });
+
+/** Indices of entries; on AMD units of any table. */
+function writtenOn(w: World, unit: IommuUnit): number[] {
+  const number = w.machine.units.indexOf(unit);
+  const indices = new Set<number>();
+  for (const key of w.irtes) {
+    if (Math.floor(key / 2 ** 32) === number)
+      indices.add(unit instanceof VtdUnit ? key % 2 ** 32 : key % AMD_ENTRIES);
+  }
+  return [...indices];
+}
+
+function entryFor(w: World, rid: number, index: number): RemappedInterrupt | undefined {
+  const unit = w.machine.unitFor(rid);
+  if (unit === undefined) return undefined;
+  const memory = memoryOf(w.machine, unit);
+  return unit instanceof VtdUnit ? vtdInterrupt(memory, index) : amdInterrupt(memory, rid, index);
+}
+
+function entriesAreTheirs(w: World): Violation | undefined {
+  if (!remaps(w)) return undefined;
+  const { irqs } = w.machine.xen;
+  for (const device of w.layout.devices) {
+    for (const rid of [...w.ridsOf(device), ...device.sharedRids]) {
+      for (const { index, irte } of raisable(w, rid)) {
+        const through = `requester ${hex(rid)} can raise vector ${hex(irte.vector)} through interrupt entry ${index}`;
+        if (irte.deliveryMode > 1) return isolation(`${through}, in mode ${irte.deliveryMode}`);
+        const msi = irqs.descs.get(irqs.byVector.get(irte.vector) ?? -1)?.msi;
+        const owner = msi === undefined ? undefined : deviceAt(w, msi.pdev.sbdf);
+        if (owner !== undefined && (owner === device || sibling(owner, device))) continue;
+        const whose = msi === undefined ? "nobody's" : `of ${formatSbdf(msi.pdev.sbdf)}`;
+        return isolation(`${through}, which is ${whose}`);
+      }
+    }
   }
   return undefined;
 }
@@ -110,10 +142,19 @@ function messagesAreWhole(w: World): Violation | undefined {
     const name = `interrupt ${entry.irq} of ${formatSbdf(entry.pdev.sbdf)}`;
     if (desc?.msi !== entry) return life(`${name} has no descriptor of its own`);
     if (irqs.byVector.get(desc.vector) !== entry.irq) return life(`${name} has no vector of its own`);
-    if (remaps(w) && entry.remapIndex < 0) return life(`${name} has no remapping entry`);
+    if (remaps(w) && !hasItsEntry(w, entry, desc.vector)) return life(`${name} has no remapping entry`);
     if (holdersOf(w, desc) !== 1) return life(`${name} is mapped to ${holdersOf(w, desc)} domains`);
   }
   return undefined;
+}
+
+function hasItsEntry(w: World, entry: MsiEntry, vector: number): boolean {
+  const device = deviceAt(w, entry.pdev.sbdf);
+  if (device === undefined || entry.remapIndex < 0) return entry.remapIndex >= 0;
+  const seen = idsOf(w, device).flatMap((rid) => entryFor(w, rid, entry.remapIndex) ?? []);
+  // AMD: a device that is set aside has its interrupts aborted, whatever its table says.
+  if (seen.length === 0) return w.layout.spec.vendor === 'amd';
+  return seen.some((irte) => irte.vector === vector);
 }
 
 const holdersOf = (w: World, desc: IrqDesc): number => {
@@ -146,7 +187,7 @@ export const interruptInvariants: readonly Invariant[] = [
   {
     id: 'INV-I10',
     title: 'a device raises its own interrupts, and its owner has them',
-    holds: (w) => mappedToTheOwner(w) ?? raisedItsOwn(w) ?? entriesAcceptTheirDevice(w),
+    holds: (w) => mappedToTheOwner(w) ?? raisedItsOwn(w) ?? entriesAreTheirs(w),
   },
   {
     id: 'INV-P7',

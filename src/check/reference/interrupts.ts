@@ -1,6 +1,6 @@
 /**
- * What an interrupt remapping entry in memory says, read word by word from the manual (VT-d 9.10). Shares no code with
- * drivers or silicon.
+ * What an interrupt remapping entry in memory says, read word by word from the manuals (VT-d 9.10; AMD 2.2.2, 2.2.5).
+ * Shares no code with drivers or silicon.
  */
 import type { TableMemory } from './tables.js';
 
@@ -34,5 +34,24 @@ export function vtdInterrupt(m: TableMemory, index: number): RemappedInterrupt |
         return Math.floor(rid / 256) >= Math.floor(id / 256) && Math.floor(rid / 256) <= id % 256;
       return Math.floor(rid / step) === Math.floor(id / step) && inSlot(rid) === inSlot(id);
     },
+  };
+}
+
+/** Entry `index` of the table that the device table names for `rid`; undefined where nothing is translated for it. */
+export function amdInterrupt(m: TableMemory, rid: number, index: number): RemappedInterrupt | undefined {
+  const at = Math.floor(m.register(0) / 4096) * 4096 + (m.register(4) % 2 ** 20) * 2 ** 32 + rid * 32;
+  const low = m.read(at + 16);
+  const high = m.read(at + 20);
+  const translated = low % 2 === 1 && Math.floor(high / 2 ** 28) % 4 === 2;
+  if (!translated || index >= 2 ** (Math.floor(low / 2) % 16)) return undefined;
+  const table = Math.floor(low / 64) * 64 + (high % 2 ** 20) * 2 ** 32;
+  // GAEn, bit 17 of the control register: entries of 128 bits.
+  const wide = Math.floor(m.register(0x18) / 2 ** 17) % 2 === 1;
+  const entry = m.read(table + index * (wide ? 16 : 4));
+  if (entry % 2 === 0) return undefined;
+  return {
+    vector: wide ? m.read(table + index * 16 + 8) % 256 : Math.floor(entry / 65536) % 256,
+    deliveryMode: Math.floor(entry / 4) % 8,
+    accepts: () => true,
   };
 }

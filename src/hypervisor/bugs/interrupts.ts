@@ -20,6 +20,19 @@ export const interruptBugs: readonly Bug[] = [
     },
   },
   {
+    id: 'XSA-36',
+    title: 'AMD: all devices share one table of interrupts',
+    year: 2013,
+    releases: '3.3 to 4.2',
+    mechanism:
+      'One interrupt remapping table served every device of the machine. AMD entries do not say who may use them, so that a device of a guest could raise the interrupts of any other by sending its message.',
+    fix: 'Each device has a table of its own unless an option says otherwise.',
+    source: '668635a35e 94d4a1119d',
+    seams: { amdTableForEachDevice: () => false },
+    breaks: ['INV-I10'],
+    environment: { vendor: 'amd', machine: { messages: true }, ops: ['assign', 'mapMsi', 'raise'] },
+  },
+  {
     id: 'XSA-237',
     title: 'interrupts of a device are mapped for whoever is named',
     year: 2017,

@@ -264,7 +264,7 @@ export const openFindings: readonly Bug[] = [
     },
   },
   {
-    id: 'W4',
+    id: 'W7',
     title: 'interrupts in flight to a dying guest are waited for once',
     year: 2026,
     releases: `${EVERY}, with the fix of XSA-360`,

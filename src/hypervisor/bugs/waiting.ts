@@ -6,7 +6,6 @@ export const waiting: readonly { readonly id: string; readonly waitsFor: string 
   },
   { id: 'XSA-285', waitsFor: 'page types of PV guests' },
   { id: 'XSA-288', waitsFor: 'page types of PV guests' },
-  { id: 'XSA-36', waitsFor: 'interrupt remapping of AMD units' },
   { id: 'XSA-461', waitsFor: 'something to switch: Xen has no fix, SUPPORT.md alone speaks of it' },
   { id: 'XSA-126', waitsFor: 'configuration space of guests as commands of the kit' },
   { id: 'XSA-131', waitsFor: 'configuration space of guests as commands of the kit' },

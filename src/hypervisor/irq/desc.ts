@@ -3,8 +3,7 @@ import type { Rc } from '../../base/errno.js';
 import type { Sbdf } from '../../base/sbdf.js';
 import type { MsiDesc, MsiMsg, Pdev } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
-import type { Domain } from '../domain.js';
-import type { InFlight } from '../passthrough/dpci.js';
+import type { Domain, InFlight } from '../domain.js';
 
 /** A mask of CPUs; Xen's flat mode knows eight, and addresses all there are with it. */
 export type CpuMask = number;

@@ -1,15 +1,7 @@
 /** An interrupt of a passed-through device is handed to its HVM guest by a softirq. @xen drivers/passthrough/x86/hvm.c */
 import { assert } from '../../base/assert.js';
-import type { Domain, Pirq } from '../domain.js';
+import type { Domain, InFlight, Pirq } from '../domain.js';
 import type { Xen } from '../xen.js';
-
-/** A softirq that the CPU which took the interrupt has not come to yet. @xen dpci_list */
-export interface InFlight {
-  readonly d: Domain;
-  readonly pirq: Pirq;
-  /** How often others go round before that CPU is done with what it does. */
-  rounds: number;
-}
 
 /** The softirq is raised once, however many interrupts there are. @xen hvm_do_IRQ_dpci, raise_softirq_for */
 export function hvmDoIrqDpci(xen: Xen, d: Domain, pirq: Pirq, rounds: number): void {

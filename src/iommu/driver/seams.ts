@@ -109,6 +109,8 @@ export interface AmdSeams {
   amdClearsFrameZero(): boolean;
   /** W1: unity maps are left out of quarantine tables, since d[IO] is exempt from them. Every release does. */
   amdQuarantineLosesUnity(): boolean;
+  /** Each device has an interrupt table of its own, unless an option says otherwise. XSA-36: all shared one. */
+  amdTableForEachDevice(): boolean;
   /** An entry that translates is replaced at once. XSA-347: field by field. */
   amdReplacesDteAtOnce(): boolean;
   /** A device goes to its new owner by one change of its entry. XSA-400: it was disabled, then set up. */

@@ -110,6 +110,7 @@ function* amdIommuPrepare(amd: AmdVi): Co<Rc> {
 }
 
 function prepare(amd: AmdVi): Rc {
+  if (!amd.seams.amdTableForEachDevice()) amd.opts.amdPerdevIntremap = false;
   if (amd.opts.intremap !== 'off' && amd.opts.amdPerdevIntremap && amdSp5100Erratum28(amd)) return E.NODEV;
   if (amd.ivrsBdfEntries !== 0) return 0;
   const entries = amdIommuGetIvrsDevEntries(amd);

@@ -22,6 +22,7 @@ const correct: AmdSeams = Object.freeze<AmdSeams>({
   amdFreesInterruptTableTwice: () => false,
   amdClearsFrameZero: () => false,
   amdQuarantineLosesUnity: () => false,
+  amdTableForEachDevice: () => true,
   amdReplacesDteAtOnce: () => true,
   amdReassignsDirectly: () => true,
   amdKeepsRangesApart: () => true,
