@@ -4,12 +4,14 @@
  */
 import { HostCrash } from '../../base/assert.js';
 import { hex64 } from '../../base/layout.js';
+import { parseSbdf } from '../../base/sbdf.js';
 import type { HostDescription } from '../../inputs/host_description.js';
 import { AMD_REG } from '../../iommu/format/amd.js';
 import { logEvent } from '../../iommu/hw/amd/event_log.js';
 import { AmdIommuUnit } from '../../iommu/hw/amd/unit.js';
 import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
 import type { Machine } from '../../machine.js';
+import { PCI } from '../../pci/registers.js';
 import { runAlone } from '../../sim/co.js';
 import { DAMAGED_KERNEL } from '../../toolstack/libxl/build.js';
 import type { CommandResult } from '../../toolstack/shell/shell.js';
@@ -18,6 +20,7 @@ import { type CommandRecord, Recorder } from '../recorder.js';
 import { Session } from '../session.js';
 import { RecordedDma } from './dma_command.js';
 import { HeldPages } from './held_pages.js';
+import { presetCommands } from './preset_commands.js';
 import type { GoldenRecord, Recording } from './recording.js';
 
 export type FaultRegisters = Readonly<Record<string, string | number | readonly string[]>>;
@@ -73,7 +76,14 @@ export class RecordedHost {
     runAlone(interrupts.request(AGENT_IRQ));
     runAlone(interrupts.free(AGENT_IRQ));
     runAlone(interrupts.request(AGENT_IRQ));
+    for (const [bdf, command] of presetCommands(recording.records))
+      this.machine.hw.pci.configWrite(parseSbdf(bdf)!, PCI.COMMAND, 2, command);
+    if (this.amdUnit !== undefined) this.amdUnit.logsRequests = false;
     this.session.shell.programs.set('/h1/dma', new RecordedDma(this.session, this.pages));
+  }
+
+  private get amdUnit(): AmdIommuUnit | undefined {
+    return this.machine.units.find((u): u is AmdIommuUnit => u instanceof AmdIommuUnit);
   }
 
   private get machine(): Machine {
@@ -195,7 +205,7 @@ export class RecordedHost {
 
   /** Two 64-bit words that the recorder wrote into the AMD IOMMU's event log, as hardware would have. */
   private inject(event: string): void {
-    const unit = this.machine.units.find((u): u is AmdIommuUnit => u instanceof AmdIommuUnit);
+    const unit = this.amdUnit;
     const m = /^([0-9a-f]{8})([0-9a-f]{8}) ([0-9a-f]{8})([0-9a-f]{8})$/.exec(event);
     if (unit === undefined || m === null) return;
     const [w1, w0, high, low] = m.slice(1).map((w) => Number.parseInt(w, 16) | 0) as [

@@ -67,7 +67,7 @@ export function dmaEvent(
     const addr = { addrLo: addrLo >>> 0, addrHi };
     u.events.emit({ kind: 'fault', unit: u.unit, seg: u.seg, rid, reason: code, write, ...addr });
   }
-  if (!log) return;
+  if (!log || !u.logsRequests) return;
   const w1 = (code << EVENT_ENTRY.CODE.lo) | (f << EVENT_ENTRY.FLAGS.lo) | domid;
   logEvent(u, rid, w1, addrLo, addrHi);
 }
@@ -86,7 +86,7 @@ export function interruptEvent(
     const where = { addrLo: addr >>> 0, addrHi: 0 };
     u.events.emit({ kind: 'fault', unit: u.unit, seg: u.seg, rid, reason: code, write: true, ...where });
   }
-  if (!log) return;
+  if (!log || !u.logsRequests) return;
   const f = flags | EVENT_FLAG.I;
   logEvent(u, rid, (code << EVENT_ENTRY.CODE.lo) | (f << EVENT_ENTRY.FLAGS.lo) | domid, addr, 0);
 }

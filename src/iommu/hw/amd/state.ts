@@ -88,6 +88,8 @@ export class AmdIommuState {
   onMsi: (() => void) | undefined = undefined;
   /** A unit whose fetch engine is stuck: commands wait until `resume()`. */
   stalled = false;
+  /** QEMU's unit, up to 7.2 at least, blocks requests without logging them. */
+  logsRequests = true;
 
   readonly regs = new Int32Array(REG_WORDS);
   /** CONTROL.IommuEn, which every request asks for. */
