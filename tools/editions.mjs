@@ -31,7 +31,7 @@ export function editionOf(sources, edition) {
       continue;
     }
     try {
-      out.set(file, withFixedFields(file, lower(file, text, edition, { isCoOnly })));
+      out.set(file, withFixedFields(file, lower(file, text, edition, { isCoOnly, coldAsserts: true })));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       refused.push(...error.lines);

@@ -13,7 +13,10 @@ import ts from 'typescript';
 
 /** @typedef {'co' | 'sync'} Edition */
 /** @typedef {{ at: number, end: number, text: string }} Edit */
-/** What `lower` needs to know of the other files. @typedef {{ isCoOnly?: (file: string) => boolean }} LowerOptions */
+/**
+ * What `lower` needs to know of the other files, and whether assertions that hold shall cost no call: as shipped, but not
+ * where coverage counts branches. @typedef {{ isCoOnly?: (file: string) => boolean, coldAsserts?: boolean }} LowerOptions
+ */
 
 /** Takes a lock and gives it back at the end of the block; the only initializers of `using`. */
 const HOLDS = ['hold', 'holdRead', 'holdWrite'];
@@ -44,7 +47,7 @@ export const resolveImport = (from, specifier) =>
  */
 export function lower(file, text, edition, options = {}) {
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.ESNext, true, ts.ScriptKind.TS);
-  const pass = new Pass(source, file, edition, options.isCoOnly ?? (() => false));
+  const pass = new Pass(source, file, edition, options);
   pass.visit(source);
   if (pass.refused.length > 0) throw new Refusal(pass.refused);
   return applyEdits(text, pass.edits);
@@ -67,12 +70,13 @@ class Pass {
   /** @type {Edit[]} */ edits = [];
   /** @type {string[]} */ refused = [];
 
-  /** @param {ts.SourceFile} source @param {string} file @param {Edition} edition @param {(file: string) => boolean} isCoOnly */
-  constructor(source, file, edition, isCoOnly) {
+  /** @param {ts.SourceFile} source @param {string} file @param {Edition} edition @param {LowerOptions} options */
+  constructor(source, file, edition, options) {
     this.source = source;
     this.file = file;
     this.sync = edition === 'sync';
-    this.isCoOnly = isCoOnly;
+    this.isCoOnly = options.isCoOnly ?? (() => false);
+    this.coldAsserts = options.coldAsserts ?? false;
   }
 
   /** @param {ts.Node} node @param {string} why */
@@ -90,6 +94,7 @@ class Pass {
   visit(node) {
     if (ts.isVariableDeclarationList(node)) this.using(node);
     if (ts.isBlock(node)) this.block(node);
+    if (this.coldAsserts && ts.isExpressionStatement(node)) this.assertion(node);
     if (this.sync) this.erase(node);
     ts.forEachChild(node, (child) => this.visit(child));
   }
@@ -106,6 +111,23 @@ class Pass {
     if (list.declarations.length !== 1) return this.refuse(list, 'one `using` takes one lock');
     if (lockOf(list) === undefined)
       this.refuse(list, '`using` takes a lock: `using name = yield* hold(lock)`, holdRead or holdWrite');
+  }
+
+  /**
+   * `assert(x, what);` becomes `{ if (!(x)) assert(false, what); }`: what holds costs no call, and no text is made of it.
+   * @param {ts.ExpressionStatement} node
+   */
+  assertion(node) {
+    const call = node.expression;
+    if (!ts.isCallExpression(call) || call.expression.getText(this.source) !== 'assert') return;
+    const [cond] = call.arguments;
+    if (cond === undefined) return;
+    const at = node.getStart(this.source);
+    const start = cond.getStart(this.source);
+    const between = this.source.text.slice(at, start).replace(/[^\n]/g, '');
+    this.edits.push({ at, end: start, text: `{ if (!(${between}` });
+    this.edits.push({ at: cond.end, end: cond.end, text: ')) assert(false' });
+    this.edits.push({ at: node.end, end: node.end, text: ' }' });
   }
 
   /** Each `using` of a block guards the rest of it. @param {ts.Block} block */

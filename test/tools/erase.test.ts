@@ -144,6 +144,15 @@ describe('erased to the synchronous edition', () => {
     expect(lower(FILE, text, 'sync', { isCoOnly })).toBe("\nexport * from './y.js';");
   });
 
+  test('as shipped, an assertion that holds calls nothing and makes no text', () => {
+    const shipped = (text: string): string => lower(FILE, text, 'sync', { coldAsserts: true });
+    const text = "if (a) assert(\n  x(1, 2),\n  `${y}`,\n);\nelse assert(z, 'z');\nnode.assert(z, 'z');\n";
+    expect(shipped(text)).toBe(
+      "if (a) { if (!(\nx(1, 2))) assert(false,\n  `${y}`,\n); }\nelse { if (!(z)) assert(false, 'z'); }\nnode.assert(z, 'z');\n",
+    );
+    expect(erased(text)).toBe(text);
+  });
+
   test('plain code is left as it is', () => {
     const text = 'export const f = (a: number): number => a ** 2; // yield* hold\nconst s = "function* f";\n';
     expect(erased(text)).toBe(text);
