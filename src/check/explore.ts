@@ -108,7 +108,7 @@ class Explorer {
   /** Watches the machine; what devices see of it first. */
   watch(): Accesses {
     const { hw, xen } = this.world.machine;
-    const books = new Set(['used', 'piecesUsed', 'slots', 'pieces']);
+    const books = new Set(['used', 'piecesUsed', 'slots', 'pieces', 'near', 'lastTables']);
     const ignored = new Set<object>([hw.events, hw.clock, hw.faults, hw.cpus, ...hw.cpus.list, xen.console]);
     const accesses = new Accesses(ignored, (object, field) => object instanceof Ram && books.has(field));
     // Devices with ATS are seen to be told so in their configuration space.

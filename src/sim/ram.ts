@@ -13,6 +13,8 @@ const LINE_WORDS = 16;
 const BOOT_FRAMES = 18;
 /** Frames covered by one piece of the frame-to-slot directory: 4 MiB. */
 const PIECE = 1024;
+/** No walk has more levels. */
+const LEVELS = 8;
 
 export class Ram implements CopiesItself {
   /** Slot 0 is the zero frame: untouched frames read from it, and nobody writes to it. */
@@ -23,8 +25,15 @@ export class Ram implements CopiesItself {
    */
   pieces = new Int32Array(64);
   slots = new Int32Array(2 * PIECE);
+  /** Frames below this one have their place in `pieces`, and a number of 31 bits. */
+  private near = 64 * PIECE;
   /** What was written back, while there is hardware that sees no more than that. */
   unsnooped: Ram | undefined = undefined;
+  /**
+   * The tables that a walk read last, one for each level: frames, and behind them their slots. Walks share their upper
+   * tables mostly, and what is foreseen need not be waited for: a CPU goes on from the slot while it compares the frame.
+   */
+  private readonly lastTables = new Int32Array(2 * LEVELS).fill(-1);
   private used = 1;
   private piecesUsed = 1;
   /** By slot, 1 when it may have been written since memory was as in `#since`. No part of the state, so hidden. */
@@ -40,8 +49,27 @@ export class Ram implements CopiesItself {
 
   /** The slot to read `mfn` from: 0, the zero frame, while it is untouched. */
   peek(mfn: number): number {
-    const piece = mfn <= 0x7fff_ffff ? mfn >>> 10 : Math.floor(mfn / PIECE);
-    return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn & (PIECE - 1))]! : 0;
+    return mfn < this.near ? this.slots[this.pieces[mfn >>> 10]! + (mfn & (PIECE - 1))]! : this.peekFar(mfn);
+  }
+
+  private peekFar(mfn: number): number {
+    const piece = Math.floor(mfn / PIECE);
+    return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn % PIECE)]! : 0;
+  }
+
+  /** As peek(), of a page table at `level`, 1 to 7. */
+  peekTable(mfn: number, level: number): number {
+    const last = this.lastTables;
+    return last[level] === mfn ? last[level + LEVELS]! : this.rememberTable(mfn, level);
+  }
+
+  private rememberTable(mfn: number, level: number): number {
+    const slot = this.peek(mfn);
+    if (slot !== 0 && mfn <= 0x7fff_ffff) {
+      this.lastTables[level] = mfn;
+      this.lastTables[level + LEVELS] = slot;
+    }
+    return slot;
   }
 
   /** The slot to write `mfn` to now; touches it. Who writes again later asks again, or calls `hold`. */
@@ -69,6 +97,7 @@ export class Ram implements CopiesItself {
       const grown = new Int32Array(Math.max(this.pieces.length * 2, piece + 1));
       grown.set(this.pieces);
       this.pieces = grown;
+      this.near = Math.min(grown.length * PIECE, 0x8000_0000);
     }
     if (this.pieces[piece] === 0) {
       const at = this.piecesUsed++ * PIECE;

@@ -6,6 +6,7 @@ import { Faults } from '../../../src/sim/faults.js';
 import { DOMID, FRAME_TYPE, Frames, Heap, OWNER_FREE, OWNER_NONE } from '../../../src/sim/frames.js';
 import { MmioMap } from '../../../src/sim/mmio.js';
 import { Ram } from '../../../src/sim/ram.js';
+import { restoreSnapshot, takeSnapshot } from '../../../src/sim/snapshot.js';
 
 describe('memory', () => {
   test('holds what was written, byte by byte, and zero elsewhere', () => {
@@ -40,6 +41,28 @@ describe('memory', () => {
     ram.write32(0x5008, -1);
     ram.clearFrame(5);
     expect(ram.read32(0x5008)).toBe(0);
+  });
+
+  test('finds page tables where it finds every frame, whichever it found before', () => {
+    const frame = fc.oneof(fc.nat(9), fc.integer({ min: 2 ** 31 - 2, max: 2 ** 31 + 2 }));
+    const step = fc.record({ frame, level: fc.integer({ min: 1, max: 4 }), touch: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), fc.array(step, { maxLength: 40 }), (before, after) => {
+        const ram = new Ram(2 ** 32);
+        const play = (steps: typeof before): void => {
+          for (const { frame, level, touch } of steps) {
+            if (touch) ram.write32(frame * 4096, 1);
+            expect(ram.peekTable(frame, level)).toBe(ram.peek(frame));
+          }
+        };
+        play(before);
+        const snapshot = takeSnapshot(ram);
+        play(after);
+        restoreSnapshot(snapshot);
+        play(after);
+      }),
+      { numRuns: 30 },
+    );
   });
 
   test('ends where the machine ends', () => {

@@ -3,8 +3,7 @@
  * that starts there, as far as its index is aligned. Entry 0 tells whether the table can become one larger page.
  * Empty entries are contiguous with empty ones. @xen arch/x86/include/asm/pt-contig-markers.h
  */
-import { assert } from '../../../base/assert.js';
-import { getFrame } from '../../../base/layout.js';
+import { notSo } from '../../../base/assert.js';
 
 /** Entries of a table as an order. @xen CONTIG_LEVEL_SHIFT */
 const LEVEL_SHIFT = 9;
@@ -39,11 +38,10 @@ export function initContigMarks(t: Int32Array, base: number): void {
   t.set(freshTable, base);
 }
 
-const mark = (hi: number): number => (hi >>> MARK_SHIFT) & 0xf;
-
 /**
  * Entry `idx` of the table at word `base` was just written, without a mark. Brings the marks up to date; true when
- * the whole table is now contiguous. `kind` is PTE_KIND. @xen pt_update_contig_markers
+ * the whole table is now contiguous. `kind` is PTE_KIND; leaves are of levels whose pages have their number below bit
+ * 32 of the address: larger ones are not joined. @xen pt_update_contig_markers
  */
 export function ptUpdateContigMarkers(
   t: Int32Array,
@@ -53,33 +51,35 @@ export function ptUpdateContigMarkers(
   kind: number,
 ): boolean {
   const at = base + idx * 2;
-  assert(mark(t[at + 1]!) === 0, 'a written entry has no mark yet');
-  reduceLower(t, base, idx);
-  if (kind === PTE_KIND.null) return joinRuns(t, at, 0, 0);
-  if (kind === PTE_KIND.table || idx !== indexAt(getFrame(t, at), level)) return false;
-  // Addresses of leaves that may join stay below bit 32: larger pages are not joined.
-  return joinRuns(t, at, 1 << (12 + (level - 1) * LEVEL_SHIFT), t[at + 1]!);
-}
-
-/**
- * Joins the run of the entry at word `at` with those beside it, of twice the length each time. A run continues another
- * when their first entries are empty, or differ in the one address bit that tells them apart: `step` is that of two
- * neighbours, 0 for empty entries. `hi` is the upper word of all, without its mark.
- */
-function joinRuns(t: Int32Array, at: number, step: number, hi: number): boolean {
+  let marked = t[at + 1]!;
+  if ((marked & MARK_MASK) !== 0) notSo('a written entry has no mark yet');
+  // Runs that reached over the entry end before it.
+  for (let i = idx; i !== 0; ) {
+    const end = trailingZeros(i) << MARK_SHIFT;
+    i &= i - 1;
+    const hi = t[base + i * 2 + 1]!;
+    if ((hi & MARK_MASK) <= end) break;
+    t[base + i * 2 + 1] = (hi & ~MARK_MASK) | end;
+  }
+  if (kind === PTE_KIND.table) return false;
   const lo = t[at]!;
-  // Words from a run to the one beside it, the address bit and the mark of both. Tables start at multiples of their size.
+  // The address bit in which a leaf differs from the one beside it; empty entries differ in none.
+  let bit = 0;
+  if (kind === PTE_KIND.leaf) {
+    const shift = 12 + (level - 1) * LEVEL_SHIFT;
+    if (((lo >>> shift) & (ENTRIES - 1)) !== idx) return false;
+    bit = 1 << shift;
+  }
+  // Now the run of this entry is joined with those beside it, of twice the length each time: `apart` words, tables start
+  // at multiples of their size, and all have the same upper word. First with the runs above.
   let apart = 2;
-  let bit = step;
-  let marked = hi;
-  // Runs above this entry.
   while (apart < TABLE_WORDS && (at & apart) === 0) {
     if ((t[at + apart]! ^ lo) !== bit || t[at + apart + 1] !== marked) break;
     apart *= 2;
     bit <<= 1;
     marked += ONE_MARK;
   }
-  // This entry, and the runs below it that it completes.
+  // Then with those below that it completes.
   let first = at;
   while (apart < TABLE_WORDS) {
     t[first + 1] = marked;
@@ -92,17 +92,4 @@ function joinRuns(t: Int32Array, at: number, step: number, hi: number): boolean 
   }
   t[first + 1] = marked;
   return true;
-}
-
-/** Runs that reached over the entry now end before it. */
-export function reduceLower(t: Int32Array, base: number, idx: number): void {
-  let i = idx;
-  while (i !== 0) {
-    const b = trailingZeros(i);
-    i &= i - 1;
-    const at = base + i * 2 + 1;
-    const hi = t[at]!;
-    if (mark(hi) <= b) return;
-    t[at] = (hi & ~MARK_MASK) | (b << MARK_SHIFT);
-  }
 }

@@ -4,7 +4,7 @@
  */
 
 import { FLUSHF, type FlushAcc, IOMMUF, type IommuDomain } from '../types.js';
-import { freshMarks, indexAt, MARK_MASK, MARK_SHIFT, reduceLower } from './contig.js';
+import { freshMarks, indexAt, MARK_MASK, MARK_SHIFT, PTE_KIND, ptUpdateContigMarkers } from './contig.js';
 import { canCoalesce, entryBits, LEVEL_STRIDE } from './pagetable.js';
 import { addrToDmaPage, notMapped, PTE_NUM, pteHi, pteLo, tableBase } from './pte.js';
 import type { Vtd } from './state.js';
@@ -62,6 +62,9 @@ function fillRun(
   if (end < PTE_NUM && marked && t[base + end * 2] !== 0) return false;
   const hi = pteHi(mfn);
   if (pteHi(mfn + (end - idx - 1) * step) !== hi) return false;
+  // Runs that reached over the first entry end before it.
+  t[base + idx * 2 + 1] = hi;
+  ptUpdateContigMarkers(t, base, idx, level, PTE_KIND.table);
   let lo = pteLo(mfn, low);
   const lowStep = (step * 4096) | 0;
   for (let i = idx; i < end; i++, lo = (lo + lowStep) | 0) {
@@ -69,7 +72,6 @@ function fillRun(
     t[base + i * 2 + 1] = marked ? hi | freshMarks[i]! : hi;
   }
   if (marked) endRuns(t, base, idx, end);
-  reduceLower(t, base, idx);
   if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
   return true;
 }

@@ -3,11 +3,13 @@ import { assert, panic } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
 import { getFrame } from '../../../base/layout.js';
 import { type Co, hold } from '../../../sim/co.js';
+import { FRAME_WORDS } from '../../../sim/ram.js';
 import { FLUSHF, type FlushAcc, IOMMUF, type IommuDomain, type LookupResult } from '../types.js';
 import { FRAMES_AT, indexAt, MARK_MASK, PTE_KIND, ptUpdateContigMarkers } from './contig.js';
 import {
   addrToDmaPage,
   notMapped,
+  PTE_PROT,
   PTE_READ,
   PTE_SNP,
   PTE_SP,
@@ -35,10 +37,12 @@ function levelOf(vtd: Vtd, order: number): number {
   return order === 0 ? 1 : order / LEVEL_STRIDE + 1;
 }
 
+/** IOMMUF has the rights in the order of PTE_READ and PTE_WRITE. */
+const RIGHTS_SHIFT = 6;
+
 /** Low bits of an entry with these rights and this order; `flags` as IOMMUF. */
 export const entryBits = (vtd: Vtd, flags: number): number =>
-  ((flags & IOMMUF.readable) !== 0 ? PTE_READ : 0) |
-  ((flags & IOMMUF.writable) !== 0 ? PTE_WRITE : 0) |
+  ((flags >>> RIGHTS_SHIFT) & PTE_PROT) |
   ((flags & IOMMUF.orderMask) > 0 ? PTE_SP : 0) |
   (vtd.opts.snoop ? PTE_SNP : 0);
 
@@ -52,37 +56,48 @@ export function* intelIommuMapPage(
   acc: FlushAcc,
 ): Co<Rc> {
   if (notMapped(vtd, d)) return 0;
-  const order = flags & IOMMUF.orderMask;
-  const level = levelOf(vtd, order);
+  const level = levelOf(vtd, flags & IOMMUF.orderMask);
   using _mapping = yield* hold(d.iommu.mappingLock);
   // No table may grow once they are being freed.
-  if (d.isDying) return 0;
+  return d.isDying ? 0 : mapLocked(vtd, d, dfn, mfn, flags, level, acc);
+}
+
+function mapLocked(
+  vtd: Vtd,
+  d: IommuDomain,
+  dfn: number,
+  mfn: number,
+  flags: number,
+  level: number,
+  acc: FlushAcc,
+): Rc {
   const table = addrToDmaPage(vtd, d, dfn, level, acc, true);
   if (table <= 0) return E.NOMEM;
 
-  const low = entryBits(vtd, flags);
-  const base = tableBase(vtd, table);
+  const { ram } = vtd.s;
+  const base = ram.slot(table) * FRAME_WORDS;
+  const { words } = ram;
   const idx = indexAt(dfn, level);
-  const { words } = vtd.s.ram;
   const at = base + idx * 2;
+  const low = entryBits(vtd, flags);
   const oldLo = words[at]!;
   const lo = pteLo(mfn, low);
   const hi = pteHi(mfn);
   if (oldLo === lo && (words[at + 1]! & ~MARK_MASK) === hi) return 0;
 
-  const oldTable = order > 0 ? getFrame(words, at) : 0;
+  const replaced = level > 1 && isTable(oldLo) ? getFrame(words, at) : 0;
   writePte(vtd, table, base, idx, lo, hi);
   const kind = canCoalesce(vtd, level) ? PTE_KIND.leaf : PTE_KIND.table;
   if (ptUpdateContigMarkers(words, base, idx, level, kind)) {
     coalesce(vtd, d, dfn, mfn, level, low, table, acc);
   }
-  acc.flags |= FLUSHF.added;
-  if (ptePresent(oldLo)) {
-    acc.flags |= FLUSHF.modified;
-    if (order > 0 && !pteSuperpage(oldLo)) queueFreePt(vtd, d, oldTable, order / LEVEL_STRIDE);
-  }
+  acc.flags |= ptePresent(oldLo) ? FLUSHF.added | FLUSHF.modified : FLUSHF.added;
+  if (replaced !== 0) queueFreePt(vtd, d, replaced, level - 1);
   return 0;
 }
+
+/** Does an entry above level 1 lead to a table? */
+const isTable = (lo: number): boolean => ptePresent(lo) && !pteSuperpage(lo);
 
 /** A table has become contiguous: replaces it by one larger page, and so on as far up as sizes allow. */
 function coalesce(
@@ -124,20 +139,25 @@ export function* intelIommuUnmapPage(
   if (notMapped(vtd, d)) return 0;
   const level = levelOf(vtd, order);
   using _mapping = yield* hold(d.iommu.mappingLock);
+  return unmapLocked(vtd, d, dfn, level, acc);
+}
+
+function unmapLocked(vtd: Vtd, d: IommuDomain, dfn: number, level: number, acc: FlushAcc): Rc {
   const table = addrToDmaPage(vtd, d, dfn, level, acc, false);
   if (table <= 0) return table;
-  const base = tableBase(vtd, table);
+  const { ram } = vtd.s;
+  const base = ram.slot(table) * FRAME_WORDS;
+  const { words } = ram;
   const idx = indexAt(dfn, level);
-  const { words } = vtd.s.ram;
   const oldLo = words[base + idx * 2]!;
   if (!ptePresent(oldLo)) return 0;
-  const oldTable = order > 0 ? getFrame(words, base + idx * 2) : 0;
+  const removed = level > 1 && isTable(oldLo) ? getFrame(words, base + idx * 2) : 0;
   writePte(vtd, table, base, idx, 0, 0);
   if (ptUpdateContigMarkers(words, base, idx, level, PTE_KIND.null)) {
     freeEmptied(vtd, d, dfn, level, table, acc);
   }
   acc.flags |= vtd.seams.vtdUnmapFlush();
-  if (order > 0 && !pteSuperpage(oldLo)) queueFreePt(vtd, d, oldTable, order / LEVEL_STRIDE);
+  if (removed !== 0) queueFreePt(vtd, d, removed, level - 1);
   return 0;
 }
 

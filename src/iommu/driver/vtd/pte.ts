@@ -2,7 +2,7 @@
 import { assert } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
 import { getFrame } from '../../../base/layout.js';
-import { FRAME_WORDS } from '../../../sim/ram.js';
+import { FRAME_WORDS, type Ram } from '../../../sim/ram.js';
 import { FLUSHF, type FlushAcc, type IommuDomain } from '../types.js';
 import { FRAMES_AT, indexAt, initContigMarks, MARK_MASK, PTE_KIND, ptUpdateContigMarkers } from './contig.js';
 import type { Vtd } from './state.js';
@@ -18,37 +18,41 @@ export const PTE_SNP = 0x800;
 export const ptePresent = (lo: number): boolean => (lo & PTE_PROT) !== 0;
 export const pteSuperpage = (lo: number): boolean => (lo & PTE_SP) !== 0;
 /** Words of an entry that maps `mfn` with the low bits `low`. */
-export const pteLo = (mfn: number, low: number): number => ((mfn & 0xf_ffff) << 12) | low;
-export const pteHi = (mfn: number): number => Math.floor(mfn / 0x10_0000) & 0xf_ffff;
+export const pteLo = (mfn: number, low: number): number => (mfn << 12) | low;
+export const pteHi = (mfn: number): number => (mfn / 0x10_0000) & 0xf_ffff;
 /** First word of a table that will be written. */
 export const tableBase = (vtd: Vtd, mfn: number): number => vtd.s.ram.slot(mfn) * FRAME_WORDS;
 /** First word of a table that is only read. */
 export const tablePeek = (vtd: Vtd, mfn: number): number => vtd.s.ram.peek(mfn) * FRAME_WORDS;
 
-/** Stores an entry, mark included. Units that do not snoop caches may not see it yet. */
-export function storePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
-  const { events, ram } = vtd.s;
-  const { words } = ram;
-  const at = base + idx * 2;
-  if (events.on) tellPte(vtd, table * PTE_NUM + idx, words[at]!, words[at + 1]!, lo, hi);
-  words[at] = lo;
-  words[at + 1] = hi;
-}
-
-function tellPte(vtd: Vtd, id: number, oldLo: number, oldHi: number, lo: number, hi: number): void {
-  const before = [oldLo >>> 0, oldHi >>> 0];
-  const after = [lo >>> 0, hi >>> 0];
-  vtd.s.events.emit({ kind: 'entry', unit: -1, table: 'pte', id, before, after });
-}
-
 /** Stores an entry, mark included, and makes it visible to hardware. */
 export function writePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
-  storePte(vtd, table, base, idx, lo, hi);
+  const { words } = vtd.s.ram;
+  const at = base + idx * 2;
+  if (vtd.s.events.on) tellPte(vtd, table, idx, at, lo, hi);
+  words[at] = lo;
+  words[at + 1] = hi;
   if (vtd.opts.nonCoherent) syncPte(vtd, table, idx);
 }
 
 function syncPte(vtd: Vtd, table: number, idx: number): void {
   if (vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, 2);
+}
+
+/** Stores an entry, mark included. Units that do not snoop caches may not see it yet. */
+export function storePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
+  const { words } = vtd.s.ram;
+  const at = base + idx * 2;
+  if (vtd.s.events.on) tellPte(vtd, table, idx, at, lo, hi);
+  words[at] = lo;
+  words[at + 1] = hi;
+}
+
+function tellPte(vtd: Vtd, table: number, idx: number, at: number, lo: number, hi: number): void {
+  const { events, ram } = vtd.s;
+  const id = table * PTE_NUM + idx;
+  const before = [ram.words[at]! >>> 0, ram.words[at + 1]! >>> 0];
+  events.emit({ kind: 'entry', unit: -1, table: 'pte', id, before, after: [lo >>> 0, hi >>> 0] });
 }
 
 /** A table of `d`'s pool, with contiguity marks unless it is to be a root; 0 when memory is short. @xen iommu_alloc_pgtable */
@@ -83,8 +87,35 @@ export function addrToDmaPage(
   acc: FlushAcc | undefined,
   alloc: boolean,
 ): number {
+  assert(d.iommu.mappingLock.heldByCurrent(), 'mapping_lock is held');
+  const found = descend(vtd.s.ram, d.iommu, dfn, target);
+  return found > 0 ? found : growTo(vtd, d, dfn, target, acc, alloc);
+}
+
+/** The table at level `target`, if only tables lead there; 0 where something else does. */
+function descend(ram: Ram, hd: IommuDomain['iommu'], dfn: number, target: number): number {
+  const { words } = ram;
+  let table = hd.pgdMfn;
+  if (table === 0) return 0;
+  for (let level = hd.agaw + 2; level > target; level--) {
+    const at = (ram.peekTable(table, level) << 10) + indexAt(dfn, level) * 2;
+    const lo = words[at]!;
+    if ((lo & PTE_PROT) === 0 || (lo & PTE_SP) !== 0) return 0;
+    table = getFrame(words, at);
+  }
+  return table;
+}
+
+/** As addrToDmaPage(), where tables must be made, or are not. */
+function growTo(
+  vtd: Vtd,
+  d: IommuDomain,
+  dfn: number,
+  target: number,
+  acc: FlushAcc | undefined,
+  alloc: boolean,
+): number {
   const hd = d.iommu;
-  assert(hd.mappingLock.heldByCurrent(), 'mapping_lock is held');
   const { ram } = vtd.s;
   let table = hd.pgdMfn;
   if (table === 0 && alloc) table = rootOf(vtd, d);
