@@ -79,6 +79,10 @@ export class Ram implements CopiesItself {
     this.#written[found] = 1;
     return found;
   }
+  /** Somebody who keeps a place, by its index in `words`, is about to write there. */
+  writes(at: number): void {
+    this.#written[at >>> 10] = 1;
+  }
   /** Writes a word by its index in `words`, for somebody who keeps that. */
   put(at: number, word: number): void {
     this.#written[at >>> 10] = 1;

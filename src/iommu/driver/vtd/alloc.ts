@@ -26,6 +26,7 @@ function decode(iommu: VtdIommu): void {
   iommu.cachingMode = get(caps, 0, CAP.CM) === 1;
   iommu.readDrain = get(caps, 0, CAP.DRD) === 1;
   iommu.writeDrain = get(caps, 0, CAP.DWD) === 1;
+  iommu.drain = (iommu.writeDrain ? 0x40 : 0) | (iommu.readDrain ? 0x80 : 0);
   iommu.pageSelective = get(caps, 0, CAP.PSI) === 1;
   iommu.maxAmask = get(caps, 0, CAP.MAMV);
   iommu.rwbf = get(caps, 0, CAP.RWBF) === 1;

@@ -118,8 +118,19 @@ export function* intelIommuAssignDevice(
   if (vtd.drhds.length === 0) return E.NODEV;
   const source = pdev.domain;
   assert(source !== undefined, 'the device has an owner');
-  if (vtd.rmrrs.length === 0) return yield* reassignDeviceOwnership(vtd, source, d, devfn, pdev);
+  return vtd.rmrrs.length === 0
+    ? yield* reassignDeviceOwnership(vtd, source, d, devfn, pdev)
+    : yield* assignWithRmrrs(vtd, source, d, devfn, pdev, flag);
+}
 
+function* assignWithRmrrs(
+  vtd: Vtd,
+  source: IommuDomain,
+  d: IommuDomain,
+  devfn: number,
+  pdev: Pdev,
+  flag: number,
+): Co<Rc> {
   const bdf = bdfAt(pdev, devfn);
   for (const rmrr of vtd.rmrrs) {
     if (!rmrrCovers(rmrr, pdev.seg, bdf) || rmrr.scope.devices.length <= 1) continue;

@@ -38,6 +38,19 @@ function addContextTable(iommu: VtdIommu, bus: number): number {
   return mfn;
 }
 
+/** Finds where the table of a root entry lies, and keeps that: it stays there. False when it cannot be made. */
+function findTable(iommu: VtdIommu, bus: number, root: number): boolean {
+  const { ram } = iommu;
+  const present = (ram.words[root]! & PRESENT) !== 0;
+  const table = present ? getFrame(ram.words, root) : addContextTable(iommu, bus);
+  if (table === 0 && iommu.vtd.seams.vtdNoticesMissingContextTable()) return false;
+  iommu.tableAt = ram.slot(table) * FRAME_WORDS;
+  const at = rootEntryAt(iommu, bus);
+  iommu.tableLo = ram.words[at]!;
+  iommu.tableHi = ram.words[at + 1]!;
+  return true;
+}
+
 /**
  * Index into RAM's words of the entry of (bus, devfn), which may be written. The bus's table is made when it is
  * missing; 0 when there is no memory for it. @xen bus_to_context_maddr
@@ -46,10 +59,11 @@ export function contextEntryAt(iommu: VtdIommu, bus: number, devfn: number): num
   assert(iommu.lock.heldByCurrent(), 'iommu->lock is held');
   const { ram } = iommu;
   const root = rootEntryAt(iommu, bus);
-  const present = (ram.words[root]! & PRESENT) !== 0;
-  const table = present ? getFrame(ram.words, root) : addContextTable(iommu, bus);
-  if (table === 0 && iommu.vtd.seams.vtdNoticesMissingContextTable()) return 0;
-  return ram.slot(table) * FRAME_WORDS + devfn * CONTEXT_WORDS;
+  const lo = ram.words[root]!;
+  const found = (lo & PRESENT) !== 0 && lo === iommu.tableLo && ram.words[root + 1]! === iommu.tableHi;
+  if (!found && !findTable(iommu, bus, root)) return 0;
+  ram.writes(iommu.tableAt);
+  return iommu.tableAt + devfn * CONTEXT_WORDS;
 }
 
 /** Four words as events show them: unsigned. */

@@ -47,7 +47,7 @@ function debugLine(vtd: Vtd, d: IommuDomain, what: string, pdev: Pdev, devfn: nu
 
 /** The device's pseudo id, dealt on first use. @returns -ENOSPC when all are dealt */
 function ensurePseudoDomid(vtd: Vtd, pdev: Pdev, drhd: DrhdUnit): Rc {
-  if (vtd.opts.quarantine === 'none' || pdev.arch.pseudoDomid !== DOMID.INVALID) return 0;
+  if (pdev.arch.pseudoDomid !== DOMID.INVALID || vtd.opts.quarantine === 'none') return 0;
   const { pcidevsLock } = vtd.s;
   pdev.arch.pseudoDomid = iommuAllocDomid(pcidevsLock, vtd.pseudoCursor, drhd.iommu!.pseudoDomids!);
   return pdev.arch.pseudoDomid === DOMID.INVALID ? E.NOSPC : 0;

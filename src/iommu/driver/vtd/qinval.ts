@@ -124,10 +124,9 @@ export function* queueInvalidateIotlbSync(
   order: number,
   dfn: number,
 ): Co<Rc> {
-  const drain = (iommu.writeDrain ? 0x40 : 0) | (iommu.readDrain ? 0x80 : 0);
   const hi = Math.floor(dfn / 0x10_0000) | 0;
   const lo = ((dfn & 0xf_ffff) << 12) | order;
-  return yield* requestSync(iommu, QI.IOTLB | (gran << 4) | drain | (did << 16), 0, lo, hi);
+  return yield* requestSync(iommu, QI.IOTLB | (gran << 4) | iommu.drain | (did << 16), 0, lo, hi);
 }
 
 /** `lo` and `hi`: address as the descriptor holds it, S in bit 0. @xen qinval_device_iotlb_sync */

@@ -82,6 +82,8 @@ export class VtdIommu {
   cachingMode = false;
   readDrain = false;
   writeDrain = false;
+  /** The two as an IOTLB descriptor asks for them. */
+  drain = 0;
   pageSelective = false;
   maxAmask = 0;
   rwbf = false;
@@ -103,6 +105,10 @@ export class VtdIommu {
   rootMfn = 0;
   /** Index into RAM's words of the root table, 0 until that was written to. */
   rootAt = 0;
+  /** Root entry of the context table that was used last, and that table's index into RAM's words. */
+  tableLo = 0;
+  tableHi = 0;
+  tableAt = 0;
   qinvalMfn = 0;
   /** Index into RAM's words of the queue's first page. */
   queueAt = 0;
