@@ -6,6 +6,7 @@ import { DOMID } from '../sim/frames.js';
 import { paddrFrames } from './cpu.js';
 import { type Domain, DYING } from './domain.js';
 import { domainCreate, domainKill } from './domain_ops.js';
+import { hvmLoad, hvmSave } from './hvm_context.js';
 import { underCapsLock, underCapsLocks } from './io_caps.js';
 import { mapMmioRegions, unmapMmioRegions } from './mm/physmap.js';
 import { softirqsElsewhere } from './passthrough/dpci.js';
@@ -112,6 +113,10 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
       return yield* underCapsLock(caller(xen), () => ptIrqBind(xen, d, op));
     case 'unbind_pt_irq':
       return yield* underCapsLock(caller(xen), () => ptIrqUnbind(xen, d, op));
+    case 'gethvmcontext':
+      return hvmSave(xen, d);
+    case 'sethvmcontext':
+      return hvmLoad(xen, d, op);
     case 'shadow_op':
       return shadowOp(xen, d, op);
     case 'mem_sharing_op':

@@ -47,6 +47,8 @@ export interface Seams extends DriverSeams {
   /** Unmapping device memory needs the right of the target beside that of the caller. */
   unmapNeedsTargetRight(): boolean;
   memoryMapDomainText(domid: number): string;
+  /** What Xen says of a part of an HVM guest's state that is set. */
+  hvmRestoreText(domid: number, name: string, instance: number): string;
   ioportMapDomainText(domid: number): string;
   /** 0 when a port mapping may be added or removed beside those in `maps`. */
   ioportMapConflict(maps: readonly IoportMap[], gport: number, mport: number, np: number, add: boolean): Rc;
@@ -133,6 +135,7 @@ export const correct: Seams = Object.freeze<Seams>({
   consoleThreshold: () => 3,
   domainInfoIsExact: () => true,
   memoryMapDomainText: (domid) => `d${domid}`,
+  hvmRestoreText: (domid, name, instance) => `HVM restore d${domid}: ${name} ${instance}`,
   ioportMapDomainText: (domid) => `d${domid}`,
   ioportMapConflict: exactIoportMap,
   quarantinesLeaving: (flag, mode) => flag || mode !== 'none',

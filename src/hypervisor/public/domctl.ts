@@ -113,6 +113,14 @@ export type DomctlOp =
       readonly gvec?: number;
       readonly gflags?: number;
     }
+  /** All of it; the buffer is not modelled. */
+  | { readonly cmd: 'gethvmcontext'; readonly domid: number }
+  | {
+      readonly cmd: 'sethvmcontext';
+      readonly domid: number;
+      /** Kind and instance. */
+      readonly records: readonly (readonly [string, number])[];
+    }
   | { readonly cmd: 'shadow_op'; readonly domid: number; readonly op: 'off' | 'enable_logdirty' }
   | {
       readonly cmd: 'mem_sharing_op';

@@ -23,6 +23,7 @@ export const xen4_17_7: Release = {
     domainInfoIsExact: () => false,
     unmapNeedsTargetRight: () => true,
     ioportMapDomainText: (domid) => `dom${domid}`,
+    hvmRestoreText: (domid, name, instance) => `HVM${domid} restore: ${name} ${instance}`,
     ioportMapConflict: () => 0,
     crashLines: {
       'pci.c assign_device': 1479,

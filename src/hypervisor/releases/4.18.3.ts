@@ -23,6 +23,7 @@ export const xen4_18_3: Release = {
     deviceGroupUnderDomctlLock: () => true,
     unmapNeedsTargetRight: () => true,
     memoryMapDomainText: (domid) => `dom${domid}`,
+    hvmRestoreText: (domid, name, instance) => `HVM${domid} restore: ${name} ${instance}`,
     ioportMapDomainText: (domid) => `dom${domid}`,
     ioportMapConflict: () => 0,
     crashLines: {

@@ -143,7 +143,16 @@ function* buildHvm(lx: Libxl, domid: number, d: DomainConfig): Co<Built | number
     return ERROR.FAIL;
   }
   yield* lx.xc.memoryOp({ cmd: 'set_memory_map', domid, entries: e820(d, layout) });
+  yield* vcpuHvm(lx, domid, b);
   return { storePfn: XENSTORE_PFN, consolePfn: CONSOLE_PFN };
+}
+
+/** The first processor starts in the loader; without a device model memory types are set too. @xen vcpu_hvm */
+function* vcpuHvm(lx: Libxl, domid: number, b: BuildInfo): Co<void> {
+  yield* lx.xc.domctl({ cmd: 'gethvmcontext', domid });
+  for (let i = 0; b.type !== 'hvm' && i < b.maxVcpus; i++)
+    yield* lx.xc.domctl({ cmd: 'sethvmcontext', domid, records: [['MTRR', i]] });
+  yield* lx.xc.domctl({ cmd: 'sethvmcontext', domid, records: [['CPU', 0]] });
 }
 
 /** Low memory without the VGA hole, high memory, then the special pages. @xen meminit_hvm */
