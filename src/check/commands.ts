@@ -81,6 +81,7 @@ export type Command =
       readonly site: 'alloc' | 'domainAlloc' | 'vendorOp' | 'cmpxchg' | 'flush';
       readonly nth: number;
     }
+  | { readonly op: 'failFlush'; readonly nth: number } //  as fail; for searches that ask for it
   | { readonly op: 'failTwo'; readonly nth: number; readonly gap: number } // two vendor calls fail, one after the other
   | { readonly op: 'pod'; readonly dom: number } //        marks memory for populate-on-demand
   | {
@@ -112,13 +113,17 @@ interface Drawn {
   readonly weight: number;
   readonly arbitrary: fc.Arbitrary<Command>;
 }
-type Special = 'addVf' | 'ats';
+type Special = 'addVf' | 'ats' | 'failFlush';
 type General = Exclude<Command['op'], Special>;
 
 /** What needs a machine or a release of its own. */
 const special: { readonly [Op in Special]: Drawn } = {
   addVf: { weight: 10, arbitrary: fc.record({ op: fc.constant('addVf' as const), dev, pf: dev }) },
   ats: { weight: 10, arbitrary: fc.record({ op: fc.constant('ats' as const), dev, page: fc.nat(7) }) },
+  failFlush: {
+    weight: 3,
+    arbitrary: fc.record({ op: fc.constant('failFlush' as const), nth: fc.integer({ min: 1, max: 3 }) }),
+  },
 };
 
 /** What can be drawn, weighted so that devices change hands often and DMAs keep the caches warm. */

@@ -11,6 +11,8 @@ import type { WorldDomain, WorldState } from './world_state.js';
 /** Bus frame of the first small page of a guest. */
 export const SMALL_PAGES = 0x100;
 
+const NO_MEMORY = -12;
+
 type OnMemory = Extract<Command, { op: 'move' | 'readOnly' | 'exchange' | 'transfer' | 'pod' | 'sharing' }>;
 
 /** 0 or an errno; undefined where nothing was asked of Xen. */
@@ -34,8 +36,6 @@ export function changeMemory(w: WorldState, c: OnMemory, dom: WorldDomain): numb
 /** Moves `count` small pages within a guest's physical map, as one batch; what was at the target is freed. */
 function movePages(w: WorldState, dom: WorldDomain, from: number, to: number, count: number): number {
   const { machine } = w;
-  // Xen does not flush the page at which a batch stops; it keeps its owner and loses its address, so nobody gets it.
-  machine.hw.faults.disarm();
   const p2m = machine.xen.domains.get(dom.domid)?.p2m;
   if (p2m === undefined) return -13;
   const gfns = new Set<number>();
@@ -131,7 +131,11 @@ function exchangePage(w: WorldState, dom: WorldDomain, page: number): number | u
   };
   const rc = runAlone(w.machine.hypercalls.memoryOp(op));
   const got = op.mfns?.[0];
-  if (got === undefined) return rc;
+  // What comes back to the guest has no type any more: no device reaches it until the guest maps it anew.
+  if (got === undefined) {
+    if (rc === NO_MEMORY) dom.memory.delete(mfn);
+    return rc;
+  }
   dom.memory.delete(mfn);
   w.freed.push(mfn);
   if (rc === 0) dom.memory.set(got, 0);

@@ -113,6 +113,7 @@ const commandSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('pod'), dom: small }),
   z.strictObject({ op: z.literal('undoReserved'), dom: small, page: small, replace: z.boolean() }),
   z.strictObject({ op: z.literal('mmio'), dom: small, dev: small, add: z.boolean(), allow: z.boolean() }),
+  z.strictObject({ op: z.literal('failFlush'), nth: small }),
   z.strictObject({ op: z.literal('failTwo'), nth: small, gap: small }),
   ...messageCommandSchemas,
   z.strictObject({ op: z.literal('maskall'), dev: small, on: z.boolean() }),

@@ -276,6 +276,9 @@ export class World extends WorldState {
       case 'fail':
         this.machine.hw.faults.failNth(c.nth, c.site);
         return undefined;
+      case 'failFlush':
+        this.machine.hw.faults.failNth(c.nth, 'flush');
+        return undefined;
       case 'failTwo':
         this.machine.hw.faults.failNth(c.nth, 'vendorOp', c.gap);
         return undefined;

@@ -138,7 +138,8 @@ function* addToPhysmapRange(xen: Xen, d: Domain, idx: number, gpfn: number, size
     if (rc === 0) done += 1;
   }
   if (rc === 0 || xen.seams.failedBatchEnds()) xen.dontFlushIotlb.delete(cpu);
-  const from = yield* iommuIotlbFlush(xen, d, idx, done, FLUSHF.modified);
+  const tried = rc !== 0 && xen.seams.batchFlushesWhereItStopped() ? done + 1 : done;
+  const from = yield* iommuIotlbFlush(xen, d, idx, tried, FLUSHF.modified);
   const to = yield* iommuIotlbFlush(xen, d, gpfn, done, FLUSHF.added | FLUSHF.modified);
   return rc !== 0 ? rc : from !== 0 ? from : to;
 }

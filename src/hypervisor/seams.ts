@@ -72,6 +72,8 @@ export interface Seams extends DriverSeams {
   tablesOutliveFlush(): boolean;
   /** A batch that failed ends the suppression of flushes as one that succeeded. XSA-80. */
   failedBatchEnds(): boolean;
+  /** W9: the page at which a batch stopped is flushed too. In no release is it. */
+  batchFlushesWhereItStopped(): boolean;
   /** The result of taking a page out of the physical map, as the code that frees it takes it. XSA-222. */
   removalResult(rc: Rc): Rc;
   /** `pci-phantom=` gives way to functions that are there. */
@@ -146,6 +148,7 @@ export const correct: Seams = Object.freeze<Seams>({
   freeingFlushesAtOnce: () => true,
   tablesOutliveFlush: () => true,
   failedBatchEnds: () => true,
+  batchFlushesWhereItStopped: () => true,
   removalResult: (rc) => rc,
   phantomsGiveWay: () => true,
   extraRangeFrames: (frames) => frames,

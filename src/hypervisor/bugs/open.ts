@@ -314,4 +314,38 @@ export const openFindings: readonly Bug[] = [
       ops: ['assign', 'mapMsi', 'unmapMsi'],
     },
   },
+  {
+    id: 'W8',
+    title: 'VT-d: a failed flush leaves the entries of the bridge above',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Taking a conventional device away empties its own entry first, then those of the bridge. When the flush for the first fails, the second never comes, and the error is dropped: the device is removed, or its quarantine tables are freed, with the ids of the bridge translating for whoever had it. Today the units of these releases are waited for without end, so that only a chipset quirk or a broken topology leads there.',
+    fix: 'The entries of the bridge are emptied too.',
+    source: 'vtd/iommu.c domain_context_unmap(), read',
+    seams: { vtdUnmapGoesOn: () => false },
+    breaks: ['INV-I4'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['pcieToPci', 'legacyBridge'] },
+      ops: ['assign', 'failFlush', 'remove'],
+    },
+  },
+  {
+    id: 'W9',
+    title: 'the page at which a batch of moves stops is not flushed',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'A batch that moves pages within the physical map flushes what it has moved in its end. The page at which it failed was taken from its old address already: the IOTLB goes on with it. The guest still owns that page, so that nobody else is reached.',
+    fix: 'One page more is flushed after an error.',
+    source: 'common/memory.c xenmem_add_to_physmap(), read',
+    seams: { batchFlushesWhereItStopped: () => false },
+    breaks: ['INV-F5', 'INV-I7'],
+    environment: {
+      vendor: 'amd',
+      machine: { slots: ['endpoint'] },
+      ops: ['assign', 'dma', 'move', 'fail'],
+    },
+  },
 ];

@@ -1,5 +1,5 @@
 import { amdBehaviour4_18, amdFlaws } from '../../iommu/driver/amd/seams.js';
-import { irqFlaws } from './irq.js';
+import { everyFlaw } from './every.js';
 import type { Release } from './release.js';
 import { vtdBehaviour4_18, vtdFlaws, vtdFlaws4_18 } from './vtd.js';
 
@@ -53,7 +53,7 @@ export const xen4_18_3: Release = {
     vfIoBarIsSkipped: () => false,
     mapsPci2pcieBuses: () => false,
     mcfgForgetsSegments: () => true,
-    ...irqFlaws,
+    ...everyFlaw,
   },
 };
 

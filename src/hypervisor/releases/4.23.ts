@@ -1,5 +1,5 @@
 import { amdFlaws } from '../../iommu/driver/amd/seams.js';
-import { irqFlaws } from './irq.js';
+import { everyFlaw } from './every.js';
 import type { Release } from './release.js';
 import { vtdFlaws } from './vtd.js';
 
@@ -10,5 +10,5 @@ export const xen4_23: Release = {
   minor: 23,
   extra: '-unstable',
   behaviour: {},
-  flaws: { ...amdFlaws, ...vtdFlaws, ...irqFlaws, amdDisableSkipsQuarantinedSource: () => true },
+  flaws: { ...amdFlaws, ...vtdFlaws, ...everyFlaw, amdDisableSkipsQuarantinedSource: () => true },
 };

@@ -22,6 +22,7 @@ export const vtdFlaws: Partial<VtdSeams> = Object.freeze<Partial<VtdSeams>>({
   vtdFreesIdOfRefused: () => false,
   vtdWritesBackScratch: () => false,
   vtdMoveFlushesDevice: () => false,
+  vtdUnmapGoesOn: () => false,
   vtdCountsUnitFirst: () => false,
   vtdMsiGroupFirst: (last) => last,
 });

@@ -57,6 +57,8 @@ export interface VtdSeams {
   vtdWritesBackScratch(): boolean;
   /** V13: a domain's flushes reach a unit before its first device is there. In every release some time after. */
   vtdCountsUnitFirst(): boolean;
+  /** W8: entries of a bridge go although the flush for the device behind it failed. In every release they stay. */
+  vtdUnmapGoesOn(): boolean;
   /** Interrupts of devices behind a legacy bridge are accepted by bus number. XSA-33. */
   vtdLegacyBridgeByBus(): boolean;
   /** First interrupt entry of a group of MSIs, given the last entry of the free run. Every release takes the last. */

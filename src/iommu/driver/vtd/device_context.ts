@@ -248,18 +248,21 @@ function* unmapConventional(
   if (vtd.opts.debug) debugLine(vtd, domain, 'PCI: unmap', pdev, devfn, '');
   const iommu = drhd.iommu!;
   let ret = yield* domainContextUnmapOne(vtd, domain, iommu, pdev.bus, devfn);
-  if (ret !== 0) return ret;
+  const goesOn = vtd.seams.vtdUnmapGoesOn();
+  if (ret !== 0 && !goesOn) return ret;
   const found = findUpstreamBridge(vtd, pdev, devfn);
-  if (found === 0) return 0;
+  if (found === 0) return ret;
   if (found < 0) {
     if (domain.isDying || domain === vtd.s.hwdom || domain === vtd.s.domIo) return E.NXIO;
     vtd.s.domainCrash(domain, 'vtd/iommu.c domain_context_unmap');
     return 0;
   }
   const { bus: aliasBus, devfn: aliasDevfn, secbus } = vtd.bridge;
-  ret = yield* domainContextUnmapOne(vtd, domain, iommu, aliasBus, aliasDevfn);
-  if (ret === 0 && isPcie2pci(vtd, pdev.seg, aliasBus, aliasDevfn)) {
-    ret = yield* domainContextUnmapOne(vtd, domain, iommu, secbus, 0);
+  const alias = yield* domainContextUnmapOne(vtd, domain, iommu, aliasBus, aliasDevfn);
+  if (ret === 0) ret = alias;
+  if ((ret === 0 || goesOn) && isPcie2pci(vtd, pdev.seg, aliasBus, aliasDevfn)) {
+    const secondary = yield* domainContextUnmapOne(vtd, domain, iommu, secbus, 0);
+    if (ret === 0) ret = secondary;
   }
   return ret;
 }

@@ -13,6 +13,7 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdClearsUnsetLeaf: () => false,
   vtdMsiGroupFirst: (last, vectors) => last - (vectors - 1),
   vtdLegacyBridgeByBus: () => false,
+  vtdUnmapGoesOn: () => true,
   vtdAliasFollowsQuarantine: () => true,
   vtdFreesIdOfRefused: () => true,
   vtdMoveFlushesDevice: () => true,
