@@ -87,3 +87,14 @@ export function maskAll(w: WorldState, at: Sbdf, on: boolean): undefined {
   const control = pci.configRead(at, pos + 2, 2);
   pci.configWrite(at, pos + 2, 2, on ? control | 0x4000 : control & ~0x4000);
 }
+
+/** Some step of what comes next will fail. */
+export function armFault(
+  w: WorldState,
+  c: Extract<Command, { op: 'fail' | 'failFlush' | 'failTwo' }>,
+): undefined {
+  const { faults } = w.machine.hw;
+  if (c.op === 'fail') faults.failNth(c.nth, c.site);
+  else if (c.op === 'failFlush') faults.failNth(c.nth, 'flush');
+  else faults.failNth(c.nth, 'vendorOp', c.gap);
+}

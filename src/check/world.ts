@@ -15,7 +15,7 @@ import { afterCommand, runMessage } from './messages.js';
 import { changeMemory, SMALL_PAGES, stall, takeLastPage } from './moves.js';
 import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
-import { maskAll, runSpecial } from './special.js';
+import { armFault, maskAll, runSpecial } from './special.js';
 import { entryOf, translationOf } from './tables_now.js';
 import { FRAME_ZERO_MARK, type WorldDomain, type WorldOptions, WorldState } from './world_state.js';
 
@@ -274,14 +274,9 @@ export class World extends WorldState {
         this.storm(device, c.faults, c.gapMs);
         return undefined;
       case 'fail':
-        this.machine.hw.faults.failNth(c.nth, c.site);
-        return undefined;
       case 'failFlush':
-        this.machine.hw.faults.failNth(c.nth, 'flush');
-        return undefined;
       case 'failTwo':
-        this.machine.hw.faults.failNth(c.nth, 'vendorOp', c.gap);
-        return undefined;
+        return armFault(this, c);
       case 'maskall':
         return maskAll(this, at, c.on);
       case 'clock':
