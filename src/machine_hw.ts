@@ -12,7 +12,7 @@ import {
   firmwareDmar,
   SCOPE_TYPE,
 } from './iommu/format/dmar.js';
-import { type Ivhd, isIvhdType, parseIvrs } from './iommu/format/ivrs.js';
+import { IVHD_DEV, type Ivhd, isIvhdType, parseIvrs } from './iommu/format/ivrs.js';
 import { AmdIommuUnit, ZEN_FEATURES } from './iommu/hw/amd/unit.js';
 import { DEFAULT_CAP, DEFAULT_ECAP, DEFAULT_VERSION } from './iommu/hw/vtd/caps.js';
 import { VtdUnit } from './iommu/hw/vtd/unit.js';
@@ -106,7 +106,8 @@ class Board implements MachineHardware {
     this.heap = new Heap(this.frames, this.faults, this.events);
     this.cpu = host.cpu;
     this.e820 = host.e820;
-    this.units = host.dmar === undefined ? amdUnits(host, this) : vtdUnits(host, this, this.routers);
+    this.units =
+      host.dmar === undefined ? amdUnits(host, this, this.routers) : vtdUnits(host, this, this.routers);
   }
 
   unitFor(seg: number, rid: number): IommuUnit | undefined {
@@ -191,11 +192,12 @@ function follow(pci: PciHost, seg: number, scope: DeviceScope): number {
 }
 
 /** IVHD blocks of several types describe one IOMMU; its register base tells which. */
-function amdUnits(host: HostDescription, hw: Base): AmdIommuUnit[] {
+function amdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRouter>): AmdIommuUnit[] {
   if (host.ivrs === undefined) return [];
   const blocks = parseIvrs(host.ivrs).blocks.filter((b): b is Ivhd => isIvhdType(b.type));
   const units: AmdIommuUnit[] = [];
-  for (const ivhd of new Map(blocks.map((b) => [b.base, b])).values()) {
+  const described = [...new Map(blocks.map((b) => [b.base, b])).values()];
+  for (const ivhd of described) {
     const unit = new AmdIommuUnit({
       unit: units.length,
       seg: ivhd.segment,
@@ -205,7 +207,37 @@ function amdUnits(host: HostDescription, hw: Base): AmdIommuUnit[] {
     });
     hw.mmio.add(ivhd.base, 0x4000, unit);
     units.push(unit);
-    hw.root.install(unit, ivhd.segment);
+  }
+  for (const seg of new Set(described.map((b) => b.segment))) {
+    const here = described.flatMap((b, i) => (b.segment === seg ? [i] : []));
+    if (here.length === 1) {
+      hw.root.install(units[here[0]!]!, seg);
+      continue;
+    }
+    const router = new RidRouter(units);
+    for (const i of here) routeNamed(described[i]!, i, router);
+    // Who is not named is behind some unit all the same.
+    router.give(here[0]!, 0, 0xffff);
+    routers.set(seg, router);
+    hw.root.install(router, seg);
   }
   return units;
 }
+
+/** The ids that an IVHD names, and the aliases they have. */
+function routeNamed(ivhd: Ivhd, unit: number, router: RidRouter): void {
+  let from = 0;
+  for (const e of ivhd.entries) {
+    if (e.usedId !== undefined && e.type !== IVHD_DEV.SPECIAL) router.give(unit, e.usedId, e.usedId);
+    if (e.type === IVHD_DEV.START || e.type === IVHD_DEV.ALIAS_START || e.type === IVHD_DEV.EXT_START)
+      from = e.id;
+    else if (e.type === IVHD_DEV.END) router.give(unit, from, e.id);
+    else if (NAMES_ONE.has(e.type)) router.give(unit, e.id, e.id);
+  }
+}
+const NAMES_ONE: ReadonlySet<number> = new Set([
+  IVHD_DEV.SELECT,
+  IVHD_DEV.ALIAS_SELECT,
+  IVHD_DEV.EXT_SELECT,
+  IVHD_DEV.ACPI_HID,
+]);

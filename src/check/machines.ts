@@ -13,6 +13,7 @@ import {
   type ReservedSpec,
 } from '../inputs/firmware.js';
 import type { HostDescription } from '../inputs/host_description.js';
+import { parseIvrs } from '../iommu/format/ivrs.js';
 
 export type Vendor = 'vtd' | 'amd';
 
@@ -24,6 +25,7 @@ export type SlotKind =
   | 'phantom3'
   | 'twoFunctions'
   | 'pcieToPci' //      two conventional devices behind a PCIe-to-PCI bridge
+  | 'nestedBridge' //   one conventional device behind a legacy bridge behind a PCIe-to-PCI bridge
   | 'legacyBridge' //   one conventional device behind a legacy bridge
   | 'legacyDevice'; //  a conventional device on bus 0
 
@@ -57,6 +59,8 @@ export interface MachineSpec {
   readonly first?: number | undefined;
   /** Endpoints keep translations of their own, and Xen lets them. */
   readonly ats?: boolean | undefined;
+  /** Two or three units, those but the last each behind a root port; `twoUnits` when not given. */
+  readonly units?: number | undefined;
   /** Processors; two when not given. */
   readonly cpus?: number | undefined;
   /** Devices have MSI, and PCIe endpoints MSI-X. */
@@ -118,6 +122,7 @@ const slotKinds: readonly SlotKind[] = [
   'phantom3',
   'twoFunctions',
   'pcieToPci',
+  'nestedBridge',
   'legacyBridge',
   'legacyDevice',
 ];
@@ -131,6 +136,7 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     cachingMode: fc.boolean(),
     reserved: fc.constantFrom(-1, -1, 0, 1),
     twoUnits: fc.boolean(),
+    units: fc.constantFrom(undefined, undefined, 2, 3),
     sharedReserved: fc.constantFrom(false, false, true),
     fewIds: fc.constantFrom(false, false, false, vendor === 'vtd'),
     threeLevels: fc.constantFrom(false, false, false, vendor === 'vtd'),
@@ -190,10 +196,31 @@ function pcieToPci(port: Sbdf, behind: number, functions: FunctionSpec[], device
   }
 }
 
+/** A root port, a PCIe-to-PCI bridge, a PCI bridge behind that, and a conventional device. Takes three bus numbers. */
+function nestedBridge(port: Sbdf, behind: number, functions: FunctionSpec[], devices: TestDevice[]): void {
+  const bridge = sbdf(0, behind, 0, 0);
+  const last = behind + 2;
+  functions.push({ sbdf: port, kind: 'root-port', secondary: behind, subordinate: last });
+  functions.push({ sbdf: bridge, kind: 'pcie-to-pci-bridge', secondary: behind + 1, subordinate: last });
+  functions.push({ sbdf: sbdf(0, behind + 1, 3, 0), kind: 'pci-bridge', secondary: last });
+  const at = sbdf(0, last, 1, 0);
+  functions.push({ sbdf: at, kind: 'pci-device' });
+  devices.push({ sbdf: at, conventional: true, sharedRids: [bridge & 0xffff, (behind + 1) << 8], stride: 0 });
+}
+
+/** Units that are wanted; there are as many where there are enough root ports. */
+const unitsOf = (spec: MachineSpec): number => spec.units ?? (spec.twoUnits && spec.vendor === 'vtd' ? 2 : 1);
+
+/** Root ports that have units of their own. */
+const splitPorts = (spec: MachineSpec, functions: readonly FunctionSpec[]): Sbdf[] =>
+  functions.flatMap((f) => (f.kind === 'root-port' ? [f.sbdf] : [])).slice(0, unitsOf(spec) - 1);
+
 /** Lays the slots out on buses and writes the firmware tables for them. */
 export function layOut(spec: MachineSpec): TestMachine {
   const functions: FunctionSpec[] = [{ sbdf: sbdf(0, 0, 0, 0), kind: 'host-bridge' }];
-  if (spec.vendor === 'amd') functions.push({ sbdf: AMD_IOMMU, kind: 'amd-iommu' });
+  if (spec.vendor === 'amd')
+    for (let i = 0; i < unitsOf(spec); i++)
+      functions.push({ sbdf: withDevfn(AMD_IOMMU, 2 + i), kind: 'amd-iommu' });
   const devices: TestDevice[] = [];
   let bus = 1;
   spec.slots.forEach((kind, i) => {
@@ -215,11 +242,14 @@ export function layOut(spec: MachineSpec): TestMachine {
         bus += 1;
         return;
       }
-      case 'pcieToPci': {
+      case 'pcieToPci':
         pcieToPci(port, behind, functions, devices);
         bus += 2;
         return;
-      }
+      case 'nestedBridge':
+        nestedBridge(port, behind, functions, devices);
+        bus += 3;
+        return;
       default:
         functions.push({ sbdf: port, kind: 'root-port', secondary: behind });
         bus += 1;
@@ -270,7 +300,8 @@ export const optionsOf = (spec: MachineSpec): string =>
 /** Register pages of the machine's units. */
 export function unitFrames({ host }: TestMachine): number[] {
   if (host.vtdUnits !== undefined) return host.vtdUnits.map((u) => u.base / 4096);
-  return host.ivrs === undefined ? [] : [DEFAULT_AMD_BASE / 4096];
+  if (host.ivrs === undefined) return [];
+  return parseIvrs(host.ivrs).blocks.flatMap((b) => ('entries' in b ? [b.base / 4096] : []));
 }
 
 /** Device memory that guests may be given, by index: 6 is a unit's registers, 7 a page that nobody writes. */
@@ -305,11 +336,6 @@ const withSiblings = (all: readonly TestDevice[], some: readonly TestDevice[]): 
     .filter((d) => some.some((s) => s === d || s.sharedRids.some((rid) => d.sharedRids.includes(rid))))
     .map((d) => d.sbdf);
 
-const basesOf = (spec: MachineSpec, functions: readonly FunctionSpec[]): number[] =>
-  spec.twoUnits && functions.some((f) => f.kind === 'root-port')
-    ? [SECOND_UNIT_BASE, DEFAULT_UNIT_BASE]
-    : [DEFAULT_UNIT_BASE];
-
 const SMALL_DOM0: HostDescription['dom0'] = {
   memoryBytes: 64 * 2 ** 20,
   vcpus: 1,
@@ -331,9 +357,8 @@ function hostOf(
       : [{ start: reserved.start, end: reserved.end, devices: reserved.sbdfs }];
   if (ranges.length > 0 && spec.gapInReserved === true)
     ranges.push({ start: SECOND_RESERVED, end: SECOND_RESERVED, devices: ranges[0]!.devices });
-  const firstPort = functions.find((f) => f.kind === 'root-port');
-  const split = spec.twoUnits && firstPort !== undefined;
-  const bases = basesOf(spec, functions);
+  const split = splitPorts(spec, functions);
+  const bases = [...split.map((_, i) => SECOND_UNIT_BASE + i * 4096), DEFAULT_UNIT_BASE];
   return {
     name: `random-${spec.vendor}`,
     functions: buildFunctions(functions),
@@ -368,7 +393,7 @@ function hostOf(
             functions,
             unitBases: bases,
             ats: spec.ats === true,
-            behind: split ? [[firstPort.sbdf]] : [],
+            behind: split.map((port) => [port]),
             reserved: ranges,
           }),
           vtdUnits: bases.map((base) => ({
@@ -378,7 +403,18 @@ function hostOf(
             ...(spec.unsnooped === true ? { unsnooped: true } : {}),
           })),
         }
-      : { ivrs: buildIvrs({ functions, iommu: AMD_IOMMU, reserved: ranges }) }),
+      : {
+          ivrs: buildIvrs({
+            functions,
+            iommu: AMD_IOMMU,
+            more: split.map((port, i) => ({
+              iommu: withDevfn(AMD_IOMMU, 3 + i),
+              base: DEFAULT_AMD_BASE + (i + 1) * 0x4000,
+              behind: [port],
+            })),
+            reserved: ranges,
+          }),
+        }),
     dom0: SMALL_DOM0,
   };
 }

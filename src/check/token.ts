@@ -32,6 +32,7 @@ const machineSchema = z.strictObject({
         'phantom3',
         'twoFunctions',
         'pcieToPci',
+        'nestedBridge',
         'legacyBridge',
         'legacyDevice',
       ]),
@@ -54,6 +55,7 @@ const machineSchema = z.strictObject({
   ats: z.boolean().optional(),
   messages: z.boolean().optional(),
   superpages: z.boolean().optional(),
+  units: z.number().int().min(1).max(3).optional(),
   cpus: z.number().int().min(1).max(8).optional(),
 });
 

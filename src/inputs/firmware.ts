@@ -111,6 +111,12 @@ export interface IvrsSpec {
   /** The IOMMU's own function. */
   readonly iommu: Sbdf;
   readonly base?: number;
+  /** Further units, and the bridges on bus 0 whose devices each serves. */
+  readonly more?: readonly {
+    readonly iommu: Sbdf;
+    readonly base: number;
+    readonly behind: readonly Sbdf[];
+  }[];
   readonly reserved?: readonly ReservedSpec[];
 }
 
@@ -122,31 +128,37 @@ const ADDRESS_SIZES = (48 << 8) | (64 << 15);
 
 export const DEFAULT_AMD_BASE = 0xfeb8_0000;
 
-/** One IOMMU that names every function; what lies behind a bridge to conventional PCI has the alias it shows. */
-export function buildIvrs(spec: IvrsSpec): Uint8Array {
+/** The bridges above a function, the nearest first. */
+function bridgesAbove(functions: readonly FunctionSpec[], at: Sbdf): FunctionSpec[] {
+  const bus = (at >>> 8) & 0xff;
+  const bridge = bus === 0 ? undefined : functions.find((f) => f.secondary === bus);
+  return bridge === undefined ? [] : [bridge, ...bridgesAbove(functions, bridge.sbdf)];
+}
+
+/** The id that requests from behind a bridge to conventional PCI arrive with: the topmost one's own, or its bus's. */
+function aliasBehind(functions: readonly FunctionSpec[], bridge: FunctionSpec): number {
+  const all = [bridge, ...bridgesAbove(functions, bridge.sbdf)];
+  const top = all.findLast((f) => f.kind === 'pcie-to-pci-bridge' || f.kind === 'pci-bridge')!;
+  return top.kind === 'pcie-to-pci-bridge' ? top.secondary! << 8 : bdfOf(top.sbdf);
+}
+
+/** Entries of the functions that one unit serves; what lies behind a bridge to conventional PCI has its alias. */
+function deviceEntries(spec: IvrsSpec, mine: (at: Sbdf) => boolean): IvhdEntry[] {
   const entries: IvhdEntry[] = [];
   const add = (type: number, id: number, usedId?: number): void => {
     entries.push(usedId === undefined ? { type, id, data: 0 } : { type, id, data: 0, usedId });
   };
-  // Xen refuses a machine whose south bridge's I/O APIC is not named.
-  entries.push({
-    type: IVHD_DEV.SPECIAL,
-    id: 0,
-    data: 0,
-    usedId: SOUTH_BRIDGE,
-    byte4: 0,
-    byte7: SPECIAL.IOAPIC,
-  });
   const behind = new Set<number>();
   for (const f of spec.functions) {
     if (f.kind !== 'pcie-to-pci-bridge' && f.kind !== 'pci-bridge') continue;
-    const first = f.secondary! << 8;
-    add(IVHD_DEV.ALIAS_START, first, f.kind === 'pcie-to-pci-bridge' ? first : bdfOf(f.sbdf));
-    add(IVHD_DEV.END, first | 0xff);
     behind.add(f.secondary!);
+    if (!mine(f.sbdf)) continue;
+    const first = f.secondary! << 8;
+    add(IVHD_DEV.ALIAS_START, first, aliasBehind(spec.functions, f));
+    add(IVHD_DEV.END, first | 0xff);
   }
   for (const f of spec.functions) {
-    if (f.sbdf === spec.iommu || behind.has((f.sbdf >>> 8) & 0xff)) continue;
+    if (f.kind === 'amd-iommu' || behind.has((f.sbdf >>> 8) & 0xff) || !mine(f.sbdf)) continue;
     // Phantom functions are requester ids of their own: the whole slot is named.
     if (f.phantomBits === undefined || f.phantomBits === 0) add(IVHD_DEV.SELECT, bdfOf(f.sbdf));
     else {
@@ -154,19 +166,48 @@ export function buildIvrs(spec: IvrsSpec): Uint8Array {
       add(IVHD_DEV.END, bdfOf(f.sbdf) | 7);
     }
   }
+  return entries;
+}
+
+const ivhdBlock = (iommu: Sbdf, base: number, entries: readonly IvhdEntry[]): IvrsBlock => ({
+  kind: 'ivhd',
+  type: IVHD_TYPE.BASIC,
+  flags: 0,
+  deviceId: bdfOf(iommu),
+  capOffset: 0xa0,
+  base,
+  segment: 0,
+  info: 0,
+  attr: 0,
+  entries,
+});
+
+/** Xen refuses a block of fewer bytes than the header of the longer form has. @xen amd_iommu_detect_one_acpi */
+const PADDING: readonly IvhdEntry[] = [0, 1, 2, 3].map(() => ({ type: IVHD_DEV.PAD4, id: 0, data: 0 }));
+
+/** The first IOMMU names every function that no further one does, and the I/O APIC, without which Xen has none. */
+export function buildIvrs(spec: IvrsSpec): Uint8Array {
+  const { more = [] } = spec;
+  const rootOf = (at: Sbdf): Sbdf => bridgesAbove(spec.functions, at).at(-1)?.sbdf ?? at;
+  const unitOf = (at: Sbdf): number => more.findIndex((u) => u.behind.includes(rootOf(at)));
+  const ioApic: IvhdEntry = {
+    type: IVHD_DEV.SPECIAL,
+    id: 0,
+    data: 0,
+    usedId: SOUTH_BRIDGE,
+    byte4: 0,
+    byte7: SPECIAL.IOAPIC,
+  };
   const blocks: IvrsBlock[] = [
-    {
-      kind: 'ivhd',
-      type: IVHD_TYPE.BASIC,
-      flags: 0,
-      deviceId: bdfOf(spec.iommu),
-      capOffset: 0xa0,
-      base: spec.base ?? DEFAULT_AMD_BASE,
-      segment: 0,
-      info: 0,
-      attr: 0,
-      entries,
-    },
+    ivhdBlock(spec.iommu, spec.base ?? DEFAULT_AMD_BASE, [
+      ioApic,
+      ...deviceEntries(spec, (at) => unitOf(at) < 0),
+      ...(more.length > 0 ? PADDING : []),
+    ]),
+    ...more.map((u, i) => {
+      const entries = deviceEntries(spec, (at) => unitOf(at) === i);
+      return ivhdBlock(u.iommu, u.base, [...entries, ...PADDING]);
+    }),
   ];
   for (const r of spec.reserved ?? []) {
     for (const d of r.devices) {
