@@ -83,7 +83,7 @@ const cases: readonly Case[] = [
     id: 'INV-O12',
     release: '4.23',
     // A virtual function is behind its physical one's unit, and dom0 may call it something else later.
-    machine: { ...plain, twoUnits: false },
+    machine: { ...plain, twoUnits: false, units: 1 },
     draw: arbCommandOf(['addVf', 'remove', 'add', 'assign']),
     reached: ['virtual function', 'remove -16'],
   }),
