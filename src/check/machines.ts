@@ -208,6 +208,14 @@ function nestedBridge(port: Sbdf, behind: number, functions: FunctionSpec[], dev
   devices.push({ sbdf: at, conventional: true, sharedRids: [bridge & 0xffff, (behind + 1) << 8], stride: 0 });
 }
 
+/** A bridge of conventional PCI on bus 0, and a device behind it. Takes one bus number. */
+function legacyBridge(port: Sbdf, behind: number, functions: FunctionSpec[], devices: TestDevice[]): void {
+  functions.push({ sbdf: port, kind: 'pci-bridge', secondary: behind });
+  const at = sbdf(0, behind, 1, 0);
+  functions.push({ sbdf: at, kind: 'pci-device' });
+  devices.push({ sbdf: at, conventional: true, sharedRids: [port & 0xffff], stride: 0 });
+}
+
 /** Units that are wanted; there are as many where there are enough root ports. */
 const unitsOf = (spec: MachineSpec): number => spec.units ?? (spec.twoUnits && spec.vendor === 'vtd' ? 2 : 1);
 
@@ -234,14 +242,10 @@ export function layOut(spec: MachineSpec): TestMachine {
         functions.push({ sbdf: port, kind: 'pci-device' });
         devices.push({ sbdf: port, conventional: true, sharedRids: [], stride: 0 });
         return;
-      case 'legacyBridge': {
-        functions.push({ sbdf: port, kind: 'pci-bridge', secondary: behind });
-        const at = sbdf(0, behind, 1, 0);
-        functions.push({ sbdf: at, kind: 'pci-device' });
-        devices.push({ sbdf: at, conventional: true, sharedRids: [port & 0xffff], stride: 0 });
+      case 'legacyBridge':
+        legacyBridge(port, behind, functions, devices);
         bus += 1;
         return;
-      }
       case 'pcieToPci':
         pcieToPci(port, behind, functions, devices);
         bus += 2;
@@ -346,6 +350,22 @@ const SMALL_DOM0: HostDescription['dom0'] = {
   files: {},
 };
 
+const memoryMap = (spec: MachineSpec): HostDescription['e820'] => [
+  { start: 0, end: 0x9_f000, type: 'usable' },
+  { start: 0x10_0000, end: RAM_BYTES, type: 'usable' },
+  { start: RESERVED_START * 4096, end: (SECOND_RESERVED + 1) * 4096, type: 'reserved' },
+  // Xen takes a range by option only below the end of memory.
+  ...(spec.reservedByOption === true
+    ? [
+        {
+          start: (SECOND_RESERVED + 1) * 4096,
+          end: (SECOND_RESERVED + 2) * 4096,
+          type: 'usable' as const,
+        },
+      ]
+    : []),
+];
+
 function hostOf(
   spec: MachineSpec,
   functions: readonly FunctionSpec[],
@@ -362,21 +382,7 @@ function hostOf(
   return {
     name: `random-${spec.vendor}`,
     functions: buildFunctions(functions),
-    e820: [
-      { start: 0, end: 0x9_f000, type: 'usable' },
-      { start: 0x10_0000, end: RAM_BYTES, type: 'usable' },
-      { start: RESERVED_START * 4096, end: (SECOND_RESERVED + 1) * 4096, type: 'reserved' },
-      // Xen takes a range by option only below the end of memory.
-      ...(spec.reservedByOption === true
-        ? [
-            {
-              start: (SECOND_RESERVED + 1) * 4096,
-              end: (SECOND_RESERVED + 2) * 4096,
-              type: 'usable' as const,
-            },
-          ]
-        : []),
-    ],
+    e820: memoryMap(spec),
     cpu: {
       vendor: spec.vendor === 'vtd' ? 'intel' : 'amd',
       count: spec.cpus ?? 2,
