@@ -167,6 +167,34 @@ describe('messages', () => {
   });
 });
 
+describe('128-bit entries, which x2APIC mode asks for', () => {
+  test('FT-D14 what Xen writes is what the unit reads, and key V shows both halves', () => {
+    const host = new AmdHost({ features: [0x29d7, 0] });
+    expect(host.probe()).toBe(0);
+    for (const unit of host.driver.state.units) unit.ctrl |= 1 << 17; // GAEn
+    const pdev = host.addPdev({ bdf: 0x200 });
+    expect(runAlone(host.driver.setup())).toBe(0);
+    const desc = descOf(pdev);
+    const msg = message(0xb0, 3);
+    send(host, [desc], 0, msg);
+    expect(shown(host)).toEqual(['  0000:02:00.0:', '    IRTE[000] 00000000000000b0_0000000000000345']);
+    expect(host.unit.remapInterrupt(0x200, msg.addressLo, msg.data)).toMatchObject({ vector: 0xb0, dest: 3 });
+    expect(host.commands(() => send(host, [desc], 0, undefined))).toEqual(['intr_inval 200']);
+    expect(shown(host)).toEqual([]);
+    const rest = Array.from({ length: 257 }, () => send(host, [descOf(pdev)], 0, message(0x31)));
+    expect(rest.lastIndexOf(0)).toBe(255); // a page of them
+  });
+});
+
+describe('the interrupt of a unit', () => {
+  test('its message goes into the MSI capability of its function, 64 bits wide', () => {
+    const host = new AmdHost().boot();
+    host.driver.ops.setFaultMessage!(0, { addressLo: 0xfee0_100c, addressHi: 0, data: 0x4130 });
+    const bytes = host.configOf(host.unitBdf).slice(host.msiPos, host.msiPos + 14);
+    expect([...bytes]).toEqual([5, 0, 0x81, 0, 0x0c, 0x10, 0xe0, 0xfe, 0, 0, 0, 0, 0x30, 0x41]);
+  });
+});
+
 describe('pins of the I/O APIC', () => {
   test('FT-D14 a pin keeps its entry; what the hardware holds names it in place of vector and delivery mode', () => {
     const host = new AmdHost().boot();

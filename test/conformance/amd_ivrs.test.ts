@@ -339,6 +339,22 @@ describe('levels and tables', () => {
     ]);
   });
 
+  test('older releases clear the registers byte by byte, the newest writes the control register once', () => {
+    for (const [newest, sizes] of [
+      [true, [8]],
+      [false, [1, 1, 1, 1, 1, 1, 1, 1]],
+    ] as const) {
+      const host = new AmdHost({ seams: { amdDisablesFirmwareIommu: () => newest } });
+      const seen: number[] = [];
+      const off = host.events.attach((e) => {
+        if (e.kind === 'reg' && e.offset >= 0x18 && e.offset < 0x20 && e.lo === 0) seen.push(e.size);
+      });
+      bring(host);
+      off();
+      expect(seen).toEqual(sizes);
+    }
+  });
+
   test('a unit that firmware left on is stopped by the newest release, and zeroed by older ones', () => {
     for (const newest of [true, false]) {
       const host = new AmdHost({ seams: { amdDisablesFirmwareIommu: () => newest } });

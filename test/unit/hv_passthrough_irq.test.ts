@@ -192,6 +192,31 @@ describe('XEN_DOMCTL_bind_pt_irq', () => {
     expect(xen.news()).toEqual(['pt_irq_create_bind failed (-16) for dom1']);
   });
 
+  test('FT-B17 a line is shared by those who bind it as a pin, and free again with the last of them', () => {
+    const { xen, d } = guest();
+    const other = xen.guest(2, { hvm: true });
+    map(xen, { domid: 2, pirq: 20 });
+    const desc = xen.irqs.desc(20);
+    expect([bind(xen, d, {}), bind(xen, other, {})]).toEqual([0, 0]);
+    expect([desc.isGuest, desc.guests.map((g) => g.domid)]).toEqual([true, [1, 2]]);
+    expect(unbind(xen, d, {})).toBe(0);
+    expect([desc.isGuest, desc.guests.map((g) => g.domid)]).toEqual([true, [2]]);
+    expect(unbind(xen, other, {})).toBe(0);
+    expect([desc.isGuest, desc.disabled]).toEqual([false, true]);
+  });
+
+  test("FT-B17 a line that is another guest's alone cannot be bound, and the pin is not kept", () => {
+    const { xen, d } = guest();
+    const other = xen.guest(2, { hvm: true });
+    map(xen, { domid: 2, pirq: 20 });
+    expect(bind(xen, other, { irqType: 'msi_translate' })).toBe(0);
+    xen.news();
+    expect(bind(xen, d, {})).toBe(E.BUSY);
+    expect([d.pirqs.get(20)?.bound, d.pirqs.get(20)?.links]).toEqual([false, []]);
+    expect(unbind(xen, other, { irqType: 'msi_translate' })).toBe(0);
+    expect(bind(xen, d, {})).toBe(0);
+  });
+
   test('FT-B17 who may not, and what is not there', () => {
     const { xen, d } = guest();
     expect(bind(xen, xen.guest(2), {})).toBe(E.INVAL);

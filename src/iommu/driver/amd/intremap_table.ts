@@ -22,7 +22,7 @@ export function getOrderFromBytes(bytes: number): number {
   return order;
 }
 
-/** The unit uses 128-bit entries. */
+/** The unit uses 128-bit entries: in x2APIC mode, which nothing here sets up. */
 export const gaEnabled = (unit: AmdUnit): boolean => (unit.ctrl & CONTROL.GA_EN) !== 0;
 const entryWords = (unit: AmdUnit): number => (gaEnabled(unit) ? IRTE128_WORDS : IRTE32_WORDS);
 
