@@ -63,6 +63,7 @@ export class Machine {
       cmdline: o.cmdline ?? host.xenCmdline ?? '',
       dom0MemBytes: host.dom0.memoryBytes,
       dom0Vcpus: host.dom0.vcpus,
+      ...(host.dom0.images === undefined ? {} : { images: host.dom0.images }),
       dmar: host.dmar,
       ivrs: host.ivrs,
       ...(host.ioApic === undefined ? {} : { ioApic: host.ioApic }),

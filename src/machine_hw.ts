@@ -15,6 +15,7 @@ import {
 import { IVHD_DEV, type Ivhd, isIvhdType, parseIvrs } from './iommu/format/ivrs.js';
 import { AmdIommuUnit, ZEN_FEATURES } from './iommu/hw/amd/unit.js';
 import { DEFAULT_CAP, DEFAULT_ECAP, DEFAULT_VERSION } from './iommu/hw/vtd/caps.js';
+import { VTD_QUIRKS, type VtdQuirk } from './iommu/hw/vtd/quirks.js';
 import { VtdUnit } from './iommu/hw/vtd/unit.js';
 import { PciHost } from './pci/bus.js';
 import { type DmaRemapper, RootComplex } from './pci/dma.js';
@@ -141,6 +142,7 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
       version: own?.version ?? DEFAULT_VERSION,
       haw: dmar.hostAddressWidth + 1,
       ...(own?.unsnooped === true ? { unsnooped: true } : {}),
+      ...(own?.asQemu === true ? { quirks: AS_QEMU } : {}),
     });
     // The size field is four bits of newer tables and reserved in older ones.
     hw.mmio.add(drhd.base, 4096 * 2 ** (drhd.size & 15), unit);
@@ -159,6 +161,9 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
   }
   return units;
 }
+
+/** A flush that no software asked for would look like one that it did: QEMU's record does not show them either. */
+const AS_QEMU: ReadonlySet<VtdQuirk> = new Set(VTD_QUIRKS.filter((q) => q !== 'flush-on-enable'));
 
 /** A single unit without PCI scopes to tell devices apart serves them all. */
 const coversSegment = (drhd: Drhd): boolean => (drhd.flags & DRHD_INCLUDE_PCI_ALL) !== 0;

@@ -40,6 +40,8 @@ class StoreOf implements GuestStore {
 interface Alive {
   readonly kernel: GuestKernel;
   readonly front: Pcifront | undefined;
+  /** It has memory that its devices reach. */
+  bounced: boolean;
 }
 
 export class Guests implements GuestKernels {
@@ -95,7 +97,7 @@ export class Guests implements GuestKernels {
       hvm,
     );
     const front = hvm ? undefined : new Pcifront(new StoreOf(this.dom0.xs, domid), domid);
-    this.alive.set(domid, { kernel, front });
+    this.alive.set(domid, { kernel, front, bounced: false });
     front?.start();
     yield* kernel.boot();
   }
@@ -104,6 +106,10 @@ export class Guests implements GuestKernels {
   private *attend(domid: number, g: Alive): Co<boolean> {
     let changed = false;
     if (g.front !== undefined) {
+      if (g.front.connected && !g.bounced) {
+        g.bounced = true;
+        yield* this.exchangeBounceBuffer(domid);
+      }
       g.kernel.pci = g.front.connected ? this.dom0.backends?.of(domid)?.config : undefined;
     } else {
       const dm = this.dom0.deviceModels.get(domid);
@@ -115,4 +121,31 @@ export class Guests implements GuestKernels {
     }
     return (yield* g.kernel.scan(g.front !== undefined && this.unanswered)) || changed;
   }
+
+  /**
+   * A PV kernel with devices wants 4 MiB that they all reach, piece by piece, in place of what it has somewhere in its
+   * upper half. @linux arch/x86/xen/pci-swiotlb-xen.c pci_xen_swiotlb_init_late, swiotlb-xen.c xen_swiotlb_fixup
+   */
+  private *exchangeBounceBuffer(domid: number): Co<void> {
+    const pages = (yield* this.hv.getDomainInfoList()).find((i) => i.domid === domid)?.totPages ?? 0;
+    const first = Math.floor((pages * 2) / (3 * BOUNCE.align)) * BOUNCE.align;
+    if (first + BOUNCE.frames > pages) return;
+    const order = BOUNCE.pieceOrder;
+    for (let at = 0; at < BOUNCE.frames; at += 2 ** order) {
+      const gfns = Array.from({ length: 2 ** order }, (_, i) => first + at + i);
+      const rc = yield* this.hv.memoryOp({
+        cmd: 'exchange',
+        domid,
+        gfns,
+        order: 0,
+        outGfns: [first + at],
+        outOrder: order,
+        addressBits: BOUNCE.addressBits,
+      });
+      if (rc !== 0) return;
+    }
+  }
 }
+
+/** In frames; pieces of 256 KiB. */
+const BOUNCE = { frames: 1024, align: 512, pieceOrder: 6, addressBits: 32 } as const;

@@ -5,40 +5,30 @@
 import { panic } from '../base/assert.js';
 import { sameItems } from '../base/same.js';
 import { acpiIvrsInit } from '../iommu/driver/amd/iommu_acpi.js';
-import { type E820Entry, type FlushAcc, IOMMUF, XENLOG } from '../iommu/driver/types.js';
+import { type E820Entry, XENLOG } from '../iommu/driver/types.js';
 import { acpiDmarInit } from '../iommu/driver/vtd/dmar.js';
 import type { Co } from '../sim/co.js';
-import { DOMID, FRAME_TYPE } from '../sim/frames.js';
+import { type BootImages, initHeap, totalPages } from './boot_memory.js';
 import type { CmdlineResult } from './cmdline.js';
 import { paddrFrames } from './cpu.js';
+import { allocDom0Memory } from './dom0_memory.js';
 import { dom0Pages, dom0Vcpus } from './dom0_options.js';
 import { Domain } from './domain.js';
 import { acpiMmcfgInit } from './mmconfig.js';
-import {
-  iommuDomainInit,
-  iommuHwdomInit,
-  iommuIotlbFlushAll,
-  iommuMap,
-  iommuSetup,
-} from './passthrough/iommu.js';
+import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import type { Xen } from './xen.js';
 import type { XenBootOptions } from './xen_state.js';
-
-/** Frames the hypervisor keeps for itself at the top of low memory: its 8 MiB image. @xen arch/x86/setup.c __start_xen */
-const XEN_IMAGE_FRAMES = 2048;
-/** Low memory that the heap never hands out: real-mode area and kernel image. */
-const LOW_FRAMES = 256;
 
 /** Runs the boot to the point where dom0's kernel starts. */
 export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<void> {
   printBanner(xen);
-  initHeap(xen);
+  const images = initHeap(xen, o.images);
   initIommuTables(xen, o);
   acpiMmcfgInit(xen, o.mcfg ?? []);
   yield* iommuSetup(xen);
   const ringKb = xen.console.allocateRing(options.conringSize, xen.cpu.count);
   xen.console.printk(XENLOG.WARNING, `Allocated console ring of ${ringKb} KiB.`);
-  yield* createDom0(xen, o, options);
+  yield* createDom0(xen, o, options, images);
   xen.booted = true;
 }
 
@@ -53,8 +43,8 @@ function printBanner(xen: Xen): void {
   print(`Command line: ${xen.cmdline}`);
   print('Xen-e820 RAM map:');
   for (const line of e820Lines(xen.e820)) print(line);
-  const bytes = usable(xen.e820).reduce((sum, e) => sum + e.end - e.start, 0);
-  print(`System RAM: ${Math.floor(bytes / 2 ** 20)}MB (${Math.floor(bytes / 1024)}kB)`);
+  const pages = totalPages(xen.e820);
+  print(`System RAM: ${Math.floor(pages / 256)}MB (${pages * 4}kB)`);
 }
 
 /** By memory map: machines are made again and again from one description, which does not change. */
@@ -72,26 +62,6 @@ function e820Lines(e820: readonly E820Entry[]): readonly string[] {
 }
 
 const hex16 = (n: number): string => n.toString(16).padStart(16, '0');
-const usable = (e820: readonly E820Entry[]): E820Entry[] => e820.filter((e) => e.type === 'usable');
-
-/** Hands RAM to the heap, less what Xen and the low megabyte keep. @xen end_boot_allocator */
-function initHeap(xen: Xen): void {
-  const ranges = usable(xen.e820).map((e) => ({
-    start: Math.ceil(e.start / 4096),
-    end: Math.floor(e.end / 4096),
-  }));
-  const image = ranges.filter((r) => r.end <= 0x10_0000 && r.end - r.start > 2 * XEN_IMAGE_FRAMES).at(-1);
-  for (const r of ranges) {
-    let { start, end } = r;
-    xen.frames.set(start, end - start, DOMID.XEN, FRAME_TYPE.xenheap);
-    if (r === image) {
-      xen.xenRanges.add(end - XEN_IMAGE_FRAMES, end - 1);
-      end -= XEN_IMAGE_FRAMES;
-    }
-    start = Math.max(start, LOW_FRAMES);
-    if (end > start) xen.heap.addRange({ start, count: end - start });
-  }
-}
 
 /** DMAR first, IVRS where there is none. @xen acpi_iommu_init */
 function initIommuTables(xen: Xen, o: XenBootOptions): void {
@@ -106,7 +76,12 @@ function initIommuTables(xen: Xen, o: XenBootOptions): void {
 }
 
 /** @xen create_dom0, dom0_construct_pv */
-function* createDom0(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<void> {
+function* createDom0(
+  xen: Xen,
+  o: XenBootOptions,
+  options: CmdlineResult,
+  images: BootImages | undefined,
+): Co<void> {
   const d = new Domain(0, xen.cpus, {
     hvm: false,
     hap: false,
@@ -124,39 +99,10 @@ function* createDom0(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<vo
   if (rc !== 0) panic(`Error creating domain 0`);
   xen.console.printk(XENLOG.WARNING, '*** Building a PV Dom0 ***');
   const pages = dom0Pages(options.dom0Mem, xen.heap.freeFrames, Math.floor(o.dom0MemBytes / 4096));
-  yield* allocDom0Memory(xen, d, pages);
+  yield* allocDom0Memory(xen, d, pages, images);
   dom0SetupPermissions(xen, d);
   xen.console.printk(XENLOG.WARNING, `Dom0 has maximum ${d.maxVcpus} VCPUs`);
   yield* iommuHwdomInit(xen, d);
-}
-
-/**
- * Large blocks first, as the domain builder takes them. A strict dom0 has its memory mapped here, not with the ranges
- * of iommu_hwdom_init(). Page tables, which Xen takes out of the mapping again, are not modelled.
- * @xen arch/x86/pv/dom0_build.c alloc_chunk, iommu_memory_setup
- */
-function* allocDom0Memory(xen: Xen, d: Domain, pages: number): Co<void> {
-  let left = pages;
-  let order = 18;
-  const acc: FlushAcc = { flags: 0 };
-  const mapping = IOMMUF.readable | IOMMUF.writable | IOMMUF.preempt;
-  while (left > 0) {
-    while (order > 0 && 2 ** order > left) order--;
-    const mfn = xen.heap.alloc(order, 0, FRAME_TYPE.writable);
-    if (mfn < 0) {
-      if (order === 0) panic('Not enough RAM for domain 0 allocation');
-      order--;
-      continue;
-    }
-    d.extents.push({ mfn, order });
-    d.totPages += 2 ** order;
-    left -= 2 ** order;
-    const rc = d.iommu.needSync ? yield* iommuMap(xen, d, mfn, mfn, 2 ** order, mapping, acc) : 0;
-    if (rc === 0) continue;
-    const range = `[${mfn.toString(16)},${(mfn + 2 ** order).toString(16)})`;
-    xen.console.printk(XENLOG.ERR, `pre-mapping chunk MFN ${range} into IOMMU failed: ${rc}`);
-  }
-  yield* iommuIotlbFlushAll(xen, d, acc.flags);
 }
 
 /** I/O ports that dom0 may not touch: interrupt controllers, PIT, NMI port, PM timer, config address, Xen's UART. */
@@ -177,5 +123,5 @@ function dom0SetupPermissions(xen: Xen, d: Domain): void {
   d.iomemCaps.add(0, paddrFrames(xen.cpu) - 1);
   d.iomemCaps.remove(0xfee00, 0xfeeff); // local APIC and MSI
   if (xen.cpu.vendor === 'amd') d.iomemCaps.remove(0xfd0_0000, 0x1000_0000 - 1); // HyperTransport
-  d.irqCaps.add(1, 255);
+  d.irqCaps.add(1, xen.nrIrqsGsi - 1);
 }

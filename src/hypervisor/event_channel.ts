@@ -2,7 +2,7 @@
 import { E, type Rc } from '../base/errno.js';
 import type { Co } from '../sim/co.js';
 import type { Domain } from './domain.js';
-import { pirqGuestBind, pirqGuestUnbind } from './irq/guest_bind.js';
+import { pirqGuestBind, pirqGuestUnbind, unmaskForGuest } from './irq/guest_bind.js';
 import { nrPirqs } from './pirq.js';
 import type { EvtchnOp } from './public/event_channel.js';
 import type { Xen } from './xen.js';
@@ -29,6 +29,7 @@ function* bindPirq(xen: Xen, d: Domain, op: Extract<EvtchnOp, { cmd: 'bind_pirq'
   while (d.eventChannels.has(port)) port += 1;
   d.eventChannels.set(port, op.pirq);
   op.port = port;
+  unmaskForGuest(xen, pirq.irq);
   return 0;
 }
 

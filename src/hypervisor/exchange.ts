@@ -11,6 +11,9 @@ import type { Xen } from './xen.js';
 
 /** Largest extent a caller may ask for. @xen max_order() of dom0 */
 const ORDER_MAX = 18;
+const PAGE_SHIFT = 12;
+const SUPERPAGE_ORDER = 9;
+const SUPERPAGE = 512;
 
 /**
  * A page leaves its domain, and its device's reach, while nobody else has it. The page stays in `totPages`.
@@ -38,7 +41,7 @@ export function* memoryExchange(xen: Xen, d: Domain, op: Extract<MemoryOp, { cmd
   for (let i = 0; i * inPerChunk < gfns.length; i++) {
     const from = gfns.slice(i * inPerChunk, (i + 1) * inPerChunk);
     const to = outGfns.slice(i * outPerChunk, (i + 1) * outPerChunk);
-    const rc = yield* exchangeChunk(xen, d, from, order, to, outOrder, op.mfns);
+    const rc = yield* exchangeChunk(xen, d, op, from, to, op.mfns);
     if (rc !== 0) return rc;
   }
   return 0;
@@ -47,24 +50,26 @@ export function* memoryExchange(xen: Xen, d: Domain, op: Extract<MemoryOp, { cmd
 function* exchangeChunk(
   xen: Xen,
   d: Domain,
+  { order, outOrder, addressBits }: Extract<MemoryOp, { cmd: 'exchange' }>,
   from: readonly number[],
-  order: number,
   to: readonly number[],
-  outOrder: number,
   mfns: number[],
 ): Co<Rc> {
   const stolen: { gfn: number; mfn: number }[] = [];
   let rc: Rc = 0;
   for (const first of from) {
     for (let k = 0; k < 2 ** order && rc === 0; k++) {
-      const mfn = d.p2m?.lookup(first + k).mfn ?? d.pvGfns.get(first + k) ?? -1;
+      const mfn = d.p2m?.lookup(first + k).mfn ?? pvFrame(d, first + k);
       rc = mfn < 0 ? E.INVAL : yield* stealPage(xen, d, mfn);
       if (rc === 0) stolen.push({ gfn: first + k, mfn });
     }
   }
   const fresh: number[] = [];
   for (let j = 0; j < to.length && rc === 0; j++) {
-    const mfn = xen.heap.alloc(outOrder, d.domid, FRAME_TYPE.writable);
+    const mfn =
+      addressBits === undefined
+        ? xen.heap.alloc(outOrder, d.domid, FRAME_TYPE.writable)
+        : xen.heap.allocBelow(outOrder, d.domid, FRAME_TYPE.writable, addressBits - PAGE_SHIFT);
     if (mfn < 0) rc = E.NOMEM;
     else fresh.push(mfn);
   }
@@ -73,10 +78,11 @@ function* exchangeChunk(
     for (const { mfn } of stolen) d.extents.push({ mfn, order: 0 });
     return rc;
   }
-  for (const { gfn, mfn } of stolen) {
-    d.pvGfns.delete(gfn);
-    xen.heap.release(mfn, 0);
-  }
+  for (const { gfn } of stolen) d.pvGfns.delete(gfn);
+  releaseAll(
+    xen,
+    stolen.map((s) => s.mfn),
+  );
   for (const [j, mfn] of fresh.entries()) {
     d.extents.push({ mfn, order: outOrder });
     mfns.push(mfn);
@@ -84,6 +90,23 @@ function* exchangeChunk(
     if (rc === 0) rc = added;
   }
   return rc;
+}
+
+/** A frame of a PV guest, -1 for none; a superpage is known page by page from then on. */
+function pvFrame(d: Domain, gfn: number): number {
+  const first = gfn - (gfn % SUPERPAGE);
+  const mfn = d.pvGfns.get(first);
+  if (mfn !== undefined && d.extents.find((x) => x.mfn === mfn)?.order === SUPERPAGE_ORDER)
+    for (let i = 0; i < SUPERPAGE; i++) d.pvGfns.set(first + i, mfn + i);
+  return d.pvGfns.get(gfn) ?? -1;
+}
+
+/** What makes one block goes back as one: the heap joins buddies late. */
+function releaseAll(xen: Xen, mfns: readonly number[]): void {
+  const order = Math.log2(mfns.length);
+  const block = Number.isInteger(order) && mfns[0]! % mfns.length === 0;
+  if (block && mfns.every((mfn, i) => mfn === mfns[0]! + i)) xen.heap.release(mfns[0]!, order);
+  else for (const mfn of mfns) xen.heap.release(mfn, 0);
 }
 
 /**

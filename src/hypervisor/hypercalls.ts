@@ -1,7 +1,9 @@
 /** The hypercall surface over one Xen. */
+
 import type { Rc } from '../base/errno.js';
 import { E } from '../base/errno.js';
 import { type Co, hold } from '../sim/co.js';
+import { totalPages } from './boot_memory.js';
 import { domainShutdown } from './domain_ops.js';
 import { doDomctl, domainInfo } from './domctl.js';
 import { eventChannelOp } from './event_channel.js';
@@ -62,7 +64,7 @@ export class XenHypercalls implements Hypercalls {
       coresPerSocket: cpu.count,
       threadsPerCore: 1,
       cpuKhz: this.xen.cpuKhz,
-      totalPages: heap.totalFrames,
+      totalPages: totalPages(this.xen.e820),
       freePages: heap.freeFrames,
       capPv: true,
       capHvm: cpu.hap,

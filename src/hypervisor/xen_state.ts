@@ -19,6 +19,7 @@ import { RANK } from '../sim/lock_ranks.js';
 import { type Cpus, SpinLock } from '../sim/locks.js';
 import type { MmioMap } from '../sim/mmio.js';
 import type { Ram } from '../sim/ram.js';
+import type { ImageSizes } from './boot_memory.js';
 import { type CmdlineResult, parseCmdline } from './cmdline.js';
 import { Console } from './console.js';
 import { Domain } from './domain.js';
@@ -40,6 +41,7 @@ export interface XenBootOptions {
   readonly cmdline: string;
   readonly dom0MemBytes: number;
   readonly dom0Vcpus: number;
+  readonly images?: ImageSizes;
   readonly dmar: Uint8Array | undefined;
   readonly ivrs: Uint8Array | undefined;
   /** Undefined: no I/O APIC is modelled. */

@@ -27,6 +27,8 @@ export interface VtdUnitDescription {
   readonly version?: number;
   /** Tables are read from memory past the CPU's caches, as ECAP.C clear allows. */
   readonly unsnooped?: boolean;
+  /** It is the emulated unit of QEMU, with what that does otherwise than the specification says (docs/qtest.md). */
+  readonly asQemu?: boolean;
 }
 
 export interface HostDescription {
@@ -81,6 +83,11 @@ export interface HostDescription {
     readonly kernelCmdline: string;
     /** xen-pciback is a module (and loaded), built in, or missing. */
     readonly pciback: 'module' | 'builtin' | 'none';
+    /**
+     * Sizes of what the boot loader left at the top of memory. With them memory is handed out as on a real host: Xen keeps
+     * its frame table, dom0 has its bounce buffer low. Without, dom0 gets the largest blocks that there are.
+     */
+    readonly images?: { readonly kernelBytes: number; readonly initrdBytes: number };
     /** Files of dom0 by absolute path: guest configurations and the like. */
     readonly files: Readonly<Record<string, string>>;
   };

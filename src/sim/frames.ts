@@ -215,10 +215,28 @@ class FramesCopy implements Copies {
   }
 }
 
-/** A buddy allocator that prefers high addresses, as Xen's heap does. @xen common/page_alloc.c */
+/** Free blocks whose addresses have the same number of bits. */
+class Zone {
+  /** By order, where there have been any; the last one is handed out first. */
+  readonly free: (number[] | undefined)[] = [];
+  freeFrames = 0;
+
+  list(order: number): number[] {
+    const there = this.free[order];
+    if (there !== undefined) return there;
+    while (this.free.length <= order) this.free.push(undefined);
+    const list: number[] = [];
+    this.free[order] = list;
+    return list;
+  }
+}
+
+/** A buddy allocator that prefers high zones and, within one, the smallest block that does. @xen common/page_alloc.c */
 export class Heap {
-  /** Free blocks by order; the last one is handed out first. */
-  private readonly free: number[][] = [];
+  /** From the highest to the lowest, those that have memory. */
+  private readonly zones: Zone[] = [];
+  /** The zone of each number of address bits. */
+  private readonly zoneOf: (Zone | undefined)[] = [];
   freeFrames = 0;
   totalFrames = 0;
 
@@ -226,25 +244,41 @@ export class Heap {
     private readonly frames: Frames,
     private readonly faults: Faults,
     private readonly events: EventStream,
-  ) {
-    for (let order = 0; order <= ORDER_MAX; order++) this.free.push([]);
-  }
+  ) {}
 
   /** Hands RAM over to the heap. @xen init_heap_pages */
   addRange(range: RamRange): void {
     this.frames.set(range.start, range.count, OWNER_FREE, FRAME_TYPE.none);
     this.totalFrames += range.count;
-    this.freeFrames += range.count;
     let at = range.start;
     let left = range.count;
     while (left > 0) {
       // As large as the address is aligned, and as what is left allows.
       const lowest = (at | (1 << ORDER_MAX)) & -(at | (1 << ORDER_MAX));
       const order = 31 - Math.max(Math.clz32(lowest), Math.clz32(Math.min(left, 1 << ORDER_MAX)));
-      this.free[order]!.push(at);
+      this.put(at, order);
       at += 1 << order;
       left -= 1 << order;
     }
+  }
+
+  private put(mfn: number, order: number): void {
+    const zone = this.zoneOf[bitsOf(mfn)] ?? this.addZone(bitsOf(mfn));
+    zone.list(order).push(mfn);
+    zone.freeFrames += 1 << order;
+    this.freeFrames += 1 << order;
+  }
+
+  private addZone(bits: number): Zone {
+    const zone = new Zone();
+    while (this.zoneOf.length <= bits) this.zoneOf.push(undefined);
+    this.zoneOf[bits] = zone;
+    this.zones.length = 0;
+    for (let n = this.zoneOf.length - 1; n >= LOWEST_ZONE; n--) {
+      const z = this.zoneOf[n];
+      if (z !== undefined) this.zones.push(z);
+    }
+    return zone;
   }
 
   /** 2^order frames for `owner`, aligned to their size; -1 when there are none. @xen alloc_heap_pages */
@@ -252,30 +286,67 @@ export class Heap {
     if (this.faults.on && this.faults.take('alloc')) return -1;
     let mfn = this.take(order);
     if (mfn < 0) {
-      this.merge();
+      for (const zone of this.zones) merge(zone);
       mfn = this.take(order);
       if (mfn < 0) return -1;
     }
     const count = 1 << order;
-    this.freeFrames -= count;
     this.frames.set(mfn, count, owner, type);
     if (this.events.on) this.events.emit({ kind: 'alloc', mfn, order, owner, free: false });
     return mfn;
   }
 
   private take(order: number): number {
-    let have = order;
-    while (have <= ORDER_MAX && this.free[have]!.length === 0) have++;
-    if (have > ORDER_MAX) return -1;
-    const mfn = this.free[have]!.pop()!;
-    // The upper half is handed on, the lower one stays free.
-    let at = mfn;
-    while (have > order) {
-      have--;
-      this.free[have]!.push(at);
-      at += 1 << have;
+    for (let z = 0; z < this.zones.length; z++) {
+      const mfn = takeFrom(this.zones[z]!, order);
+      if (mfn < 0) continue;
+      this.freeFrames -= 1 << order;
+      return mfn;
     }
-    return at;
+    return -1;
+  }
+
+  /** As alloc(), in the lowest zone that has so much, if that is below frame 2^bits; -1 otherwise. */
+  allocBelow(order: number, owner: number, type: FrameType, bits: number): number {
+    for (let z = this.zones.length - 1; z >= 0; z--) {
+      const mfn = takeFrom(this.zones[z]!, order);
+      if (mfn < 0) continue;
+      this.freeFrames -= 1 << order;
+      if (mfn + (1 << order) > 2 ** bits) {
+        this.put(mfn, order);
+        return -1;
+      }
+      this.frames.set(mfn, 1 << order, owner, type);
+      if (this.events.on) this.events.emit({ kind: 'alloc', mfn, order, owner, free: false });
+      return mfn;
+    }
+    return -1;
+  }
+
+  /** The lowest free block, or the upper part of it that `count` frames need; undefined where no memory is free. */
+  takeLowest(count: number, owner: number, type: FrameType): { mfn: number; order: number } | undefined {
+    for (let z = this.zones.length - 1; z >= 0; z--) {
+      const zone = this.zones[z]!;
+      let best = -1;
+      for (const [order, list] of zone.free.entries())
+        if (list !== undefined && list.length > 0 && (best < 0 || lowest(list) < lowest(zone.free[best]!)))
+          best = order;
+      if (best < 0) continue;
+      const list = zone.free[best]!;
+      let mfn = lowest(list);
+      list.splice(list.indexOf(mfn), 1);
+      let order = best;
+      while (order > 0 && 1 << order > count) {
+        order -= 1;
+        zone.list(order).push(mfn);
+        mfn += 1 << order;
+      }
+      zone.freeFrames -= 1 << order;
+      this.freeFrames -= 1 << order;
+      this.frames.set(mfn, 1 << order, owner, type);
+      return { mfn, order };
+    }
+    return undefined;
   }
 
   /** Back to the heap. The caller has flushed every cache that could still reach the frames. @xen free_heap_pages */
@@ -284,27 +355,67 @@ export class Heap {
     if (this.events.on) {
       this.events.emit({ kind: 'alloc', mfn, order, owner: this.frames.owner(mfn), free: true });
     }
-    const count = 1 << order;
-    this.frames.set(mfn, count, OWNER_FREE, FRAME_TYPE.none);
-    this.free[order]!.push(mfn);
-    this.freeFrames += count;
+    this.frames.set(mfn, 1 << order, OWNER_FREE, FRAME_TYPE.none);
+    this.put(mfn, order);
   }
 
-  /** Joins free buddies; only done when an allocation would fail. */
-  private merge(): void {
-    for (let order = 0; order < ORDER_MAX; order++) {
-      const blocks = this.free[order]!.sort((a, b) => a - b);
-      const kept: number[] = [];
-      for (let i = 0; i < blocks.length; i++) {
-        const at = blocks[i]!;
-        if (at % 2 ** (order + 1) === 0 && blocks[i + 1] === at + 2 ** order) {
-          this.free[order + 1]!.push(at);
-          i++;
-        } else kept.push(at);
+  /** Free frames of each zone, which is the number of bits of its frame numbers. @xen avail_heap_pages */
+  freeByZone(): Map<number, number> {
+    const sums = new Map<number, number>();
+    for (const zone of this.zones) {
+      for (const [order, list] of zone.free.entries()) {
+        for (const mfn of list ?? []) {
+          const bits = mfn === 0 ? 0 : 1 + Math.floor(Math.log2(mfn));
+          sums.set(bits, (sums.get(bits) ?? 0) + 2 ** order);
+        }
       }
-      this.free[order] = kept;
     }
+    return new Map([...sums].sort(([a], [b]) => a - b));
   }
 }
+
+/** The smallest block that does, split as needed; -1 when there is none. @xen get_free_buddy */
+function takeFrom(zone: Zone, order: number): number {
+  if (zone.freeFrames < 1 << order) return -1;
+  const { free } = zone;
+  let have = order;
+  while (have < free.length && (free[have] === undefined || free[have]!.length === 0)) have++;
+  if (have >= free.length) return -1;
+  let at = free[have]!.pop()!;
+  // The upper half is handed on, the lower one stays free.
+  while (have > order) {
+    have--;
+    zone.list(have).push(at);
+    at += 1 << have;
+  }
+  zone.freeFrames -= 1 << order;
+  return at;
+}
+
+const lowest = (blocks: readonly number[]): number => blocks.reduce((a, b) => Math.min(a, b));
+
+/** Frame numbers with no more bits are one zone here: memory below 1 GiB is handed out last. */
+const LOWEST_ZONE = 18;
+/** Bits of a frame number, as far as zones are told apart. */
+const bitsOf = (mfn: number): number =>
+  Math.max(LOWEST_ZONE, mfn < 2 ** 31 ? 32 - Math.clz32(mfn) : 1 + Math.floor(Math.log2(mfn)));
+
+/** Joins free buddies; only done when an allocation would fail. */
+function merge(zone: Zone): void {
+  const { free } = zone;
+  for (let order = 0; order < ORDER_MAX && order < free.length; order++) {
+    const blocks = zone.list(order).sort((a, b) => a - b);
+    const kept: number[] = [];
+    for (let i = 0; i < blocks.length; i++) {
+      const at = blocks[i]!;
+      if (at % 2 ** (order + 1) === 0 && blocks[i + 1] === at + 2 ** order) {
+        zone.list(order + 1).push(at);
+        i++;
+      } else kept.push(at);
+    }
+    free[order] = kept;
+  }
+}
+
 /** 1 GiB blocks are the largest. */
 export const ORDER_MAX = 18;

@@ -67,6 +67,8 @@ export function boardOf(recording: Recording, topology: string): HostDescription
       kernelRelease: '6.1.0-56-amd64',
       kernelCmdline: qemu.kernelCmdline,
       pciback: 'module',
+      // The kernel is the one of guests, /h1/vmlinuz; the recorded free memory says how large.
+      images: { kernelBytes: 7770 * 4096, initrdBytes: 566 * 4096 },
       files: {
         '/h1/vmlinuz': 'kernel',
         '/h1/initrdU.gz': 'initrd',
@@ -101,7 +103,7 @@ function hardwareOf(
   return {
     functions,
     dmar,
-    vtdUnits: [{ base: VTD_BASE, cap: registers.cap, ecap: registers.ecap, version: 0x10 }],
+    vtdUnits: [{ base: VTD_BASE, cap: registers.cap, ecap: registers.ecap, version: 0x10, asQemu: true }],
   };
 }
 

@@ -68,10 +68,17 @@ function* setAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void> {
   else if (ioApic !== undefined) yield* ioApic.setAffinity(desc, cpus);
 }
 
+/** The guest of a message unmasks it when it has its event channel. @xen arch_evtchn_bind_pirq */
+export function unmaskForGuest(xen: Xen, irq: number): void {
+  const { msi } = xen.irqs.desc(irq);
+  if (msi !== undefined) msi.guestMasked = false;
+}
+
 /** @xen handler->startup: an MSI that cannot be masked is on once its device says so */
 function* startup(xen: Xen, desc: IrqDesc): Co<void> {
   if (desc.msi !== undefined) {
     desc.msi.hostMasked = false;
+    desc.msi.guestMasked = desc.msi.maskbit;
     return;
   }
   if (xen.irqs.ioApic !== undefined) yield* xen.irqs.ioApic.setMask(desc, false);

@@ -29,6 +29,8 @@ export type MemoryOp =
       /** Where the new extents are listed, and their order. */
       readonly outGfns: readonly number[];
       readonly outOrder: number;
+      /** The new ones lie below an address of so many bits, in the lowest zone that has so much. */
+      readonly addressBits?: number;
       /** OUT: machine frames, first of each new extent. */
       mfns?: number[];
     }
