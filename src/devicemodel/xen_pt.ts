@@ -21,8 +21,8 @@ const INTERRUPT_PIN = 0x3d;
 const COMMAND_IO = 1;
 const COMMAND_MEMORY = 2;
 const COMMAND_INTX_DISABLE = 0x400;
-/** Command bits that the guest only sees written. */
-const COMMAND_EMULATED = 0x0740;
+/** Command bits that the guest only sees written; decoding is among them since XSA-126. */
+const COMMAND_EMULATED = 0x0743;
 /** Capabilities whose control registers the guest may write: power management, MSI, PCIe, MSI-X. */
 const CAP = { pm: 0x01, msi: 0x05, pcie: 0x10, msix: 0x11 } as const;
 

@@ -108,6 +108,14 @@ describe('base addresses', () => {
     runAlone(dm(h).configWrite(devfn, COMMAND, 2, 0));
     expect(mapped(h)).toContain('memory_mapping:1:-f3000=fe640/32');
   });
+  test('are decoded by the device whatever the guest says of it, so that no access of the host goes unanswered', () => {
+    const { h, devfn } = withNic();
+    const command = (): number => h.machine.hw.pci.configRead(0x200, COMMAND, 2);
+    expect(command() & 2).toBe(2);
+    runAlone(dm(h).configWrite(devfn, COMMAND, 2, 4));
+    expect(command() & 6).toBe(6);
+    expect(dm(h).configRead(devfn, COMMAND, 2) & 3).toBe(0);
+  });
   test('go with the device', () => {
     const { h, devfn } = withNic();
     runAlone(dm(h).configWrite(devfn, BAR0, 4, RAM_BAR));
