@@ -130,6 +130,34 @@ describe('the table', () => {
     expect(() => new AmdHost({ table }).probe()).toThrow(HostCrash);
   });
 
+  test('a block shorter than the header of the longer form is refused, whatever its type', () => {
+    // 24 bytes of header: two entries of 4 are 8 too few, four of them just enough.
+    const few = [2, 3].map((id) => ({ type: 2, id: id * 8, data: 0 }));
+    const { rc, lines } = bring(new AmdHost({ blocks: [ivhd(few, { type: 0x10 })] }));
+    expect([rc, lines.filter((l) => l.includes('IVHD block'))]).toEqual([
+      E.NODEV,
+      ['AMD-Vi: Error: invalid IVHD block length'],
+    ]);
+    const four = [2, 3, 4, 5].map((id) => ({ type: 2, id: id * 8, data: 0 }));
+    expect(bring(new AmdHost({ blocks: [ivhd(four, { type: 0x10 })], opts: { intremap: 'off' } })).rc).toBe(
+      0,
+    );
+  });
+
+  test('with `iommu=debug` each block is told of, and the one that is used was told of before', () => {
+    const blocks = [ivhd(DEFAULT_ENTRIES), ivmd({}), ivmd({ deviceId: 0x300, start: 0x7010_0000 })];
+    const { lines } = bring(new AmdHost({ blocks, opts: { debug: true } }));
+    const length = 40 + DEFAULT_ENTRIES.reduce((n, e) => n + (e.type < 64 ? 4 : 8), 0);
+    const told = lines.filter((l) => l.includes('IVRS Block: ')).map((l) => l.replace(/^.*IVRS Block: /, ''));
+    const own = `type 0x11 flags 0xb0 len 0x${length.toString(16)} id 0x2`;
+    expect(told[0]).toBe(`Found ${own}`);
+    expect(told.slice(1)).toEqual([
+      own,
+      'type 0x21 flags 0x7 len 0x20 id 0x200',
+      'type 0x21 flags 0x7 len 0x20 id 0x300',
+    ]);
+  });
+
   test('the south bridge I/O APIC must be there, unless interrupts are not remapped', () => {
     const entries = range(0x100, 0x1ff);
     const { rc, lines } = bring(new AmdHost({ entries }));

@@ -202,6 +202,35 @@ describe('refusals', () => {
     expect(now.s.console).toEqual(['RMRR: [10000, 10000] is not reserved', FAILED]);
   });
 
+  // One type of memory must hold all of the range, in as many pieces as it likes.
+  const pieces = [
+    { start: 0x1000_0000, end: 0x1000_2000, type: 'reserved' },
+    { start: 0x1000_2000, end: 0x1000_4000, type: 'reserved' },
+    { start: 0x1000_4000, end: 0x1000_6000, type: 'ACPI data' },
+    { start: 0x1000_6000, end: 0x1000_8000, type: 'ACPI NVS' },
+    { start: 0x1000_8000, end: 0x1001_0000, type: 'usable' },
+  ] as const;
+  test.each([
+    [0x1000_0000, 0x1000_0fff, true],
+    [0x1000_0000, 0x1000_3fff, true],
+    [0x1000_3000, 0x1000_3fff, true],
+    [0x1000_4000, 0x1000_5fff, true],
+    [0x1000_6000, 0x1000_7fff, true],
+    [0x0fff_f000, 0x1000_0fff, false],
+    [0x1000_3000, 0x1000_4fff, false],
+    [0x1000_5000, 0x1000_6fff, false],
+    [0x1000_7000, 0x1000_8fff, false],
+    [0x1000_8000, 0x1000_8fff, false],
+    [0x1000_0000, 0x1000_4000, false],
+  ])('FT-C25 the range from %i to %i is reserved: %s', (base, limit, quiet) => {
+    const { s } = read([drhd([]), rmrr(base, limit, dev)], {
+      e820: pieces,
+      seams: { vtdRmrrMustBeReserved: () => false },
+    });
+    const warned = s.console.filter((line) => line.includes('not in reserved memory'));
+    expect(warned).toHaveLength(quiet ? 0 : 1);
+  });
+
   test('a unit that Xen cannot drive is refused with its registers', () => {
     const h = (cap: readonly [number, number]) => () => new VtdHost({ cap });
     // SAGAW without 39 and 48 bits; 256 fault records do not fit the page.
