@@ -11,6 +11,7 @@ import {
 } from '../../src/hypervisor/passthrough/device_add.js';
 import { dumpPciDevices } from '../../src/hypervisor/passthrough/dump.js';
 import { pdevType } from '../../src/hypervisor/passthrough/pdev.js';
+import { scanPciDevices } from '../../src/hypervisor/passthrough/scan.js';
 import { findUpstreamBridge, isReadOnly } from '../../src/hypervisor/passthrough/segment.js';
 import { PDEV_TYPE } from '../../src/iommu/driver/types.js';
 import { runAlone } from '../../src/sim/co.js';
@@ -295,6 +296,15 @@ describe('devices that nobody gets', () => {
       'd0',
     ]);
     expect([xen.domXen.pdevList.size, xen.hwdom.pdevList.size]).toEqual([1, 1]);
+  });
+
+  test('a scan that runs out of memory ends at the function that it has none for', () => {
+    const xen = makeXen({ devices: [endpoint(3, 0), endpoint(4, 0)], boot: 'none' });
+    xen.faults.failNth(2, 'alloc');
+    expect(runAlone(scanPciDevices(xen))).toBe(E.NOMEM);
+    expect(xen.news().filter((l) => l.includes('alloc_pdev'))).toEqual(['0000:04:00.0: alloc_pdev failed']);
+    expect([...xen.pdevs.keys()]).toContain(sbdf(0, 3, 0, 0));
+    expect([...xen.pdevs.keys()]).not.toContain(sbdf(0, 4, 0, 0));
   });
 
   test('FT-A48 an error on the device ends its set-up, one on a phantom does not', () => {
