@@ -1,6 +1,7 @@
 /** The PCI of a whole machine: all segments, configuration cycles, hot-plug and resets. */
 import { busOf, type Sbdf, segOf, withDevfn } from '../base/sbdf.js';
 import type { EventStream } from '../sim/events.js';
+import { Table } from '../sim/table.js';
 import type { Bar } from './bars.js';
 import { allOnes, lane, type ResetKind, widen } from './config_space.js';
 import { type DmaRequest, type DmaResult, dmaRequest, type RootComplex } from './dma.js';
@@ -12,7 +13,7 @@ import { virtualFunctions } from './virtual_functions.js';
 export class PciHost {
   private readonly roots: PciBus[];
   /** By present address. Stale after a bridge's bus numbers changed. */
-  private readonly routes = new Map<Sbdf, PciFunction>();
+  private readonly routes = new Table<Sbdf, PciFunction>();
   private stale = true;
   /** Numbers of the buses with functions, `seg << 8 | bus`, ascending; undefined until somebody asks. */
   private buses: readonly number[] | undefined = undefined;

@@ -9,17 +9,19 @@ export interface MmioDevice {
   write8?(offset: number, value: number): void;
 }
 
-interface Region {
-  readonly base: number;
-  readonly bytes: number;
-  readonly device: MmioDevice;
+class Region {
+  constructor(
+    readonly base: number,
+    readonly bytes: number,
+    readonly device: MmioDevice,
+  ) {}
 }
 
 /** The physical address map beside RAM. */
 export class MmioMap {
   private readonly regions: Region[] = [];
   add(base: number, bytes: number, device: MmioDevice): void {
-    this.regions.push({ base, bytes, device });
+    this.regions.push(new Region(base, bytes, device));
   }
   /** The device at `addr` and where its region starts; undefined where nobody answers. @xen ioremap */
   find(addr: number): Region | undefined {

@@ -146,7 +146,7 @@ class Walk {
       this.reach(key);
       this.reach(value);
     }
-    this.maps.add(map);
+    if (!('copyItself' in map)) this.maps.add(map);
     this.copyFields(map);
   }
 

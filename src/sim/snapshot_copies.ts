@@ -139,29 +139,51 @@ function rebuild(target: unknown[], saved: readonly unknown[]): void {
 
 export class MapCopies implements Copies {
   private readonly empty: Map<unknown, unknown>[] = [];
+  /** Of objects by number, as most maps are: two of those are compared without a call. */
+  private readonly tables: Map<unknown, unknown>[] = [];
+  private readonly savedTables: (readonly unknown[])[] = [];
   private readonly targets: Map<unknown, unknown>[] = [];
-  private readonly saved: unknown[][] = [];
+  private readonly saved: (readonly unknown[])[] = [];
   get size(): number {
-    return this.empty.length + this.targets.length;
+    return this.empty.length + this.tables.length + this.targets.length;
   }
   add(target: Map<unknown, unknown>): void {
-    if (target.size === 0) {
-      this.empty.push(target);
-      return;
+    const saved = [...target].flat(1);
+    if (saved.length === 0) this.empty.push(target);
+    else if (saved.every((x, k) => typeof x === (k % 2 === 0 ? 'number' : 'object') && x !== null)) {
+      this.tables.push(target);
+      this.savedTables.push(saved);
+    } else {
+      this.targets.push(target);
+      this.saved.push(saved);
     }
-    this.targets.push(target);
-    this.saved.push([...target].flat(1));
   }
   restore(): void {
     for (let i = 0; i < this.empty.length; i++) if (this.empty[i]!.size !== 0) this.empty[i]!.clear();
+    for (let i = 0; i < this.tables.length; i++) {
+      if (!isUnchangedTable(this.tables[i]!, this.savedTables[i]!))
+        refill(this.tables[i]!, this.savedTables[i]!);
+    }
     for (let i = 0; i < this.targets.length; i++) {
-      const target = this.targets[i]!;
-      const saved = this.saved[i]!;
-      if (isUnchangedMap(target, saved)) continue;
-      target.clear();
-      for (let k = 0; k < saved.length; k += 2) target.set(saved[k], saved[k + 1]);
+      if (!isUnchangedMap(this.targets[i]!, this.saved[i]!)) refill(this.targets[i]!, this.saved[i]!);
     }
   }
+}
+
+function refill(map: Map<unknown, unknown>, saved: readonly unknown[]): void {
+  map.clear();
+  for (let k = 0; k < saved.length; k += 2) map.set(saved[k], saved[k + 1]);
+}
+
+/** Objects are what they are; a number that has come among them differs from all. */
+function isUnchangedTable(map: Map<unknown, unknown>, saved: readonly unknown[]): boolean {
+  if (map.size * 2 !== saved.length) return false;
+  let k = 0;
+  for (const [key, value] of map) {
+    if (key !== saved[k] || value !== saved[k + 1]) return false;
+    k += 2;
+  }
+  return true;
 }
 
 function isUnchangedMap(map: Map<unknown, unknown>, saved: readonly unknown[]): boolean {

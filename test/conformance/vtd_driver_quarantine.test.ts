@@ -148,7 +148,7 @@ describe('pseudo ids', () => {
   test('FT-B15 when all are dealt, adding a device is -ENOSPC, until one is free again', () => {
     const x = host('basic');
     const map = x.h.driver.vtd.drhds[0]!.iommu!.pseudoDomids!;
-    map.bits.fill(-1);
+    for (let idx = 0; idx <= 0x7fff; idx++) map.set(idx);
     const late = x.h.endpoint(at(7, 0));
     expect(x.h.locked(() => runAlone(x.h.driver.addDevice(0, late)))).toBe(E.NOSPC);
     map.clear(5);

@@ -4,6 +4,7 @@ import { contextGlobal, iotlbGlobal } from '../../src/iommu/hw/vtd/caches.js';
 import { DOMID, FRAME_TYPE, Frames } from '../../src/sim/frames.js';
 import { Ram } from '../../src/sim/ram.js';
 import { restoreSnapshot, takeSnapshot } from '../../src/sim/snapshot.js';
+import { Table } from '../../src/sim/table.js';
 import { dump } from '../support/graph.js';
 import { Rig } from '../support/vtd_rig.js';
 
@@ -78,6 +79,23 @@ test('the frame table goes back when frames of one piece, of many, and of new on
       for (let mfn = 0; mfn < 20; mfn++) frames.set(mfn * 512 + 7, 1, 4, FRAME_TYPE.writable);
     },
     () => frames.set(600, 3000, 5, FRAME_TYPE.writable),
+  );
+});
+
+test('a table goes back, in the order it had, when entries were added, replaced, moved and taken away', () => {
+  const table = new Table<number, object>();
+  for (let i = 0; i < 4; i++) table.set(i, { i });
+  goesBack(
+    { table },
+    () => table.set(9, {}),
+    () => table.set(1, {}),
+    () => {
+      const again = table.get(0)!;
+      table.delete(0);
+      table.set(0, again);
+    },
+    () => table.delete(2),
+    () => table.clear(),
   );
 });
 

@@ -56,7 +56,7 @@ describe('pseudo domain ids', () => {
     const x = setUp(0xffff);
     x.cursor.start = 0x7ffe;
     expect([x.alloc(), x.alloc()]).toEqual([0xfffe, 0x8000]);
-    x.map.bits.fill(-1);
+    for (let idx = 0; idx <= 0x7fff; idx++) x.map.set(idx);
     expect(x.alloc()).toBe(DOMID.INVALID);
     iommuFreeDomid(x.pcidevsLock, 0x9234, x.map);
     expect(x.alloc()).toBe(0x9234);

@@ -1,7 +1,9 @@
 /** Segments, device lookup, and who bridges which bus. @xen drivers/passthrough/pci.c */
+
 import { assert } from '../../base/assert.js';
 import { bdfOf, type Sbdf, segOf, withDevfn } from '../../base/sbdf.js';
 import type { IommuDomain, Pdev } from '../../iommu/driver/types.js';
+import { Table } from '../../sim/table.js';
 import type { PciSeg, Xen } from '../xen.js';
 
 const MAX_BUSES = 256;
@@ -15,7 +17,7 @@ export const getPseg = (xen: Xen, seg: number): PciSeg | undefined => xen.segs.g
 export function allocPseg(xen: Xen, seg: number): PciSeg {
   const known = xen.segs.get(seg);
   if (known !== undefined) return known;
-  const pseg: PciSeg = { nr: seg, alldevs: new Map(), roMap: new Set(), bus2bridge: new Map() };
+  const pseg: PciSeg = { nr: seg, alldevs: new Table(), roMap: new Set(), bus2bridge: new Map() };
   xen.segs.set(seg, pseg);
   return pseg;
 }

@@ -18,15 +18,24 @@ export class DomidCursor {
 
 /** One bit per pseudo id. @xen vtd_iommu.pseudo_domid_map, amd_iommu.domid_map */
 export class DomidMap {
-  readonly bits = new Int32Array(IDS / 32);
+  /** Grows with the highest id dealt. */
+  private bits = new Int32Array(8);
   test(idx: number): boolean {
-    return ((this.bits[idx >>> 5]! >>> (idx & 31)) & 1) === 1;
+    const w = idx >>> 5;
+    return w < this.bits.length && ((this.bits[w]! >>> (idx & 31)) & 1) === 1;
   }
   set(idx: number): void {
-    this.bits[idx >>> 5]! |= 1 << (idx & 31);
+    const w = idx >>> 5;
+    if (w >= this.bits.length) this.grow(w);
+    this.bits[w]! |= 1 << (idx & 31);
+  }
+  private grow(w: number): void {
+    const grown = new Int32Array(2 ** Math.ceil(Math.log2(w + 1)));
+    grown.set(this.bits);
+    this.bits = grown;
   }
   clear(idx: number): void {
-    this.bits[idx >>> 5]! &= ~(1 << (idx & 31));
+    if (this.test(idx)) this.bits[idx >>> 5]! &= ~(1 << (idx & 31));
   }
   /** First free index at or after `from`; IDS when there is none. */
   nextFree(from: number): number {

@@ -61,8 +61,9 @@ function fetchEntry(s: VtdState, index: number): number {
     const frame = s.irFrame + (index >>> 8);
     if (frame >= s.tableLimit) return -1;
     const from = s.tables.peek(frame) * 1024 + (index & 0xff) * 4;
-    for (let w = 0; w < 4; w++) s.iec[at + 1 + w] = s.tables.words[from + w]!;
-    s.iec[at] = index + 1;
+    const iec = s.ownIec();
+    for (let w = 0; w < 4; w++) iec[at + 1 + w] = s.tables.words[from + w]!;
+    iec[at] = index + 1;
   }
   return at + 1;
 }

@@ -36,9 +36,15 @@ export const VICTIM_AT = CC_DID_AT + CC_ENTRIES;
 /** Index of the stamp of no domain: it is in no IOTLB entry. The stamps of domains follow. */
 export const NO_STAMP = VICTIM_AT + TLB_SETS;
 
+export const IEC_ENTRIES = 64;
+/** Tag, then the four words of the entry. */
+export const IEC_WORDS = 5;
+
 /** What all units have until they cache something: machines are made more often than they run for long. */
 const EMPTY_CACHE = new Int32Array(NO_STAMP + 1);
 EMPTY_CACHE[NO_STAMP] = -1;
+const NO_STAMPS = new Int32Array(256);
+const EMPTY_IEC = new Int32Array(IEC_ENTRIES * IEC_WORDS);
 
 /** Outcome of reading a context entry; a scratch pad, so that nothing is allocated. */
 export class ContextResult {
@@ -129,11 +135,11 @@ export class VtdState implements CopiesItself {
   /** Page sizes that may be cached: bit 0 4 KiB, bit 1 2 MiB, bit 2 1 GiB. 0: the IOTLB is empty. */
   tlbSizes = 0;
   /** Index of the first of 256 stamps that share bits 15:8 of the domain id, 0 while none of them was seen. */
-  readonly stampDir = new Int32Array(256);
+  stampDir = NO_STAMPS;
   nextStamp = 1;
 
   /** Interrupt entry cache: direct mapped, tag (index + 1) and the entry. */
-  readonly iec = new Int32Array(IEC_ENTRIES * IEC_WORDS);
+  iec = EMPTY_IEC;
 
   /** Next fault record to be used. */
   faultAt = 0;
@@ -247,6 +253,7 @@ export class VtdState implements CopiesItself {
       grown.set(this.cache);
       for (let i = 0; i < 256; i++) grown[first + i] = this.nextStamp++;
       this.cache = grown;
+      if (this.stampDir === NO_STAMPS) this.stampDir = new Int32Array(256);
       this.stampDir[did >>> 8] = first;
     }
     return this.stampDir[did >>> 8]! + (did & 0xff);
@@ -258,8 +265,14 @@ export class VtdState implements CopiesItself {
     return this.cache;
   }
 
+  /** An interrupt entry cache that may be filled. */
+  ownIec(): Int32Array {
+    if (this.iec === EMPTY_IEC) this.iec = EMPTY_IEC.slice();
+    return this.iec;
+  }
+
   copyItself(): OwnCopy {
-    return { words: [this.cache], copy: new CacheCopy(this) };
+    return { words: [this.cache, NO_STAMPS, EMPTY_IEC], copy: new CacheCopy(this) };
   }
 }
 
@@ -286,7 +299,3 @@ class CacheCopy implements Copies {
     if (target !== EMPTY_CACHE) target.set(this.others, CC_DID_AT);
   }
 }
-
-export const IEC_ENTRIES = 64;
-/** Tag, then the four words of the entry. */
-export const IEC_WORDS = 5;
