@@ -91,7 +91,7 @@ export class RootComplex {
     const mfn = this.dmaTranslate(seg, rid, dfn, false);
     if (mfn < 0) return -1;
     if (!this.isRam(mfn)) return -2;
-    const from = this.ram.peek(mfn) * 1024 + ((address - dfn * 4096) >>> 2);
+    const from = this.ram.peek(mfn) * 1024 + ((address & 0xfff) >>> 2);
     copyWords(this.ram.words, from, into, at, count);
     return mfn;
   }
@@ -102,24 +102,34 @@ export class RootComplex {
     const mfn = this.dmaTranslate(seg, rid, dfn, true);
     if (mfn < 0) return -1;
     if (!this.isRam(mfn)) return -2;
-    const to = this.ram.slot(mfn) * 1024 + ((address - dfn * 4096) >>> 2);
+    const to = this.ram.slot(mfn) * 1024 + ((address & 0xfff) >>> 2);
     copyWords(from, at, this.ram.words, to, count);
     return mfn;
   }
 }
 
-/** Four at a time: a cache line in two thirds of the time that sixteen turns take. */
+/** Eight at a time: a cache line in less than two thirds of the time that sixteen turns take. */
 function copyWords(from: Int32Array, start: number, to: Int32Array, at: number, count: number): void {
   let i = 0;
-  for (; i + 4 <= count; i += 4) {
-    const w0 = from[start + i]!;
-    const w1 = from[start + i + 1]!;
-    const w2 = from[start + i + 2]!;
-    const w3 = from[start + i + 3]!;
-    to[at + i] = w0;
-    to[at + i + 1] = w1;
-    to[at + i + 2] = w2;
-    to[at + i + 3] = w3;
+  for (; i + 8 <= count; i += 8) {
+    const a = start + i;
+    const b = at + i;
+    const w0 = from[a]!;
+    const w1 = from[a + 1]!;
+    const w2 = from[a + 2]!;
+    const w3 = from[a + 3]!;
+    const w4 = from[a + 4]!;
+    const w5 = from[a + 5]!;
+    const w6 = from[a + 6]!;
+    const w7 = from[a + 7]!;
+    to[b] = w0;
+    to[b + 1] = w1;
+    to[b + 2] = w2;
+    to[b + 3] = w3;
+    to[b + 4] = w4;
+    to[b + 5] = w5;
+    to[b + 6] = w6;
+    to[b + 7] = w7;
   }
   for (; i < count; i++) to[at + i] = from[start + i]!;
 }
