@@ -225,7 +225,7 @@ export function* domainContextMappingOne(
 ): Co<number> {
   if (quarantineSkip(vtd, domain, pgdMfn)) return 0;
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
-  const isNew = vtd.seams.vtdCountsUnitFirst() && !domain.iommu.uses(iommu.index);
+  const isNew = !domain.iommu.uses(iommu.index) && vtd.seams.vtdCountsUnitFirst();
   if (isNew) domain.iommu.setUses(iommu.index, true);
   const done = yield* replaceEntry(vtd, domain, iommu, bus, devfn, pdev, domid, pgdMfn, mode);
   if (done !== REPLACED) {
