@@ -50,6 +50,8 @@ export class Guests implements GuestKernels {
   slow = false;
   /** Back ends answer no configuration cycle: guests find nothing new. */
   unanswered = false;
+  /** xenconsoled keeps what guests print. */
+  logged = false;
   constructor(
     private readonly dom0: Dom0Host,
     private readonly hv: Hypercalls,
@@ -100,6 +102,14 @@ export class Guests implements GuestKernels {
     this.alive.set(domid, { kernel, front, bounced: false });
     front?.start();
     yield* kernel.boot();
+    if (this.logged) this.logConsole(name, kernel);
+  }
+
+  private logConsole(name: string, { log }: GuestKernel): void {
+    const file = `/var/log/xen/console/guest-${name}.log`;
+    const before = this.dom0.fs.readFile(file);
+    const text = `[    0.000000] ${log[0] ?? ''}\n`;
+    this.dom0.fs.install(file, (typeof before === 'string' ? before : '') + text);
   }
 
   /** Answers unplug requests, finds what was plugged in; true when something was done. */

@@ -24,6 +24,7 @@ import type { BackendBus } from './pciback/backend.js';
 import { loadPciback, type PcibackKind, startPciback } from './pciback/boot.js';
 import type { Pciback } from './pciback/stub.js';
 import { Dom0Files } from './sysfs/files.js';
+import type { MemoryRange } from './sysfs/iomem.js';
 import { Sysfs } from './sysfs/tree.js';
 import { XenstoreDaemon } from './xenstore/store.js';
 
@@ -45,6 +46,8 @@ export interface Dom0Setup {
   readonly profile: ToolstackProfile;
   readonly qemu: DeviceModelProgram;
   readonly functions: readonly Dom0Function[];
+  /** The firmware's memory map. */
+  readonly memory?: readonly MemoryRange[];
   readonly dom0: {
     readonly hostname: string;
     readonly kernelRelease: string;
@@ -128,7 +131,7 @@ export class Dom0Host implements Dom0 {
       ['cmdline', `${dom0.kernelCmdline}\n`],
       ['version', `Linux version ${dom0.kernelRelease} ${KERNEL_VERSION}\n`],
     ]);
-    this.fs = new Dom0Files(new Sysfs(this.kernel, proc), events, faults);
+    this.fs = new Dom0Files(new Sysfs(this.kernel, proc, setup.memory), events, faults);
     this.fs.install('/etc/hostname', `${dom0.hostname}\n`);
     for (const [path, text] of Object.entries(dom0.files)) this.fs.install(path, text);
     for (const f of setup.functions) if (f.name !== undefined) this.names.set(f.sbdf, f.name);

@@ -45,4 +45,14 @@ describe.skipIf(!fs.existsSync(GOLDEN))('memory of the recorded host', () => {
     expect(low.map((x) => x.mfn)).toEqual(Array.from({ length: 16 }, (_, i) => 0x7b00 + i * 64));
     expect([...new Set(low.map((x) => x.order)), d.totPages]).toEqual([6, 40_960]);
   });
+
+  test('/proc/iomem has what the recorded one has of PCI functions and bridges', () => {
+    const recorded = readRecording(path.join(GOLDEN, '01-vtd-assignable')).records;
+    const ofPci = (text: string): string[] =>
+      text.split('\n').flatMap((l) => /^ *(\S+ : (?:PCI Bus 0000:(?!00$)|0000:).*)$/.exec(l)?.[1] ?? []);
+    const theirs = ofPci(recorded.find((r) => r.cmd === 'cat /proc/iomem')!.stdout);
+    const ours = ofPci(boot().run('cat /proc/iomem').stdout);
+    expect(theirs.length).toBeGreaterThan(40);
+    expect(theirs.filter((l) => !ours.includes(l))).toEqual([]);
+  });
 });

@@ -71,6 +71,7 @@ export class RecordedHost {
     this.recorder = new Recorder(host.ivrs === undefined ? 'intel' : 'amd');
     this.session = new Session(host, { release: '4.17', sinks: [this.recorder.sink] });
     this.pages = new HeldPages(this.session.machine);
+    this.session.guests.logged = true;
     // The recorder's agent opens the second serial line to set it up, and again for good.
     const { interrupts } = this.session.dom0.kernel;
     runAlone(interrupts.request(AGENT_IRQ));

@@ -4,6 +4,7 @@ import type { KernelBus, KernelPci } from '../kernel/pci_dev.js';
 import { Pciback } from '../pciback/stub.js';
 import { DeviceAttribute, deviceAttributes } from './attributes.js';
 import { BusFile, DRIVER_FILES, DriverFile, PCIBACK_FILES, TextFile } from './driver_files.js';
+import { iomemText, type MemoryRange } from './iomem.js';
 import { FixedDir, link, type VDir, type VNode } from './node.js';
 
 /** `pci0000:00/0000:00:01.0/0000:01:00.0`: where a device lives below /sys/devices. */
@@ -40,6 +41,7 @@ export class Sysfs {
     private readonly kernel: Dom0Kernel,
     /** Text of /proc files that the host knows: cmdline, version and the like. */
     private readonly proc: ReadonlyMap<string, string>,
+    private readonly memory: readonly MemoryRange[] = [],
   ) {}
 
   sys(): VDir {
@@ -55,6 +57,7 @@ export class Sysfs {
     const modules = this.kernel.modules.map((m) => `${m} 16384 0 - Live 0x0000000000000000\n`).reverse();
     return new FixedDir([
       ...[...this.proc].map(([name, text]): [string, VNode] => [name, new TextFile(text, 0o444, 0)]),
+      ['iomem', new TextFile(iomemText(this.kernel, this.memory), 0o444, 0)],
       ['modules', new TextFile(modules.join(''), 0o444, 0)],
       ['xen', new FixedDir([['capabilities', new TextFile('control_d\n', 0o444, 0)]])],
     ]);
