@@ -106,7 +106,7 @@ export const interruptBugs: readonly Bug[] = [
     environment: {
       vendor: 'vtd',
       machine: { messages: true, slots: ['endpoint'] },
-      ops: ['assign', 'mapMsi', 'bindMsi', 'raise', 'kill', 'destroy'],
+      ops: ['assign', 'mapMsi', 'bindMsi', 'raise', 'destroy'],
     },
   },
   {

@@ -277,7 +277,7 @@ export const openFindings: readonly Bug[] = [
     environment: {
       vendor: 'vtd',
       machine: { messages: true, slots: ['endpoint'] },
-      ops: ['assign', 'mapMsi', 'bindMsi', 'raise', 'kill', 'destroy'],
+      ops: ['assign', 'mapMsi', 'bindMsi', 'raise', 'destroy'],
     },
   },
   {
@@ -328,7 +328,7 @@ export const openFindings: readonly Bug[] = [
     environment: {
       vendor: 'vtd',
       machine: { slots: ['pcieToPci', 'legacyBridge'] },
-      ops: ['assign', 'failFlush', 'remove'],
+      ops: ['failFlush', 'remove'],
     },
   },
   {
