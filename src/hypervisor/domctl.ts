@@ -17,7 +17,12 @@ import type { DomainInfo, DomctlOp } from './public/domctl.js';
 import type { Xen } from './xen.js';
 
 type Op<C extends DomctlOp['cmd']> = Extract<DomctlOp, { cmd: C }>;
+type DeviceOp = Extract<DomctlOp, { cmd: 'assign_device' | 'deassign_device' | 'test_assign_device' }>;
+type GeneralOp = Op<'createdomain'> | Op<'getdomaininfo'>;
+/** Commands on a domain that is there. */
+type WithDomain = Exclude<DomctlOp, DeviceOp | GeneralOp | Op<'get_device_group'>>;
 
+const { RESTART } = E;
 const MAX_IOPORTS = 0x1_0000;
 /** How often a continuation is taken up before Xen would be called stuck. */
 const CONTINUATIONS_MAX = 1_000_000;
@@ -35,53 +40,52 @@ export function* doDomctl(xen: Xen, op: DomctlOp): Co<Rc> {
   return E.RESTART;
 }
 
-/** DOMID_IO and DOMID_INVALID mean something to the device commands only. @xen do_domctl, first switch */
-function resolveDomain(xen: Xen, op: DomctlOp): Domain | undefined | Rc {
-  if (op.cmd === 'createdomain') return undefined;
-  if (op.cmd === 'getdomaininfo') return undefined;
-  if (op.cmd === 'assign_device' || op.cmd === 'deassign_device' || op.cmd === 'test_assign_device') {
-    if (op.domid === DOMID.IO) return xen.domIo;
-    if (op.domid === DOMID.INVALID) return op.cmd === 'test_assign_device' ? undefined : E.SRCH;
-  }
-  return xen.domains.get(op.domid) ?? E.SRCH;
-}
-
 function* domctlOnce(xen: Xen, op: DomctlOp): Co<Rc> {
-  const d = resolveDomain(xen, op);
-  if (typeof d === 'number') return d;
-  if (op.cmd === 'get_device_group' && !xen.seams.deviceGroupUnderDomctlLock()) {
-    return yield* iommuDoDomctl(xen, op, d);
-  }
-  if ((op.cmd === 'iomem_permission' || op.cmd === 'memory_mapping') && d?.capsLock !== undefined)
-    return yield* domctlOn(xen, d, op);
-  using _domctl = yield* hold(xen.domctlLock);
   switch (op.cmd) {
-    case 'createdomain':
-      return yield* domainCreate(xen, op);
-    case 'getdomaininfo':
-      return getDomainInfo(xen, op);
     case 'assign_device':
     case 'deassign_device':
     case 'test_assign_device':
-    case 'get_device_group':
-      return yield* iommuDoDomctl(xen, op, d);
+      return yield* deviceDomctl(xen, op);
+    case 'createdomain':
+    case 'getdomaininfo':
+      return yield* anyDomctl(xen, op);
     default:
-      return d === undefined ? E.SRCH : yield* domctlOn(xen, d, op);
+      return yield* domainDomctl(xen, op);
   }
 }
 
-type WithDomain = Exclude<
-  DomctlOp,
-  {
-    cmd:
-      | 'createdomain'
-      | 'getdomaininfo'
-      | 'assign_device'
-      | 'deassign_device'
-      | 'test_assign_device'
-      | 'get_device_group';
+/** Commands for which DOMID_IO and DOMID_INVALID mean something. @xen do_domctl, first switch */
+function* deviceDomctl(xen: Xen, op: DeviceOp): Co<Rc> {
+  let d = xen.domains.get(op.domid);
+  if (d === undefined) {
+    if (op.domid === DOMID.IO) d = xen.domIo;
+    else if (op.domid !== DOMID.INVALID || op.cmd !== 'test_assign_device') return E.SRCH;
   }
->;
+  using _domctl = yield* hold(xen.domctlLock);
+  return yield* iommuDoDomctl(xen, op, d);
+}
+
+/** Commands for which no domain needs to be there. */
+function* anyDomctl(xen: Xen, op: GeneralOp): Co<Rc> {
+  using _domctl = yield* hold(xen.domctlLock);
+  return op.cmd === 'createdomain' ? yield* domainCreate(xen, op) : getDomainInfo(xen, op);
+}
+
+function* domainDomctl(xen: Xen, op: WithDomain | Op<'get_device_group'>): Co<Rc> {
+  const d = xen.domains.get(op.domid);
+  if (d === undefined) return E.SRCH;
+  if (op.cmd === 'get_device_group') return yield* groupDomctl(xen, d, op);
+  if ((op.cmd === 'iomem_permission' || op.cmd === 'memory_mapping') && d.capsLock !== undefined)
+    return yield* domctlOn(xen, d, op);
+  using _domctl = yield* hold(xen.domctlLock);
+  return yield* domctlOn(xen, d, op);
+}
+
+function* groupDomctl(xen: Xen, d: Domain, op: Op<'get_device_group'>): Co<Rc> {
+  if (!xen.seams.deviceGroupUnderDomctlLock()) return yield* iommuDoDomctl(xen, op, d);
+  using _domctl = yield* hold(xen.domctlLock);
+  return yield* iommuDoDomctl(xen, op, d);
+}
 
 function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
   switch (op.cmd) {

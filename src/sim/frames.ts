@@ -33,6 +33,8 @@ export type FrameType = (typeof FRAME_TYPE)[keyof typeof FRAME_TYPE];
 
 /** Frames of one piece of the table: one superpage. */
 const PIECE = 512;
+/** The piece of a frame: a shift where physical memory is less than 8 TiB, as it is. */
+const pieceAt = (mfn: number): number => (mfn <= 0x7fff_ffff ? mfn >>> 9 : Math.floor(mfn / PIECE));
 /** Owner and type in one number, which is 0 for an address that is no RAM. */
 const pack = (owner: number, type: number): number => (owner ^ OWNER_NONE) | (type << 16);
 
@@ -64,7 +66,7 @@ export class Frames implements CopiesItself {
 
   private packed(mfn: number): number {
     if (!(mfn >= 0 && mfn < this.frames)) return 0;
-    const p = this.pieces[Math.floor(mfn / PIECE)]!;
+    const p = this.pieces[pieceAt(mfn)]!;
     return p >= 0 ? p : this.mixed[(-p - 1) * PIECE + (mfn & (PIECE - 1))]!;
   }
   /** Domain id that owns `mfn`; OWNER_FREE or OWNER_NONE otherwise. @xen page_get_owner */
@@ -85,12 +87,19 @@ export class Frames implements CopiesItself {
   set(mfn: number, count: number, owner: number, type: FrameType): void {
     assert(mfn >= 0 && mfn + count <= this.frames, 'frames lie inside the machine');
     const value = pack(owner, type);
-    if (count === 1) {
-      const at = this.split(Math.floor(mfn / PIECE));
-      this.mixed[at + (mfn & (PIECE - 1))] = value;
-      return;
-    }
-    const end = mfn + count;
+    if (count === 1) this.setOne(mfn, value);
+    else this.setMany(mfn, mfn + count, value);
+  }
+
+  private setOne(mfn: number, value: number): void {
+    const piece = pieceAt(mfn);
+    const p = this.pieces[piece]!;
+    const place = p < 0 ? ~p : this.split(piece);
+    this.#written[place] = 1;
+    this.mixed[place * PIECE + (mfn & (PIECE - 1))] = value;
+  }
+
+  private setMany(mfn: number, end: number, value: number): void {
     const first = Math.ceil(mfn / PIECE);
     const behind = Math.floor(end / PIECE);
     if (first > behind) {
@@ -124,17 +133,16 @@ export class Frames implements CopiesItself {
 
   /** Some frames of one piece. */
   private setSome(piece: number, from: number, end: number, value: number): void {
-    const at = this.split(piece) - piece * PIECE;
+    const p = this.pieces[piece]!;
+    const place = p < 0 ? ~p : this.split(piece);
+    const at = (place - piece) * PIECE;
+    this.#written[place] = 1;
     this.mixed.fill(value, at + from, at + end);
   }
 
-  /** Start of a piece in `mixed`, where its frames are told apart from now on. */
+  /** The place in `mixed` of a uniform piece, whose frames are told apart from now on. */
   private split(piece: number): number {
     const p = this.pieces[piece]!;
-    if (p < 0) {
-      this.#written[-p - 1] = 1;
-      return (-p - 1) * PIECE;
-    }
     const index = this.mixedFree.pop() ?? this.mixedUsed++;
     const at = index * PIECE;
     if (at === this.mixed.length) {
@@ -147,12 +155,11 @@ export class Frames implements CopiesItself {
       grown.set(this.#written);
       this.#written = grown;
     }
-    this.#written[index] = 1;
     this.#piecesWritten = true;
     this.mixed.fill(p, at, at + PIECE);
     this.pieces[piece] = -index - 1;
     this.pieceOf[index] = piece;
-    return at;
+    return index;
   }
 
   /** Takes a reference for somebody other than the owner; false when `mfn` is not `domid`'s. @xen get_page */
@@ -263,7 +270,8 @@ export class Heap {
   }
 
   private put(mfn: number, order: number): void {
-    const zone = this.zoneOf[bitsOf(mfn)] ?? this.addZone(bitsOf(mfn));
+    const bits = bitsOf(mfn);
+    const zone = this.zoneOf[bits] ?? this.addZone(bits);
     zone.list(order).push(mfn);
     zone.freeFrames += 1 << order;
     this.freeFrames += 1 << order;
@@ -351,10 +359,9 @@ export class Heap {
 
   /** Back to the heap. The caller has flushed every cache that could still reach the frames. @xen free_heap_pages */
   release(mfn: number, order: number): void {
-    assert(this.frames.owner(mfn) !== OWNER_FREE, 'a frame is not freed twice');
-    if (this.events.on) {
-      this.events.emit({ kind: 'alloc', mfn, order, owner: this.frames.owner(mfn), free: true });
-    }
+    const owner = this.frames.owner(mfn);
+    assert(owner !== OWNER_FREE, 'a frame is not freed twice');
+    if (this.events.on) this.events.emit({ kind: 'alloc', mfn, order, owner, free: true });
     this.frames.set(mfn, 1 << order, OWNER_FREE, FRAME_TYPE.none);
     this.put(mfn, order);
   }
@@ -376,6 +383,14 @@ export class Heap {
 
 /** The smallest block that does, split as needed; -1 when there is none. @xen get_free_buddy */
 function takeFrom(zone: Zone, order: number): number {
+  const blocks = zone.free[order];
+  if (blocks === undefined || blocks.length === 0) return halve(zone, order);
+  zone.freeFrames -= 1 << order;
+  return blocks.pop()!;
+}
+
+/** A part of a larger block. */
+function halve(zone: Zone, order: number): number {
   if (zone.freeFrames < 1 << order) return -1;
   const { free } = zone;
   let have = order;

@@ -22,15 +22,15 @@ const DEV_PCI = 0;
 
 export function* iommuDoPciDomctl(xen: Xen, op: PciDomctl, d: Domain | undefined): Co<Rc> {
   switch (op.cmd) {
-    case 'get_device_group':
-      return yield* getDeviceGroup(xen, op, d);
     case 'assign_device':
       assert(d !== undefined, 'the domain is known');
       return yield* doAssign(xen, op, d);
-    case 'test_assign_device':
-      return yield* doTestAssign(xen, op, d);
     case 'deassign_device':
       return yield* doDeassign(xen, op, d!);
+    case 'test_assign_device':
+      return yield* doTestAssign(xen, op, d);
+    case 'get_device_group':
+      return yield* getDeviceGroup(xen, op, d);
     default:
       return E.NOSYS;
   }

@@ -57,6 +57,8 @@ export class Services implements XenServices {
   readonly domXen: IommuDomain;
   /** I/O page tables taken out of use, by CPU: a cache may still know them. @xen free_pgt_list */
   private readonly freePgtLists: number[][];
+  /** How many of them there are. */
+  private queuedPgts = 0;
 
   constructor(private readonly xen: Xen) {
     this.ram = xen.ram;
@@ -102,8 +104,16 @@ export class Services implements XenServices {
   }
 
   processPendingSoftirqs(): void {
+    if (this.queuedPgts > 0) this.freeQueuedPgtables();
+  }
+
+  /** @xen free_queued_pgtables */
+  private freeQueuedPgtables(): void {
     const list = this.freePgtLists[this.cpus.current.id]!;
-    for (let mfn = list.pop(); mfn !== undefined; mfn = list.pop()) this.xen.heap.release(mfn, 0);
+    for (let mfn = list.pop(); mfn !== undefined; mfn = list.pop()) {
+      this.queuedPgts -= 1;
+      this.xen.heap.release(mfn, 0);
+    }
   }
 
   domainById(domid: number): IommuDomain | undefined {
@@ -123,6 +133,7 @@ export class Services implements XenServices {
     pool[at] = pool[pool.length - 1]!;
     pool.pop();
     this.freePgtLists[this.cpus.current.id]!.push(mfn);
+    this.queuedPgts += 1;
   }
 
   *freePgtables(d: IommuDomain): Co<Rc> {
