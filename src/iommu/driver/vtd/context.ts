@@ -104,10 +104,8 @@ function* replaceEntry(
   old.load(ram.words, at);
   lctxt.copy(old);
   let rc = findPrevious(vtd, iommu, pdev);
-  if (rc !== 0) return rc;
-  rc = yield* setTranslation(vtd, d, iommu, pgdMfn);
-  if (rc !== 0) return rc;
-  rc = contextSetDomainId(vtd, lctxt, domid, iommu);
+  if (rc === 0) rc = yield* setTranslation(vtd, d, iommu, pgdMfn);
+  if (rc === 0) rc = contextSetDomainId(vtd, lctxt, domid, iommu);
   if (rc !== 0) return rc;
 
   if (iommu.prevDom === undefined) {
@@ -242,9 +240,8 @@ export function* domainContextMappingOne(
   if (rc === 0 && vtd.meSlot !== 0)
     rc = yield* mapMePhantom(vtd, domain, iommu, bus, devfn, domid, pgdMfn, mode);
   if (rc !== 0) {
-    if ((mode & MAP.errorRecovery) !== 0) return rc;
-    const undone = yield* undoMapping(vtd, domain, iommu, bus, devfn, pdev, prevDom, mode);
-    if (undone && pdev?.devfn === devfn) checkCleanupDomidMap(vtd, domain, pdev, iommu);
+    if ((mode & MAP.errorRecovery) === 0)
+      yield* undoMapping(vtd, domain, iommu, bus, devfn, pdev, prevDom, mode);
     return rc;
   }
   return pdev !== undefined && prevDom !== undefined ? PREV_PRESENT : 0;
@@ -267,7 +264,7 @@ function* mapMePhantom(
   return yield* domainContextMappingOne(vtd, domain, unit, 0, me, undefined, domid, pgdMfn, mode);
 }
 
-/** Back to the previous owner, or to no entry. True when that worked. */
+/** Back to the previous owner, or to no entry; when that worked, `domain` has nothing of it. */
 function* undoMapping(
   vtd: Vtd,
   domain: IommuDomain,
@@ -277,16 +274,19 @@ function* undoMapping(
   pdev: Pdev | undefined,
   prevDom: IommuDomain | undefined,
   mode: number,
-): Co<boolean> {
+): Co<void> {
+  let rc = 0;
   // An alias that was quarantined loses its entry: its table was another device's.
   if (prevDom === undefined || (prevDom === vtd.s.domIo && pdev === undefined)) {
-    return (yield* domainContextUnmapOne(vtd, domain, iommu, bus, devfn)) === 0;
+    rc = yield* domainContextUnmapOne(vtd, domain, iommu, bus, devfn);
+  } else {
+    const domid = pdev === undefined ? prevDom.domid : deviceDomid(vtd, prevDom, pdev);
+    const pgdMfn = pdev === undefined ? prevDom.iommu.pgdMfn : devicePgtable(vtd, prevDom, pdev);
+    const back = (mode & MAP.withRmrr) | MAP.errorRecovery;
+    rc = yield* domainContextMappingOne(vtd, prevDom, iommu, bus, devfn, pdev, domid, pgdMfn, back);
+    rc = Math.min(rc, 0);
   }
-  const domid = pdev === undefined ? prevDom.domid : deviceDomid(vtd, prevDom, pdev);
-  const pgdMfn = pdev === undefined ? prevDom.iommu.pgdMfn : devicePgtable(vtd, prevDom, pdev);
-  const back = (mode & MAP.withRmrr) | MAP.errorRecovery;
-  const rc = yield* domainContextMappingOne(vtd, prevDom, iommu, bus, devfn, pdev, domid, pgdMfn, back);
-  return rc >= 0;
+  if (rc === 0 && pdev?.devfn === devfn) checkCleanupDomidMap(vtd, domain, pdev, iommu);
 }
 
 /** Empties the entry and flushes it, all under the unit's lock. @returns 0 also when it was absent */
