@@ -31,6 +31,9 @@ export function* handleKeys(xen: Xen, keys: string): Co<Rc> {
       case 'q':
         dumpDomains(xen);
         break;
+      case 'm':
+        dumpMemory(xen);
+        break;
       case 'h':
         showHelp(xen);
         break;
@@ -63,6 +66,16 @@ function dumpDomains(xen: Xen): void {
   }
 }
 
+/** Key 'm'. @xen common/page_alloc.c pagealloc_info */
+function dumpMemory(xen: Xen): void {
+  const print = (text: string): void => xen.console.printAlways(text);
+  print('Physical memory information:');
+  print('    Xen heap: 0kB free');
+  for (const [zone, frames] of xen.heap.freeByZone())
+    print(`    heap[${String(zone).padStart(2, '0')}]: ${frames * 4}kB free`);
+  print(`    Dom heap: ${xen.heap.freeFrames * 4}kB free`);
+}
+
 /** @xen show_handlers */
 function showHelp(xen: Xen): void {
   xen.console.printAlways("'h' pressed -> showing installed handlers");
@@ -72,6 +85,7 @@ function showHelp(xen: Xen): void {
     ['V', 'dump iommu info'],
     ['h', 'show this message'],
     ['i', 'dump interrupt bindings'],
+    ['m', 'memory info'],
     ['o', 'dump iommu page tables'],
     ['q', 'dump domain (and guest debug) info'],
   ] as const) {
