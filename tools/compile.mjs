@@ -92,6 +92,8 @@ async function buildEdition(files, outDir, edition, check) {
     outDir,
     rootDir: path.join(ROOT, 'src'),
     declaration: true,
+    // A class and one that extends it each get a list of their readonly fields.
+    noImplicitOverride: false,
     noCheck: !check,
   };
   const program = programOf(files, options);

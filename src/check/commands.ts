@@ -139,16 +139,16 @@ const drawn: { readonly [Op in General]: Drawn } = {
   destroy: { weight: 2, arbitrary: fc.record({ op: fc.constant('destroy' as const), dom }) },
   kill: { weight: 1, arbitrary: fc.record({ op: fc.constant('kill' as const), dom }) },
   assign: {
-    weight: 10,
+    weight: 14,
     arbitrary: fc.record({
       op: fc.constant('assign' as const),
       dev,
       dom,
-      flags: fc.constantFrom(0, 0, 0, 1, 2),
+      flags: fc.constantFrom(0, 0, 0, 1, 1, 2),
     }),
   },
   deassign: {
-    weight: 6,
+    weight: 8,
     arbitrary: fc.record({
       op: fc.constant('deassign' as const),
       dev,

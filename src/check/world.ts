@@ -204,7 +204,9 @@ export class World extends WorldState {
       if (c.op === 'add' || c.op === 'addVf' || c.op === 'remove') {
         if (failed) this.unsettled.add(at);
         if (c.op === 'remove' && failed) this.lost.add(at);
-        if (c.op !== 'remove' && this.pdev(at)?.domain !== undefined) this.lost.delete(at);
+        // Adding what is known already maps nothing.
+        const isNew = !this.devicesBefore.has(at) && this.pdev(at)?.domain !== undefined;
+        if (c.op !== 'remove' && isNew) this.lost.delete(at);
       } else if (failed && rc !== 0 && (this.pdev(at)?.broken === true || own.at(-1)!.rc !== 0)) {
         this.unsettled.add(at);
         // An entry that was changed by somebody else is left alone, also by what undoes an error before.
