@@ -22,7 +22,6 @@ type GeneralOp = Op<'createdomain'> | Op<'getdomaininfo'>;
 /** Commands on a domain that is there. */
 type WithDomain = Exclude<DomctlOp, DeviceOp | GeneralOp | Op<'get_device_group'>>;
 
-const { RESTART } = E;
 const MAX_IOPORTS = 0x1_0000;
 /** How often a continuation is taken up before Xen would be called stuck. */
 const CONTINUATIONS_MAX = 1_000_000;
