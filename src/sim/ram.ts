@@ -83,11 +83,6 @@ export class Ram implements CopiesItself {
   writes(at: number): void {
     this.#written[at >>> 10] = 1;
   }
-  /** Writes a word by its index in `words`, for somebody who keeps that. */
-  put(at: number, word: number): void {
-    this.#written[at >>> 10] = 1;
-    this.words[at] = word;
-  }
   /** The slot of `mfn` for somebody who keeps it and writes to it without asking. */
   hold(mfn: number): number {
     const slot = this.slot(mfn);

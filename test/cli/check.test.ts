@@ -10,7 +10,7 @@ const tmp = fs.mkdtempSync(path.join(os.tmpdir(), 'xpsim-check-'));
 const at = (name: string): string => path.join(tmp, name);
 const xpsim = (...args: string[]) =>
   spawnSync(process.execPath, [path.join(ROOT, 'bin/xpsim'), ...args], { encoding: 'utf8', cwd: tmp });
-beforeAll(() => ensureBuilt());
+beforeAll(() => ensureBuilt(), 240_000);
 afterAll(() => fs.rmSync(tmp, { recursive: true }));
 
 /** The flaw R1 of every release: found at once. */

@@ -16,7 +16,7 @@ describe('xpsim as a process', () => {
   };
   const xpsim = (...args: string[]) =>
     spawnSync(process.execPath, [path.join(ROOT, 'bin/xpsim'), ...args], { encoding: 'utf8', input: '' });
-  beforeAll(() => ensureBuilt());
+  beforeAll(() => ensureBuilt(), 240_000);
   afterAll(() => fs.rmSync(tmp, { recursive: true }));
 
   test('the guide runs through, fits 100 columns in our own words, and shows each outcome', () => {

@@ -5,7 +5,7 @@ import { histories, load, play } from '../support/history.js';
 import { HOSTS } from '../support/hosts.js';
 
 describe('the two editions of the built package', () => {
-  beforeAll(() => ensureBuilt());
+  beforeAll(() => ensureBuilt(), 240_000);
 
   test('are what they say they are', async () => {
     expect([(await load('co')).EDITION, (await load('sync')).EDITION]).toEqual(['co', 'sync']);

@@ -20,6 +20,11 @@ const Entry = z.union([ContextEntry, z.array(z.string()).length(4), z.null()]);
 const Memory = z.object({ before: z.string(), after: z.string() });
 const FaultRegisters = z.record(z.string(), z.union([z.string(), z.number(), z.array(z.string())]));
 
+/** Seconds since 1970 until the year 2286. */
+const TIME_MAX_S = 1e10;
+/** A whole recording in seconds: its nanoseconds are exact numbers. */
+const LENGTH_MAX_S = 30 * 86_400;
+
 const Record = z.object({
   cmd: z.string().max(65_536),
   exit: z.int().optional(),
@@ -27,8 +32,8 @@ const Record = z.object({
   stderr: z.string().default(''),
   /** How long it took, and when it began and ended. */
   seconds: z.number().nonnegative().max(86_400).optional(),
-  t_start: z.number().optional(),
-  t_end: z.number().optional(),
+  t_start: z.number().nonnegative().max(TIME_MAX_S).optional(),
+  t_end: z.number().nonnegative().max(TIME_MAX_S).optional(),
   xen_cmdline: z.string().optional(),
   xen_log: lines.default([]),
   dom0_kernel_log: lines.default([]),
@@ -74,10 +79,35 @@ export function readRecording(dir: string): Recording {
   const parsed = Recording.safeParse(json);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
-    throw new InputError(file, issue.path.join('.').slice(0, 200), issue.message.slice(0, 200), remedy);
+    throw new InputError(
+      file,
+      issue.path.join('.').slice(0, 200),
+      issue.message.slice(0, 200),
+      'correct the record',
+    );
   }
+  checkLength(file, parsed.data);
   const qemu = Buffer.from(readBytes(path.join(dir, 'qemu-cmdline.txt'))).toString('utf8');
   return { name: path.basename(path.resolve(dir)), dir, records: parsed.data, qemu };
+}
+
+/** The clock of the simulated host goes as far as the records together and the pauses between them. */
+function checkLength(file: string, records: readonly GoldenRecord[]): void {
+  let lengthS = 0;
+  let endedAt: number | undefined;
+  records.forEach((record, i) => {
+    const { seconds = 0, t_start: startedAt } = record;
+    const pauseS = startedAt === undefined || endedAt === undefined ? 0 : Math.max(0, startedAt - endedAt);
+    lengthS += seconds + pauseS;
+    if (lengthS > LENGTH_MAX_S)
+      throw new InputError(
+        file,
+        `${i}`,
+        'the recording takes more than 30 days',
+        'correct seconds, t_start, t_end',
+      );
+    endedAt = record.t_end;
+  });
 }
 
 /** Guest configurations of the recorded host by its paths: `cfg` beside the topology file, and the recording's own. */

@@ -27,11 +27,7 @@ export const tablePeek = (vtd: Vtd, mfn: number): number => vtd.s.ram.peek(mfn) 
 
 /** Stores an entry, mark included, and makes it visible to hardware. */
 export function writePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
-  const { words } = vtd.s.ram;
-  const at = base + idx * 2;
-  if (vtd.s.events.on) tellPte(vtd, table, idx, at, lo, hi);
-  words[at] = lo;
-  words[at + 1] = hi;
+  storePte(vtd, table, base, idx, lo, hi);
   if (vtd.opts.nonCoherent) syncPte(vtd, table, idx);
 }
 

@@ -246,7 +246,10 @@ function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: n
   if ((s.regs[FSTS]! & ITE) !== 0) return false;
   if ((w0 & 0x20) !== 0) {
     const at = w2 === s.statusLo && w3 === s.statusHi ? s.statusAt : locateStatus(s, w2, w3);
-    if (at >= 0) s.ram.put(at, data);
+    if (at >= 0) {
+      s.ram.writes(at);
+      s.ram.words[at] = data;
+    }
   }
   if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'wait', args: [data >>> 0] });
   if ((w0 & 0x10) !== 0) completed(s);
