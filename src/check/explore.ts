@@ -65,8 +65,12 @@ export interface ExploreOptions extends WorldOptions {
   readonly unreduced?: boolean;
   /** In place of every schedule: this many by random priorities with `depth` - 1 changes (PCT). */
   readonly pct?: { readonly runs: number; readonly depth: number; readonly seed: number };
+  /** In place of every schedule: those in which one vCPU is stopped once, by all others. The first violation ends it. */
+  readonly interrupted?: boolean;
   /** This schedule alone. */
   readonly schedule?: Schedule;
+  /** Called when a vCPU has given up, with where. */
+  readonly onYield?: (cpu: number, at: string) => void;
   /** false: no device looks on between the steps. */
   readonly adversary?: boolean;
   /** Tells the states in which the machine comes to rest apart by this. */
@@ -141,6 +145,7 @@ class Explorer {
       schedule = run(cpus, tasks, choose, {
         onYield: (task, at) => {
           onYield(at === 'pause');
+          this.o.onYield?.(task.cpu.id, describe(at));
           if (this.looks) this.look(task, at, accesses);
         },
       });
@@ -215,6 +220,7 @@ export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
     );
   };
   if (o.schedule !== undefined) once(replay(o.schedule));
+  else if (o.interrupted === true) forEachInterruption(pair.calls.length, once, () => found !== undefined);
   else if (o.pct !== undefined) for (let i = 0; i < o.pct.runs; i++) once(pct(o.pct.seed + i, o.pct.depth));
   else if (o.unreduced === true) {
     forEverySchedule((pick) => once(pick), o.schedulesMax);
@@ -243,6 +249,22 @@ export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
   if (found === undefined) return r;
   const schedule = /\(schedule ([^)]*)\)/.exec(found.what)?.[1] ?? '-';
   return { ...r, violation: { ...found, schedule } };
+}
+
+/** Each vCPU runs 1, 2, 3... steps, then the others to their ends, and then it, until `enough`. */
+function forEachInterruption(cpus: number, once: (choose: Choose) => void, enough: () => boolean): void {
+  for (let first = 0; first < cpus; first++) {
+    for (let steps = 1, left = 0; left === 0 && !enough(); steps++) {
+      left = steps;
+      once((_n, ready) => {
+        const mine = ready.findIndex((t) => t.cpu.id === first);
+        const others = ready.findIndex((t) => t.cpu.id !== first);
+        const at = left > 0 || others < 0 ? mine : others;
+        if (at === mine && left > 0) left -= 1;
+        return at >= 0 ? at : Math.max(mine, others);
+      });
+    }
+  }
 }
 
 /** Steps among which priorities change; runs of two hypercalls are shorter. */

@@ -22,7 +22,11 @@ export interface BugOptions {
 }
 type Print = (text: string) => void;
 
-const SEARCH_MS = 30_000;
+export const SEARCH_MS = 30_000;
+
+/** It shows between two vCPUs only, and `o` asks for that: `runRaceBug` tells it. */
+export const takesTwoVcpus = (id: string, o: BugOptions): boolean =>
+  o.explain !== true && findBug(id)?.environment.calls !== undefined;
 
 /** Runs `bug list` or `bug ID`. @returns 0; 1 when nothing was found. @throws InputError for an id nobody knows */
 export function runBug(id: string, o: BugOptions, print: Print): number {
@@ -63,7 +67,7 @@ function explain(bug: Bug, print: Print): number {
 const COLUMNS = 100;
 
 /** Text in lines of 100 columns, each after `indent` blanks, and a newline. */
-function wrap(text: string, indent = 0): string {
+export function wrap(text: string, indent = 0): string {
   const blank = ' '.repeat(indent);
   const lines: string[] = [];
   let line = '';
@@ -95,7 +99,7 @@ function find(bug: Bug, seed: number, print: Print): History | undefined {
 }
 
 /** The slots of a machine and what is not plain about it. */
-function machineText(m: MachineSpec): string {
+export function machineText(m: MachineSpec): string {
   const flags = Object.entries(m)
     .filter(([key, value]) => value === true || (key === 'reserved' && value !== -1))
     .map(([key, value]) => (value === true ? key : `${key}=${value}`));
@@ -105,7 +109,7 @@ function machineText(m: MachineSpec): string {
 const LINES_MAX = 8;
 
 /** Entries of devices as they changed, and who was asked to flush; a few lines. */
-function whatXenDid(events: readonly StampedEvent[]): string[] {
+export function whatXenDid(events: readonly StampedEvent[]): string[] {
   const lines: string[] = [];
   let pages = 0;
   for (const e of events) {

@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { HostCrash } from '../base/assert.js';
 import { parseToken } from '../check/token.js';
 import { releaseNames } from '../hypervisor/releases/index.js';
-import { type BugOptions, runBug } from './bug.js';
+import { type BugOptions, runBug, takesTwoVcpus } from './bug.js';
 import { type CheckOptions, parseShard, runCheck, runMerge } from './check.js';
 import { type FuzzOptions, fuzzQemu } from './fuzz_qemu.js';
 import { type ReplayOptions, runReplay } from './replay.js';
@@ -66,7 +66,10 @@ function bugCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--replay <token>', 'tell this history')
     .option('--explain', 'tell mechanism and fix only')
     .option('--seed <n>', 'seed of the search', countOf, 1)
-    .action((id: string, o: BugOptions) => done(runBug(id, o, (t) => void process.stdout.write(t))));
+    .action(async (id: string, o: BugOptions) => {
+      const tell = takesTwoVcpus(id, o) ? (await loadExplorer()).runRaceBug : runBug;
+      done(tell(id, o, (t) => void process.stdout.write(t)));
+    });
 }
 
 function checkCommand(xpsim: Command, done: (code: number) => void): void {
@@ -105,6 +108,7 @@ function checkCommand(xpsim: Command, done: (code: number) => void): void {
 interface Explorer {
   explorePairs(o: object, write: (text: string) => void): number;
   replayRace(token: string, write: (text: string) => void): number;
+  runRaceBug(id: string, o: BugOptions, print: (text: string) => void): number;
 }
 
 /** Schedules need the edition of generators, which lies beside this one. */

@@ -2,11 +2,13 @@
 /** `xpsim explore`: hypercalls on two or more vCPUs, under every schedule that can make a difference. */
 import { InputError } from '../base/assert.js';
 import { drawnSets, kitCalls, kitPairs, smallMachine, starts } from '../check/calls.js';
-import { showCommand } from '../check/commands.js';
 import { explorePair, type PairResult } from '../check/explore.js';
 import type { Vendor } from '../check/machines.js';
-import { formatToken, parseToken } from '../check/token.js';
+import { formatToken } from '../check/token.js';
 import { parseSchedule } from '../sim/schedule.js';
+import { known } from './race.js';
+
+export { replayRace, runRaceBug } from './race.js';
 
 export interface ExplorePairsOptions {
   readonly vendor?: Vendor;
@@ -76,22 +78,6 @@ const tokenOf = ({ names, start, vendor }: Row, schedule: string, o: ExplorePair
     race: { calls: names, schedule },
   });
 
-/** A pair of a token again, under its schedule. 1 when it violates anything, else 0. @throws InputError */
-export function replayRace(token: string, write: (text: string) => void): number {
-  const { commands, fixed, machine, race, release } = parseToken(token);
-  const names = race!.calls.map((name) => known('token', name, Object.keys(kitCalls)));
-  const calls = names.map((name) => kitCalls[name]!);
-  write(`Xen ${release}${fixed ? ' fixed' : ''} on ${JSON.stringify(machine)}\n`);
-  for (const c of commands) write(`  ${showCommand(c)}\n`);
-  write(`at once: ${names.join(', ')}; schedule ${race!.schedule}\n`);
-  const schedule = race!.schedule === '-' ? {} : { schedule: parseSchedule(race!.schedule) };
-  const r = explorePair({ machine, before: commands, calls }, { release, fixed, ...schedule });
-  write(`answers: ${[...r.outcomes.keys()].join(' ')}\n`);
-  const { violation } = r;
-  write(violation === undefined ? 'holds: nothing is violated\n' : `${violation.id}: ${violation.what}\n`);
-  return violation === undefined ? 0 : 1;
-}
-
 const recordOf = (row: Row, r: PairResult, token: string | undefined): object => ({
   ...row,
   schedules: r.schedules,
@@ -131,9 +117,4 @@ function namesOf(text: string): string[] {
   const names = text.split(',').map((n) => known('pair', n.trim(), Object.keys(kitCalls)));
   if (names.length >= 2 && names.length <= VCPUS_MAX) return names;
   throw new InputError('pair', '', `${names.length} names`, 'write two, such as "assign to PV,destroy PV"');
-}
-
-function known(what: string, name: string, names: readonly string[]): string {
-  if (names.includes(name)) return name;
-  throw new InputError(what, '', `${name.slice(0, 40)} is none`, `choose from: ${names.join(', ')}`);
 }

@@ -10,7 +10,9 @@ import { openFindings } from '../../src/hypervisor/bugs/open.js';
 import { waiting } from '../../src/hypervisor/bugs/waiting.js';
 import { SEED } from '../support/seed.js';
 
-const all = [...catalogue, ...openFindings];
+const known = [...catalogue, ...openFindings];
+/** Those that take two vCPUs are in test/schedule. */
+const all = known.filter((b) => b.environment.calls === undefined);
 const COMMANDS_MAX = 10;
 const SEARCHED = 6;
 const HISTORIES_MAX = 3000;
@@ -47,9 +49,9 @@ test.each([...new Set(turn)].map((b) => [b.id, b] as const))('%s is found by a s
 });
 
 test('ids are there once, and nothing that waits is there already', () => {
-  const ids = [...all, ...waiting].map((b) => b.id);
+  const ids = [...known, ...waiting].map((b) => b.id);
   expect(new Set(ids).size).toBe(ids.length);
-  expect(Object.keys(witnesses).sort()).toEqual(all.map((b) => b.id).sort());
+  expect(Object.keys(witnesses).sort()).toEqual(known.map((b) => b.id).sort());
   expect(findBug('xsa-449')?.year).toBe(2024);
 });
 

@@ -30,4 +30,6 @@ export interface BugEnvironment {
   readonly machine?: Readonly<Record<string, unknown>>;
   /** Kinds of commands it takes, by their names in check/commands; all when left out. */
   readonly ops?: readonly string[];
+  /** It takes two vCPUs: hypercalls, by their names in check/calls, of which any two may be the ones. */
+  readonly calls?: readonly string[];
 }

@@ -264,6 +264,23 @@ export const openFindings: readonly Bug[] = [
     },
   },
   {
+    id: 'V13',
+    title: "VT-d: a page leaves a guest while its first device arrives, and the device's unit is not told",
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      'Whether a flush of a domain reaches a unit is decided by a bitmap of the units that its devices are behind. The bit of a unit is set after the context entry of the first device there is live and has been flushed. A page that the guest gives back in between, on another vCPU, is flushed in the units counted so far: not in the one that translates for the device already. The page goes back to the heap with requests on their way to it, or in the IOTLB.',
+    fix: 'The unit is counted before the entry is written.',
+    source:
+      'domain_context_mapping_one(), iommu_flush_iotlb(); read, and found between two vCPUs by what devices reach',
+    seams: { vtdCountsUnitFirst: () => false },
+    breaks: ['INV-I7'],
+    environment: {
+      vendor: 'vtd',
+      calls: ['assign to PV', 'deassign from PV', 'populate PV', 'decrease PV', 'exchange PV', 'destroy PV'],
+    },
+  },
+  {
     id: 'W7',
     title: 'interrupts in flight to a dying guest are waited for once',
     year: 2026,
