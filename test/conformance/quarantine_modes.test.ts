@@ -9,8 +9,10 @@ import { DEVICES, HOSTS } from '../support/hosts.js';
 const RESERVED = 0xe_0000;
 const GUEST_PAGE = 0x1000;
 
-/** A host with a guest that had the card and was destroyed; with `given`, d[IO] had it before. */
-function afterDestroy(options: string, given: boolean): Machine {
+/**
+ * A host with a guest that had the card and was destroyed; with `given`, d[IO] had it before, and `then` happened there.
+ */
+function afterDestroy(options: string, given: boolean, then?: (m: Machine) => void): Machine {
   const m = Machine.boot(HOSTS.intel(), { cmdline: options });
   const domctl = (op: Parameters<typeof m.hypercalls.domctl>[0]): number => runAlone(m.hypercalls.domctl(op));
   for (const fn of m.hw.pci.functions()) {
@@ -35,6 +37,7 @@ function afterDestroy(options: string, given: boolean): Machine {
   const assign = (to: number): number =>
     domctl({ cmd: 'assign_device', domid: to, dev: 0, machineSbdf: DEVICES.nic, flags: 1 });
   if (given) expect(assign(DOMID.IO)).toBe(0);
+  then?.(m);
   expect(assign(domid)).toBe(0);
   const inGuest = m.dma(DEVICES.nic, { address: GUEST_PAGE, bytes: 64, write: true });
   expect([inGuest.status, m.hw.frames.owner(inGuest.mfn)]).toEqual(['done', domid]);
@@ -69,6 +72,17 @@ test.each([true, false])('FT-B19 basic: all faults but the reserved page; d[IO] 
   const m = afterDestroy('iommu=quarantine', given);
   expect([reaches(m, pageOfDom0(m)), reaches(m, GUEST_PAGE)]).toEqual(['fault', 'fault']);
   expect([reaches(m, RESERVED), reaches(m, RESERVED + 4096)]).toEqual(['let through', 'fault']);
+});
+
+test('FT-B19 scratch: what the device wrote there before is gone when it comes back', () => {
+  const dirty = (m: Machine): void => {
+    const page = reaches(m, GUEST_PAGE) as number;
+    for (let i = 0; i < 1024; i++) m.hw.ram.write32(page * 4096 + i * 4, 0x5a5a_5a5a);
+  };
+  const m = afterDestroy('iommu=quarantine=scratch-page', true, dirty);
+  const page = reaches(m, GUEST_PAGE) as number;
+  const words = Array.from({ length: 1024 }, (_, i) => m.hw.ram.read32(page * 4096 + i * 4));
+  expect(new Set(words)).toEqual(new Set([0]));
 });
 
 test.each([true, false])('FT-B19 scratch: one page of its own, zero when entered; before: %s', (given) => {

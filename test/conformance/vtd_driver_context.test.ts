@@ -121,6 +121,33 @@ describe('conventional PCI', () => {
     expect(h.entry(9, 0).p).toBe(0);
   });
 
+  /** 0a:01.0 behind 09:03.0 behind the PCIe-to-PCI bridge 08:00.0, and a device at 09:00.0 itself. */
+  function nested() {
+    const x = conventional();
+    const deep = x.h.s.addPdev(at(10, 1), PDEV_TYPE.PCI);
+    const corner = x.h.s.addPdev(at(9, 0), PDEV_TYPE.PCI);
+    x.h.s.bus2bridge.set(10, { bus: 9, devfn: 0x18 });
+    for (const p of [deep, corner]) {
+      expect(x.h.locked(() => runAlone(x.h.driver.addDevice(p.devfn, p)))).toBe(0);
+    }
+    return { ...x, deep, corner };
+  }
+
+  test('FT-C02 behind two bridges it is the topmost whose id, and whose secondary bus, carry the root', () => {
+    const { h, deep, d1 } = nested();
+    expect(h.assign(d1, deep)).toBe(0);
+    expect([h.entry(10, 8), h.entry(8, 0), h.entry(9, 0)].map((e) => e.did)).toEqual([1, 1, 1]);
+    expect([h.entry(9, 0x18), h.entry(10, 0)].map((e) => e.p)).toEqual([0, 0]);
+  });
+
+  test('FT-C02 a function that sits at (secondary bus, 0, 0) is mapped once, and its bridge', () => {
+    const { h, corner, d1 } = nested();
+    h.s.record();
+    expect(h.assign(d1, corner)).toBe(0);
+    expect([h.entry(9, 0), h.entry(8, 0)].map((e) => e.did)).toEqual([1, 1]);
+    expect(h.descriptors()).toEqual(['90000000031 0', 'e2 0', '80000000031 0', 'e2 0']);
+  });
+
   test('FT-C02 the aliases follow the last map or unmap of any sibling', () => {
     const { h, first, second, d1, d2 } = conventional();
     h.assign(d1, first);
@@ -263,6 +290,14 @@ describe('how an entry is written', () => {
     h.assign(d1, pdev);
     h.reassign(d1, h.s.hwdom, pdev);
     expect(states(h)).toEqual(['1 1', '1 0']);
+  });
+
+  test('FT-C06 to and from basic quarantine the entry is absent, by one change each', () => {
+    const { h, pdev, d1 } = host();
+    h.s.record();
+    h.assign(h.s.domIo, pdev);
+    h.assign(d1, pdev);
+    expect(states(h)).toEqual(['0 0', '1 1']);
   });
 
   test('FT-C06 without it the entry is absent for a moment', () => {

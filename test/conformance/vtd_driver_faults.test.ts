@@ -107,6 +107,46 @@ describe('fault lines', () => {
     ]);
   });
 
+  test.each([
+    ...[
+      'Software',
+      'Present bit in root entry is clear',
+      'Present bit in context entry is clear',
+      'Invalid context entry',
+      'Access beyond MGAW',
+      'PTE Write access is not set',
+      'PTE Read access is not set',
+      'Next page table ptr is invalid',
+      'Root table address invalid',
+      'Context table ptr is invalid',
+      'non-zero reserved fields in RTP',
+      'non-zero reserved fields in CTP',
+      'non-zero reserved fields in PTE',
+      'Blocked a DMA translation request',
+    ].map((text, i) => [i, 'DMAR', text] as const),
+    ...[
+      'Detected reserved fields in the decoded interrupt-remapped request',
+      'Interrupt index exceeded the interrupt-remapping table size',
+      'Present field in the IRTE entry is clear',
+      'Error accessing interrupt-remapping table pointed by IRTA_REG',
+      'Detected reserved fields in the IRTE entry',
+      'Blocked a compatibility format interrupt request',
+      'Blocked an interrupt request due to source-id verification failure',
+    ].map((text, i) => [0x20 + i, 'INTR-REMAP', text] as const),
+    ...[0x0e, 0x1f, 0x27, 0xff].map((reason) => [reason, 'UNKNOWN', 'Unknown'] as const),
+  ])('FT-C28 reason %i is of kind %s: %s', (reason, kind, text) => {
+    const { h } = host();
+    const { regs } = h.units[0]!;
+    regs.set([0x1_2000, 0x0003_0004, 0x0208, (0xc000_0000 | reason) >> 0], 0x220 / 4);
+    regs[0x34 / 4] = 2;
+    const what = { DMAR: 'DMAR:[DMA Read]', 'INTR-REMAP': 'INTR-REMAP:', UNKNOWN: 'UNKNOWN:' }[kind];
+    const where = kind === 'INTR-REMAP' ? 'fault index 3' : 'fault addr 3000400012000';
+    expect(poll(h)).toEqual([
+      `[VT-D]${what} Request device [0000:02:01.0] ${where}`,
+      `[VT-D]${kind}: reason ${reason.toString(16).padStart(2, '0')} - ${text}`,
+    ]);
+  });
+
   test('FT-C28 several records are read in order, and overflow is cleared', () => {
     const { h } = host({ cap: [QEMU_CAP[0], QEMU_CAP[1] | (3 << 8)] });
     for (let dfn = 1; dfn <= 6; dfn++) h.dma(2, 0, 0, dfn);
@@ -191,6 +231,28 @@ describe('device caches', () => {
       '100e2 0',
       '200001f0003 7ffffffffffff001',
     ]);
+  });
+
+  test('FT-C14 devices that hold the flushed id get it, all of them, and no others', () => {
+    const { h, pdev, d1 } = ats();
+    const others = [at(3, 0), at(4, 0)].map((where) => {
+      h.s.addFunction(where, 0x1234_10ec, ATS_CAP);
+      return h.endpoint(where);
+    });
+    const d2 = h.domain(2);
+    h.assign(d1, pdev);
+    h.assign(d2, others[0]!);
+    h.assign(d1, others[1]!);
+    h.s.record();
+    const flushed = (d: typeof d1, dfn: number, count: number): string[] => {
+      h.s.log.length = 0;
+      expect(runAlone(h.driver.iotlbFlush(d, dfn, count, FLUSHF.modified))).toBe(0);
+      return h.descriptors().map((x) => x.replace(/^(\w+)001f0003/, 'device $1'));
+    };
+    // The device enabled last comes first.
+    expect(flushed(d1, 0x55, 1)).toEqual(['100f2 55000', 'device 400 55000', 'device 200 55000']);
+    expect(flushed(d2, 0x55, 1)).toEqual(['200f2 55000', 'device 300 55000']);
+    expect(flushed(d2, 0, 3)).toEqual(['200e2 0', 'device 300 7ffffffffffff001']);
   });
 
   test('FT-C14 quarantining switches it off again', () => {

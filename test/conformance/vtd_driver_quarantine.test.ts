@@ -206,6 +206,17 @@ describe('reserved memory', () => {
     expect(x.pdev.domain).toBe(x.h.s.hwdom);
   });
 
+  test('FT-C18 d[IO] is no exception, a range of one device no reason', () => {
+    const x = host('basic', shared);
+    expect(x.h.assign(x.h.s.domIo, x.pdev)).toBe(E.PERM);
+    expect(x.h.s.console.at(-1)).toBe(
+      "[VT-D] It's disallowed to assign 0000:02:00.0 with shared RMRR at 7ffe0000 for d[IO].",
+    );
+    const own = host('basic', [at(2, 0)]);
+    expect([own.h.assign(own.d1, own.pdev), own.h.assign(own.d2, own.other)]).toEqual([0, 0]);
+    expect(own.h.s.console.filter((l) => l.includes('shared RMRR'))).toEqual([]);
+  });
+
   test('FT-C18 the relaxed flag takes the risk', () => {
     const x = host('basic', shared);
     expect(x.h.assign(x.d1, x.pdev, 0, DEV_RDM_RELAXED)).toBe(0);

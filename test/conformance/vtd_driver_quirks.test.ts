@@ -1,9 +1,49 @@
 /** Hardware that Xen knows to be broken. @xen drivers/passthrough/vtd/quirks.c */
 import { describe, expect, test } from 'vitest';
+import { PDEV_TYPE } from '../../src/iommu/driver/types.js';
 import { SCOPE_TYPE } from '../../src/iommu/format/dmar.js';
 import { at, drhd, scope, VtdHost } from '../helpers/vtd_host.js';
 
 const { ENDPOINT } = SCOPE_TYPE;
+
+describe('the management engine sends for a WLAN device under a function of its own', () => {
+  /** Id of the context entry of function 7 of `slot` once d1 has the device, -1 for none. */
+  const phantomOf = (slot: number, chipset: number, wlan: number, engine = true): number => {
+    const h = new VtdHost({
+      prepare: (s) => {
+        s.addFunction(at(0, 0), chipset);
+        if (engine) s.addFunction(at(0, slot), 0x1234_8086);
+        s.addFunction(at(2, 0), wlan);
+      },
+    });
+    const pdev = h.endpoint(at(2, 0));
+    if (engine) h.s.addPdev(at(0, slot), PDEV_TYPE.PCIE_ENDPOINT);
+    h.boot();
+    expect(h.assign(h.domain(1), pdev)).toBe(0);
+    const entry = h.entry(0, slot * 8 + 7);
+    return entry.p === 1 ? entry.did : -1;
+  };
+  const intel = (id: number): number => id * 2 ** 16 + 0x8086;
+  const LATER = [0x0087, 0x0089, 0x0082, 0x0085, 0x008f, 0x0090, 0x0091, 0x4238, 0x422b, 0x422c];
+  const CANTIGA = [0x4232, 0x4235, 0x4236, 0x4237, 0x423a, 0x423b, 0x423c, 0x423d];
+
+  test.each(LATER)('FT-C30 device %i with an Ironlake or Cougar Point chipset: 0:16.7', (id) => {
+    for (const chipset of [0x0040, 0x0044, 0x0062, 0x006a, 0x0100, 0x0104]) {
+      expect(phantomOf(22, intel(chipset), intel(id))).toBe(1);
+    }
+    expect(phantomOf(3, intel(0x2a40), intel(id))).toBe(-1);
+  });
+  test.each(CANTIGA)('FT-C30 device %i with a Cantiga chipset: 0:03.7', (id) => {
+    expect(phantomOf(3, intel(0x2a40), intel(id))).toBe(1);
+    expect(phantomOf(22, intel(0x0044), intel(id))).toBe(-1);
+  });
+  test('FT-C30 not without an engine, not for another device, vendor or chipset', () => {
+    expect(phantomOf(22, intel(0x0044), intel(0x4238), false)).toBe(-1);
+    expect(phantomOf(22, intel(0x0044), intel(0x4239))).toBe(-1);
+    expect(phantomOf(22, intel(0x0044), 0x4238_10ec)).toBe(-1);
+    expect(phantomOf(22, intel(0x0048), intel(0x4238))).toBe(-1);
+  });
+});
 
 describe('the unit of a sound device to which firmware gave no TLB entries', () => {
   /** The device, the chipset's function at 00:14.0, its VTISOCHCTRL, and what the unit does then. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import zlib from 'node:zlib';
 import { expect, test } from 'vitest';
 import { compare, shrink } from '../../src/qtest/fuzz/compare.js';
-import { levelsOf } from '../../src/qtest/fuzz/layout.js';
+import { boardArgs, levelsOf } from '../../src/qtest/fuzz/layout.js';
 import { drawProgram, type Program } from '../../src/qtest/fuzz/ops.js';
 import { Player } from '../../src/qtest/fuzz/player.js';
 import { Reach } from '../../src/qtest/fuzz/reach.js';
@@ -28,6 +28,15 @@ const read = (file: string): Recorded[] =>
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as Recorded);
+
+test.each([
+  ['', 'aw-bits=48', 4],
+  ['caching-mode=on', 'aw-bits=48,caching-mode=on', 4],
+  ['caching-mode=on,aw-bits=39', 'caching-mode=on,aw-bits=39', 3],
+])('a unit with "%s" is asked for as "%s", whatever width QEMU prefers', (unit, asked, levels) => {
+  expect(boardArgs(unit)).toContain(`intel-iommu,intremap=on,${asked}`);
+  expect(levelsOf(unit)).toBe(levels);
+});
 
 test('a few hundred programs of 200 steps are recorded', () => {
   const all = files.flatMap(read);

@@ -48,6 +48,13 @@ function mapped(xen: TestXen): string[] {
   return runs.map((r) => `${r.s.toString(16)}+${r.n.toString(16)} ${r.rights}`);
 }
 
+/** Frames that are mapped and belong to Xen, or to interrupts. */
+function holes(xen: TestXen): number[] {
+  const never = [...xen.xenRanges.list(), { s: 0xfee00, e: 0xfeeff }];
+  const maps = xen.vendor.pages.filter((c) => c.op === 'map');
+  return maps.filter((p) => never.some((r) => p.dfn <= r.e && r.s < p.dfn + 2 ** p.order)).map((p) => p.dfn);
+}
+
 /** As recorded with 4.17.7 (golden 50-debug-keys-and-slpt, slpt-dom0.json). */
 const RECORDED = [
   '0+8f RW',
@@ -98,11 +105,31 @@ describe('arch_iommu_hwdom_init()', () => {
       const xen = run({ release, opts: { hwdomInclusive: true } });
       expect(mapped(xen)).toContain('7fda7+30259 RW');
       expect(mapped(xen).some((r) => r.startsWith('fee'))).toBe(false);
+      expect(holes(xen)).toEqual([]);
       expect(xen.news()[0]).toBe(
         'IOMMU inclusive mappings are deprecated and will be removed in future versions',
       );
     },
   );
+
+  test.each(
+    ['4.17', '4.18', '4.23'].flatMap((release) =>
+      ([{}, { hwdomStrict: true }, { hwdomReserved: 0 }] as const).map((opts) => ({ release, opts })),
+    ),
+  )('FT-B12 neither Xen itself nor the address of interrupts is ever mapped: %j', ({ release, opts }) => {
+    expect(holes(run({ release, opts }))).toEqual([]);
+  });
+
+  test('FT-B12 strict maps nothing but what is reserved: no frame of RAM, whoever owns it', () => {
+    for (const release of ['4.17', '4.18', '4.23']) {
+      const xen = run({ release, opts: { hwdomStrict: true } });
+      const ram = E820.filter((e) => e.type === 'usable').map((e) => [e.start / 4096, e.end / 4096]);
+      for (const p of xen.vendor.pages.filter((c) => c.op === 'map')) {
+        for (const [s, e] of ram)
+          expect(p.dfn + 2 ** p.order > s! && p.dfn + 1 <= Math.floor(e!)).toBe(false);
+      }
+    }
+  });
 
   test('dom0 passthrough needs no table', () => {
     expect(mapped(run({ opts: { hwdomPassthrough: true } }))).toEqual([]);
@@ -149,7 +176,7 @@ describe('the memory map', () => {
     expect(pageGetRamType(E820, mfn)).toBe(type);
   });
 
-  test('ranges for devices: reserved is fine, holes become so, RAM is refused', () => {
+  test('FT-C25 ranges for devices: reserved is fine, holes become so, RAM is refused', () => {
     const xen = board();
     const ok = (s: number, e: number): boolean => xen.services.unityRegionOk('IVMD', s, e);
     expect([ok(0xb0000, 0xb00ff), xen.news()]).toEqual([true, []]);

@@ -21,7 +21,7 @@ import {
 import { FLUSHF, type FlushAcc, INVALID_DFN, IOMMUF, type P2mAccess } from '../../src/iommu/driver/types.js';
 import { type Co, runAlone } from '../../src/sim/co.js';
 import { DOMID, OWNER_FREE } from '../../src/sim/frames.js';
-import { makeXen, type TestXen, withPcidevs } from '../helpers/xen.js';
+import { makeXen, type TestXen, type TestXenOptions, withPcidevs } from '../helpers/xen.js';
 
 const RW = IOMMUF.readable | IOMMUF.writable;
 const pages = (xen: TestXen): string[] =>
@@ -211,6 +211,11 @@ describe('iommu_setup()', () => {
       "Couldn't enable Interrupt Remapping and iommu=required/force",
     );
     expect(setup({ driver: false }).lines).toEqual([OFF]);
+    // Switched off is as bad as absent; interrupt remapping that nobody asked for is not missed.
+    expect(() => setup({ opts: { enable: false, force: true } })).toThrow(
+      "Couldn't enable IOMMU and iommu=required/force",
+    );
+    expect(setup({ opts: { force: true, intremap: 'off' } }).lines[0]).toBe(ON);
   });
 
   test('superpages can be forbidden', () => {
@@ -244,6 +249,29 @@ describe('iommu_domain_init()', () => {
     expect([xen.hwdom.iommu.needSync, xen.hwdom.iommu.hapPtShare]).toEqual([sync, false]);
   });
 
+  // 16 combinations: a guest's own tables follow its memory unless the p2m serves for both.
+  const flags = [false, true];
+  const all = flags.flatMap((hap) =>
+    flags.flatMap((option) =>
+      flags.flatMap((noSharept) => flags.map((strict) => ({ hap, option, noSharept, strict }))),
+    ),
+  );
+  test.each(all)(
+    'FT-B05 a guest and dom0 with %j have tables that are shared or in step, never both',
+    (c) => {
+      const xen = makeXen({ opts: { hapPtShare: c.option, hwdomStrict: c.strict } });
+      const d = xen.guest(1, { hvm: true, hap: c.hap });
+      const shares = c.hap && c.option && !c.noSharept;
+      for (const who of [d, xen.hwdom]) {
+        who.iommu.needSync = false;
+        expect(runAlone(iommuDomainInit(xen, who, c.noSharept))).toBe(0);
+      }
+      expect([d.iommu.hapPtShare, d.iommu.needSync]).toEqual([shares, !shares]);
+      expect([xen.hwdom.iommu.hapPtShare, xen.hwdom.iommu.needSync]).toEqual([false, c.strict]);
+      expect([xen.domIo.iommu.hapPtShare, xen.domIo.iommu.needSync]).toEqual([false, false]);
+    },
+  );
+
   test('the error of the vendor is the error', () => {
     const xen = makeXen();
     xen.vendor.fail('init', 0, E.NOMEM);
@@ -252,10 +280,28 @@ describe('iommu_domain_init()', () => {
 
   test('FT-B02 a PVH hardware domain is strict, whatever was asked', () => {
     const xen = makeXen({ opts: { hwdomPassthrough: true } });
-    const pvh = xen.guest(3, { hvm: true });
+    const pvh = xen.guest(3, { hvm: true, hap: false });
     xen.hwdom = pvh;
+    pvh.iommu.needSync = false;
     expect(runAlone(iommuDomainInit(xen, pvh, false))).toBe(0);
     expect(xen.opts).toMatchObject({ hwdomStrict: true, hwdomPassthrough: false });
+    expect([pvh.iommu.needSync, pvh.iommu.hapPtShare]).toEqual([true, false]);
+  });
+
+  test('FT-B02 dom0-iommu=none lets a PVH hardware domain be; without an IOMMU it cannot live', () => {
+    const pvhOf = (o: TestXenOptions): { xen: TestXen; rc: () => number } => {
+      const xen = makeXen(o);
+      const pvh = xen.guest(3, { hvm: true, iommu: o.opts?.enable ?? true });
+      pvh.iommu.needSync = false;
+      xen.hwdom = pvh;
+      return { xen, rc: () => runAlone(iommuDomainInit(xen, pvh, false)) };
+    };
+    const none = pvhOf({ opts: { hwdomNone: true, hwdomPassthrough: true } });
+    expect(none.rc()).toBe(0);
+    expect(none.xen.opts).toMatchObject({ hwdomStrict: false, hwdomPassthrough: true });
+    expect(() => pvhOf({ opts: { enable: false } }).rc()).toThrow(
+      'Presently, iommu must be enabled for PVH hardware domain',
+    );
   });
 });
 

@@ -60,7 +60,54 @@ describe('iommu=', () => {
   test.each(table)('FT-B01 iommu=$text sets $set', ({ text, set, rc }) => {
     expect(changes((o) => parseIommuParam(o, text))).toEqual({ rc: rc ?? 0, set });
   });
+
+  /** Each word with the field that it owns, and the field's value for yes and for no. */
+  const words: readonly [string, keyof IommuOptions, unknown, unknown][] = [
+    ['force', 'force', true, false],
+    ['required', 'force', true, false],
+    ['quarantine', 'quarantine', 'basic', 'none'],
+    ['igfx', 'igfx', true, false],
+    ['qinval', 'qinval', true, false],
+    ['superpages', 'superpages', true, false],
+    ['verbose', 'verbose', true, false],
+    ['snoop', 'snoop', true, false],
+    ['intremap', 'intremap', 'full', 'off'],
+    ['intpost', 'intpost', true, false],
+    ['crash-disable', 'crashDisable', true, false],
+    ['debug', 'debug', true, false],
+    ['amd-iommu-perdev-intremap', 'amdPerdevIntremap', true, false],
+    ['dom0-passthrough', 'hwdomPassthrough', true, false],
+    ['dom0-strict', 'hwdomStrict', true, false],
+    ['sharept', 'hapPtShare', true, false],
+  ];
+  test.each(words)('FT-B01 %s is understood in every form of a boolean', (word, field, yes, no) => {
+    expectForms(parseIommuParam, word, field, yes, no);
+  });
+  test('FT-B01 a word that is unknown spoils the result, and nothing before or after it', () => {
+    const o = defaultOptions();
+    expect(parseIommuParam(o, 'no-igfx,what,quarantine=scratch-page,qinval=maybe,no-snoop')).toBe(E.INVAL);
+    expect(o).toMatchObject({ igfx: false, quarantine: 'scratch-page', qinval: true, snoop: false });
+  });
 });
+
+/** `word` in each form sets `field`, whatever it was before, and nothing is complained about. */
+function expectForms(
+  parse: (o: IommuOptions, text: string) => number,
+  word: string,
+  field: keyof IommuOptions,
+  yes: unknown,
+  no: unknown,
+): void {
+  const sets = (text: string): unknown[] =>
+    [yes, no].map((before) => {
+      const o: IommuOptions = { ...defaultOptions(), [field]: before };
+      expect([text, parse(o, text)]).toEqual([text, 0]);
+      return o[field];
+    });
+  for (const v of ['', '=1', '=on', '=yes', '=true', '=enable']) expect(sets(word + v)).toEqual([yes, yes]);
+  for (const v of ['0', 'off', 'no', 'false', 'disable']) expect(sets(`${word}=${v}`)).toEqual([no, no]);
+  expect(sets(`no-${word}`)).toEqual([no, no]);
+}
 
 describe('dom0-iommu=', () => {
   const table: readonly { text: string; set: Partial<IommuOptions>; rc?: number }[] = [
@@ -72,9 +119,25 @@ describe('dom0-iommu=', () => {
     { text: 'none', set: { hwdomNone: true } },
     { text: 'strict,map-reserved=0', set: { hwdomStrict: true, hwdomReserved: 0 } },
     { text: 'relaxed,strict', set: { hwdomStrict: true }, rc: E.INVAL },
+    { text: 'no-none', set: {}, rc: E.INVAL },
+    { text: 'none=1', set: {}, rc: E.INVAL },
+    { text: '', set: {}, rc: E.INVAL },
+    // A word of its own ends at a colon or semicolon too; a boolean does not.
+    { text: 'none:,none;x', set: { hwdomNone: true } },
+    { text: 'strict:', set: {}, rc: E.INVAL },
   ];
   test.each(table)('FT-B02 dom0-iommu=$text sets $set', ({ text, set, rc }) => {
     expect(changes((o) => parseDom0IommuParam(o, text))).toEqual({ rc: rc ?? 0, set });
+  });
+
+  const words: readonly [string, keyof IommuOptions, unknown, unknown][] = [
+    ['passthrough', 'hwdomPassthrough', true, false],
+    ['strict', 'hwdomStrict', true, false],
+    ['map-inclusive', 'hwdomInclusive', true, false],
+    ['map-reserved', 'hwdomReserved', 1, 0],
+  ];
+  test.each(words)('FT-B02 %s is understood in every form of a boolean', (word, field, yes, no) => {
+    expectForms(parseDom0IommuParam, word, field, yes, no);
   });
 });
 

@@ -63,7 +63,7 @@ export function parseDom0IommuParam(o: IommuOptions, value: string): Rc {
     const reserved = parseBoolean('map-reserved', word);
     if (setFlag(o, word, DOM0_FLAGS)) continue;
     if (reserved >= 0) o.hwdomReserved = reserved === 1 ? 1 : 0;
-    else if (word === 'none') o.hwdomNone = true;
+    else if (/^none([:;]|$)/.test(word)) o.hwdomNone = true;
     else rc = E.INVAL;
   }
   return rc;

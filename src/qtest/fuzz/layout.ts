@@ -43,8 +43,13 @@ export const DEVICES = [
 /** The options of the board, for a real QEMU and for the simulated one; `unit` are further properties of intel-iommu. */
 export const boardArgs = (unit = ''): readonly string[] => [
   ...['-m', String(RAM_MIB), '-nodefaults', '-vga', 'none', '-net', 'none', '-display', 'none'],
-  ...['-device', `intel-iommu,intremap=on,${unit === '' ? 'aw-bits=48' : unit}`],
+  ...['-device', ['intel-iommu', 'intremap=on', ...unitProperties(unit)].join(',')],
   ...DEVICES.flatMap((d) => ['-device', `edu,addr=${d.slot},dma_mask=0xffffffffffffffff`]),
 ];
+/** QEMU's own width is 39 or 48 bits, by its version: it is always said. */
+function unitProperties(unit: string): readonly string[] {
+  const given = unit.split(',').filter((p) => p !== '');
+  return given.some((p) => p.startsWith('aw-bits=')) ? given : ['aw-bits=48', ...given];
+}
 /** Levels of the widest tables that a unit with these properties has. */
 export const levelsOf = (unit: string): number => (unit.split(',').includes('aw-bits=39') ? 3 : 4);

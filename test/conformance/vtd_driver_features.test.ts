@@ -1,0 +1,113 @@
+/** What several units have in common. @xen drivers/passthrough/vtd/iommu.c vtd_setup */
+import { describe, expect, test } from 'vitest';
+import type { IommuOptions } from '../../src/iommu/driver/types.js';
+import { QEMU_CAP, QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
+import { runAlone } from '../../src/sim/co.js';
+import type { TestXen } from '../helpers/services.js';
+import { at, drhd, scope, UNIT_BASE, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
+
+const OTHER = UNIT_BASE + 0x1000;
+/** ECAP: queue, device TLBs, interrupt remapping, pass-through, snoop control. CAP: posted interrupts, in the upper word. */
+const [QI, DT, IR, PT, SC] = [2, 4, 8, 0x40, 0x80];
+const POSTED = 1 << 27;
+const FULL = QEMU_ECAP[0] | QI | DT | IR | PT | SC;
+const CAP_HI = QEMU_CAP[1] | POSTED;
+const [SPS_2M, SPS_1G] = [4, 8];
+
+const WISHES: Partial<IommuOptions> = {
+  snoop: true,
+  hwdomPassthrough: true,
+  qinval: true,
+  intremap: 'full',
+  intpost: true,
+  hapPtShare: true,
+};
+
+/** Two units, of which the one at `which` lacks bits of ECAP and of CAP's upper word. */
+function lines(which: number, ecapLacks: number, capLacks = 0, o: TestXen & VtdHostOptions = {}): string[] {
+  const full = { ecap: [FULL, 0], cap: [QEMU_CAP[0], CAP_HI] } as const;
+  const poor = { ecap: [FULL & ~ecapLacks, 0], cap: [QEMU_CAP[0], CAP_HI & ~capLacks] } as const;
+  const h = new VtdHost({
+    units: [UNIT_BASE, OTHER].map((base, i) => ({ base, ...(i === which ? poor : full) })),
+    structures: [drhd([scope(1, 6, [0, 0])], { base: OTHER, all: false }), drhd([])],
+    prepare: (s) => s.addFunction(at(6, 0)),
+    ...o,
+    opts: { ...WISHES, ...o.opts },
+  });
+  expect(runAlone(h.driver.setup())).toBe(0);
+  return h.s.console.slice(2).map((l) => l.replace('Intel VT-d ', ''));
+}
+const NAMES = [
+  'Snoop Control',
+  'Dom0 DMA Passthrough',
+  'Queued Invalidation',
+  'Interrupt Remapping',
+  'Posted Interrupt',
+  'Shared EPT tables',
+];
+/** All six lines, with these features off. */
+const off = (...names: string[]): string[] =>
+  NAMES.map((n) => `${n} ${names.includes(n) ? 'not ' : ''}enabled.`);
+
+describe('a feature is used when every unit has it', () => {
+  test.each([0, 1])('FT-C27 what all units have is on; unit %i is no exception', (which) => {
+    expect(lines(which, 0)).toEqual(off());
+  });
+  test.each(
+    [0, 1].flatMap((which) => [
+      { which, what: 'snoop control', ecap: SC, cap: 0, without: ['Snoop Control'] },
+      { which, what: 'pass-through', ecap: PT, cap: 0, without: ['Dom0 DMA Passthrough'] },
+      {
+        which,
+        what: 'a queue',
+        ecap: QI,
+        cap: 0,
+        // Posting was decided before the queue took interrupt remapping with it.
+        without: ['Queued Invalidation', 'Interrupt Remapping'],
+      },
+      {
+        which,
+        what: 'interrupt remapping',
+        ecap: IR,
+        cap: 0,
+        without: ['Interrupt Remapping', 'Posted Interrupt'],
+      },
+      { which, what: 'posted interrupts', ecap: 0, cap: POSTED, without: ['Posted Interrupt'] },
+      { which, what: 'pages of 1 GiB', ecap: 0, cap: SPS_1G, without: ['Shared EPT tables'] },
+      { which, what: 'pages of 2 MiB', ecap: 0, cap: SPS_2M, without: ['Shared EPT tables'] },
+    ]),
+  )('FT-C27 unit $which without $what: off for all is $without', ({ which, ecap, cap, without }) => {
+    expect(lines(which, ecap, cap)).toEqual(off(...without));
+  });
+
+  test('FT-C27 what nobody wants stays off, and takes nothing else with it', () => {
+    expect(lines(0, 0, 0, { opts: { snoop: false, hwdomPassthrough: false, hapPtShare: false } })).toEqual(
+      off('Snoop Control', 'Dom0 DMA Passthrough', 'Shared EPT tables'),
+    );
+    expect(lines(0, 0, 0, { opts: { intremap: 'off' } })).toEqual(
+      off('Interrupt Remapping', 'Posted Interrupt'),
+    );
+    expect(lines(0, 0, 0, { opts: { qinval: false } })).toEqual(
+      off('Queued Invalidation', 'Interrupt Remapping'),
+    );
+  });
+
+  // EPT must not use a page size that a unit lacks; what the CPU lacks, or the user forbids it, is no obstacle.
+  test.each([
+    { cpu: {}, opts: { superpages: false }, lacks: 0, shared: false },
+    { cpu: { hap1g: false }, opts: {}, lacks: SPS_1G, shared: true },
+    { cpu: { hap1g: false }, opts: {}, lacks: SPS_2M | SPS_1G, shared: false },
+    { cpu: { hap1g: false, hap2m: false }, opts: {}, lacks: SPS_2M | SPS_1G, shared: true },
+    { cpu: { hap1g: false, hap2m: false }, opts: { superpages: false }, lacks: 0, shared: true },
+    { cpu: { hap: false }, opts: {}, lacks: 0, shared: false },
+    { cpu: { cx16: true }, opts: {}, lacks: 0, shared: true },
+  ])('FT-C22 CPU $cpu, options $opts, unit without sizes $lacks: shared is $shared', (c) => {
+    const got = lines(1, 0, c.lacks, { cpu: c.cpu, opts: c.opts });
+    expect(got.at(-1)).toBe(`Shared EPT tables ${c.shared ? '' : 'not '}enabled.`);
+  });
+
+  test('FT-C27 posting needs CMPXCHG16B', () => {
+    const seams = { vtdRequiresCx16: () => false };
+    expect(lines(0, 0, 0, { cpu: { cx16: false }, seams })).toEqual(off('Posted Interrupt'));
+  });
+});
