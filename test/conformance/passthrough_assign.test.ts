@@ -127,6 +127,55 @@ describe('assign_device()', () => {
     ]);
   });
 
+  test('FT-A05 the hardware domain is not crashed either', () => {
+    const xen = make();
+    assign(xen, xen.domIo);
+    xen.vendor.fail('assign', 4, E.NOMEM);
+    xen.vendor.fail('reassign', 2, E.NXIO);
+    expect(assign(xen, xen.hwdom)).toBe(E.NOMEM);
+    expect([xen.dev(3, 0).broken, xen.hwdom.crashed]).toEqual([true, false]);
+  });
+
+  /** Xen 4.23 with a PVH hardware domain, which has virtual config spaces; both devices are in d[IO]. */
+  const withVpci = (): TestXen => {
+    const xen = make({ release: '4.23' });
+    for (const bus of [3, 4]) assign(xen, xen.domIo, bus);
+    xen.hwdom = xen.guest(3, { hvm: true });
+    xen.vendor.calls.length = 0;
+    return xen;
+  };
+  test('FT-A05 in 4.23 a virtual config space that fails behind phantoms takes all back', () => {
+    const xen = withVpci();
+    xen.faults.failNth(1, 'alloc');
+    expect(assign(xen, xen.hwdom)).toBe(E.NOMEM);
+    // Xen names the function behind the last phantom.
+    expect(xen.news()).toEqual(['d3: assign phantom function (0000:03:01.0) failed (-12)']);
+    expect(told(xen.vendor.calls).slice(5)).toEqual([
+      'reassign 02 3>IO',
+      'reassign 04 3>IO',
+      'reassign 06 3>IO',
+      'reassign 00 3>IO',
+    ]);
+    expect([owner(xen), xen.dev(3, 0).broken]).toEqual(['d[IO]', false]);
+    // Without phantoms nothing is taken back.
+    xen.faults.failNth(1, 'alloc');
+    expect(assign(xen, xen.hwdom, 4)).toBe(E.NOMEM);
+    expect([owner(xen, 4), xen.news()]).toEqual(['d3', ['d3: assign (0000:04:00.0) failed (-12)']]);
+  });
+  test('FT-A05 in 4.23 one that fails while it is taken back leaves the device broken, with its new owner', () => {
+    const xen = withVpci();
+    expect(assign(xen, xen.hwdom)).toBe(0);
+    xen.news();
+    xen.vendor.fail('assign', 4, E.IO);
+    xen.faults.failNth(1, 'alloc');
+    expect(assign(xen, xen.domIo)).toBe(E.IO);
+    expect(xen.news()).toEqual([
+      'd[IO]: assign phantom function (0000:03:00.4) failed (-5)',
+      'd[IO]: deassign (0000:03:00.0) failed (-12)',
+    ]);
+    expect([owner(xen), xen.dev(3, 0).broken, xen.hwdom.crashed]).toEqual(['d3', true, false]);
+  });
+
   test.each(['4.17.0', '4.18.0'])('FT-A06 Xen %s discards the error of a phantom', (release) => {
     const xen = make({ release });
     xen.vendor.fail('assign', 4, E.NOMEM);
@@ -212,6 +261,17 @@ describe('assign_device()', () => {
     expect(() => deviceAssigned(xen, 0, 3, 0)).toThrow('pcidevs lock is held');
     expect(() => runAlone(iommuAddDevice(xen, xen.dev(3, 0)))).toThrow('pcidevs lock is held');
     expect(() => runAlone(iommuEnableDevice(xen, xen.dev(3, 0)))).toThrow('pcidevs lock is held');
+  });
+
+  test('FT-A12 who gets nothing anyway is not asked for it', () => {
+    const xen = make();
+    const without = xen.guest(1, { iommu: false });
+    const shares = Object.assign(xen.guest(2, { hvm: true }), { memSharing: true });
+    expect([
+      runAlone(assignDevice(xen, without, 0, 3, 0, 0)),
+      runAlone(assignDevice(xen, shares, 0, 3, 0, 0)),
+      runAlone(deassignDevice(xen, without, 0, 3, 0)),
+    ]).toEqual([0, E.XDEV, E.INVAL]);
   });
 
   test('a device that is not free trips the assertion behind device_assigned()', () => {

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
 import { formatBdf } from '../../src/base/sbdf.js';
+import type { Domain } from '../../src/hypervisor/domain.js';
 import { PCI } from '../../src/hypervisor/passthrough/config.js';
 import {
   pciAddDevice,
@@ -10,6 +11,7 @@ import {
   pciRoDevice,
 } from '../../src/hypervisor/passthrough/device_add.js';
 import { dumpPciDevices } from '../../src/hypervisor/passthrough/dump.js';
+import { iommuDoDomctl } from '../../src/hypervisor/passthrough/iommu.js';
 import { pdevType } from '../../src/hypervisor/passthrough/pdev.js';
 import { scanPciDevices } from '../../src/hypervisor/passthrough/scan.js';
 import { findUpstreamBridge, isReadOnly } from '../../src/hypervisor/passthrough/segment.js';
@@ -100,6 +102,15 @@ describe('bridges', () => {
       expect([above(xen, 5), xen.news().filter((l) => l.includes('unknown'))]).toEqual([got, says]);
     },
   );
+
+  test('FT-A28 as many bridges as there are buses are followed, and one round more is not', () => {
+    const xen = makeXen({ devices: [bridge('pci-bridge', 1, 5)] });
+    const { bus2bridge } = xen.segs.get(0)!;
+    for (let bus = 1; bus < 256; bus++) bus2bridge.set(bus, { bus: bus - 1, devfn: 0 });
+    expect(above(xen, 255)).toBe('00:00.0 below 1');
+    bus2bridge.set(0, { bus: 255, devfn: 0 });
+    expect(above(xen, 255)).toBe('-1');
+  });
 
   test('FT-A28 a loop of bridges is given up', () => {
     const xen = makeXen({ devices: [bridge('pci-bridge', 1, 5)] });
@@ -296,6 +307,21 @@ describe('devices that nobody gets', () => {
       'd0',
     ]);
     expect([xen.domXen.pdevList.size, xen.hwdom.pdevList.size]).toEqual([1, 1]);
+  });
+
+  test('FT-A34 nobody is given a hidden device: -EBUSY', () => {
+    const xen = makeXen({ devices: DEVICES, boot: 'none' });
+    runAlone(pciHideDevice(xen, 0, 3, 0));
+    const give = (d: Domain): number =>
+      runAlone(
+        iommuDoDomctl(
+          xen,
+          { cmd: 'assign_device', domid: d.domid, dev: 0, machineSbdf: sbdf(0, 3, 0, 0), flags: 0 },
+          d,
+        ),
+      );
+    expect([give(xen.guest(1)), give(xen.domIo)]).toEqual([E.BUSY, E.BUSY]);
+    expect(xen.services.pd(xen.dev(3, 0).domain)).toBe('d[XEN]');
   });
 
   test('a scan that runs out of memory ends at the function that it has none for', () => {
