@@ -226,8 +226,10 @@ describe('interrupt remapping (5.1, 9.10)', () => {
     ['another requester than the one named', 0x26, address(1), 0, (rig) => entry(rig, 1, 1, 0, 0x4_0309)],
     ['a bus outside the range named', 0x26, address(1), 0, (rig) => entry(rig, 1, 1, 0, 0x8_0405)],
   ];
-  const titled = refused.map((row) => [...row, row[1].toString(16)] as const);
-  test.each(titled)('$0 is refused with reason $5h', (_says, reason, addr, data, given) => {
+  const titled = refused.map(
+    ([says, reason, ...rest]) => [says, reason.toString(16), reason, ...rest] as const,
+  );
+  test.each(titled)('%s is refused with reason %sh', (_says, _hex, reason, addr, data, given) => {
     const rig = remapping();
     given(rig);
     expect(rig.unit.remapInterrupt(RID, addr, data)).toBe(-reason);
