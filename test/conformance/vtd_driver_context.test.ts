@@ -247,6 +247,10 @@ describe('flushing', () => {
     // WBF beside what GSTS shows: TES, RTPS, QIES, IRES, IRTPS.
     expect(h.registerWrites()).toEqual(['18=cf000000']);
     expect(h.descriptors()).toEqual([]);
+    // What was flushed needs no more.
+    h.s.log.length = 0;
+    h.reassign(d1, h.s.hwdom, pdev);
+    expect([h.registerWrites(), h.descriptors().length]).toEqual([[], 2]);
   });
 
   test('a flush that fails puts the previous owner back', () => {
@@ -256,6 +260,28 @@ describe('flushing', () => {
     expect(h.entry(2, 0)).toMatchObject({ p: 1, did: 0, root: h.s.hwdom.iommu.pgdMfn });
     expect(pdev.domain).toBe(h.s.hwdom);
     expect(h.dma(2, 0, 0, 0x100)).toBe(-5);
+    // The unit is none of the guest's again, so that its flushes go past it.
+    expect(d1.iommu.uses(0)).toBe(false);
+  });
+
+  test('a flush that fails on the way out of quarantine leaves no entry', () => {
+    const { h, pdev, d1 } = host({ cap: QEMU_CAP_CM });
+    h.assign(h.s.domIo, pdev);
+    h.s.faults.failNth(1, 'flush');
+    expect(h.assign(d1, pdev)).toBe(E.IO);
+    expect([h.entry(2, 0).p, d1.iommu.uses(0), pdev.domain]).toEqual([0, false, h.s.domIo]);
+  });
+
+  test('an entry of a conventional device, its bridge or its alias that cannot be flushed keeps the id', () => {
+    const kept = [1, 2, 3, 4, 5, 6].map((n) => {
+      const { h, first, d1 } = conventional();
+      h.assign(d1, first);
+      h.s.faults.failNth(n, 'flush');
+      expect(h.reassign(d1, h.s.domIo, first)).toBe(0);
+      expect([h.entry(9, 8).p, h.entry(8, 0).p, h.entry(9, 0).p]).toEqual([0, 0, 0]);
+      return [d1.crashed !== undefined, d1.iommu.uses(0)];
+    });
+    expect(kept).toEqual(Array(6).fill([true, true]));
   });
 
   test('a flush that fails on release crashes a living guest and is only reported for a dying one', () => {
@@ -386,6 +412,21 @@ describe('domain ids', () => {
     h.reassign(d, h.s.hwdom, other);
     expect(d.iommu.uses(0)).toBe(false);
     expect(h.driver.vtd.drhds[0]!.iommu!.domidMap![1]).toBe(-1);
+  });
+
+  test('FT-C16 an id is free again when the last device went to quarantine, with its phantoms before it', () => {
+    const { h, pdev } = host({ ...narrow, opts: { quarantine: 'basic' } });
+    const other = h.endpoint(at(3, 0));
+    h.locked(() => runAlone(h.driver.addDevice(other.devfn, other)));
+    const d = h.domain(7);
+    const free = (): number => h.driver.vtd.drhds[0]!.iommu!.domidMap!.indexOf(-1);
+    const before = free();
+    for (const fn of [0, 2, 4]) expect(h.assign(d, pdev, fn)).toBe(0);
+    expect([d.iommu.uses(0), free()]).toEqual([true, before + 1]);
+    for (const fn of [2, 4]) h.reassign(d, h.s.domIo, pdev, fn);
+    expect([d.iommu.uses(0), free()]).toEqual([true, before + 1]);
+    h.reassign(d, h.s.domIo, pdev);
+    expect([d.iommu.uses(0), free()]).toEqual([false, before]);
   });
 
   test('FT-C17 a narrow unit in caching mode never deals id 0', () => {

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { PDEV_TYPE } from '../../src/iommu/driver/types.js';
 import { SCOPE_TYPE } from '../../src/iommu/format/dmar.js';
+import { runAlone } from '../../src/sim/co.js';
 import { at, drhd, scope, VtdHost } from '../helpers/vtd_host.js';
 
 const { ENDPOINT } = SCOPE_TYPE;
@@ -36,6 +37,23 @@ describe('the management engine sends for a WLAN device under a function of its 
   test.each(CANTIGA)('FT-C30 device %i with a Cantiga chipset: 0:03.7', (id) => {
     expect(phantomOf(3, intel(0x2a40), intel(id))).toBe(1);
     expect(phantomOf(22, intel(0x0044), intel(id))).toBe(-1);
+  });
+  test('FT-C30 a device that had no entry takes none from the engine, which another device has by now', () => {
+    const h = new VtdHost({
+      prepare: (s) => {
+        s.addFunction(at(0, 0), intel(0x0044));
+        s.addFunction(at(0, 22), 0x1234_8086);
+        for (const bus of [2, 3]) s.addFunction(at(bus, 0), intel(0x4238));
+      },
+    });
+    const [first, second] = [2, 3].map((bus) => h.endpoint(at(bus, 0)));
+    h.s.addPdev(at(0, 22), PDEV_TYPE.PCIE_ENDPOINT);
+    h.boot();
+    h.assign(h.s.domIo, second!);
+    h.assign(h.domain(1), first!);
+    expect(h.entry(0, 0xb7)).toMatchObject({ p: 1, did: 1 });
+    expect(h.locked(() => runAlone(h.driver.removeDevice(0, second!)))).toBe(0);
+    expect(h.entry(0, 0xb7)).toMatchObject({ p: 1, did: 1 });
   });
   test('FT-C30 not without an engine, not for another device, vendor or chipset', () => {
     expect(phantomOf(22, intel(0x0044), intel(0x4238), false)).toBe(-1);

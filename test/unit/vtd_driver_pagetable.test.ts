@@ -275,6 +275,20 @@ describe('flushes', () => {
     expect(() => flush(INVALID_DFN, 1)).toThrow(/names what changed/);
   });
 
+  test('FT-C13 without a queue address and mask go to one register, the request to the next', () => {
+    const { h, d } = host({ opts: { qinval: false } });
+    h.s.record();
+    const written = (dfn: number, count: number): string[] => {
+      h.s.log.length = 0;
+      runAlone(h.driver.iotlbFlush(d, dfn, count, FLUSHF.modified));
+      return h.registerWrites();
+    };
+    // ECAP.IRO is 0xf. IVT, granularity 3 of a page or 2 of the domain, reads and writes drained, id 1.
+    expect(written(0x3_660b, 1)).toEqual(['f0=3660b000', 'f8=b003000100000000']);
+    expect(written(0xf_1234_5640, 0x40)).toEqual(['f0=f12345640006', 'f8=b003000100000000']);
+    expect(written(0, 3)).toEqual(['f8=a003000100000000']);
+  });
+
   test('FT-C13 a unit without page-selective requests flushes the domain', () => {
     const { h, d } = host({ cap: [0x222f_0606, 0x00d2_000c] });
     h.s.record();

@@ -39,6 +39,8 @@ const setType = (entry: ContextEntry, type: number): void => {
 
 /** What replaceEntry() says when it wrote the entry. */
 const REPLACED = 2;
+/** There was no entry to empty. */
+const ABSENT = 1;
 
 /** A device that goes to d[IO] without a table there gets no entry. @xen QUARANTINE_SKIP */
 export const quarantineSkip = (vtd: Vtd, d: IommuDomain, pgdMfn: number): boolean =>
@@ -289,13 +291,13 @@ function* undoMapping(
   if (rc === 0 && pdev?.devfn === devfn) checkCleanupDomidMap(vtd, domain, pdev, iommu);
 }
 
-/** Empties the entry and flushes it, all under the unit's lock. @returns 0 also when it was absent */
+/** Empties the entry and flushes it, all under the unit's lock. @returns ABSENT, 0 or the flush's error */
 function* clearEntry(vtd: Vtd, iommu: VtdIommu, bus: number, devfn: number): Co<Rc> {
   using _unit = yield* hold(iommu.lock);
   const at = contextEntryAt(iommu, bus, devfn);
-  if (at === 0) return 0;
+  if (at === 0) return ABSENT;
   const { words } = iommu.ram;
-  if ((words[at]! & P) === 0) return 0;
+  if ((words[at]! & P) === 0) return ABSENT;
   const did = didOf(words[at + 2]!);
   iommu.lctxt.clear();
   const bdf = (bus << 8) | devfn;
@@ -316,6 +318,7 @@ export function* domainContextUnmapOne(
 ): Co<Rc> {
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   let rc = yield* clearEntry(vtd, iommu, bus, devfn);
+  if (rc === ABSENT) return 0;
   if (rc === 0 && vtd.meSlot !== 0) rc = yield* unmapMePhantom(vtd, domain, iommu, bus, devfn);
   if (rc === 0 || domain === vtd.s.hwdom || domain === vtd.s.domIo) return rc;
   if (!domain.isDying) {
