@@ -77,7 +77,7 @@ function bind(w: WorldState, { d, pirq }: { d: Domain; pirq: Pirq }, on: boolean
   // A guest that does not run asks for nothing.
   if (d.isShutDown || d.isDying) return undefined;
   const cpu = w.machine.hw.cpus.current;
-  const port = [...d.eventChannels].find(([, n]) => n === pirq.pirq)?.[0];
+  const port = [...d.eventChannels].find(([, c]) => c.state === 'pirq' && c.pirq === pirq.pirq)?.[0];
   if (!on && port === undefined) return undefined;
   const before = cpu.domid;
   cpu.domid = d.domid;

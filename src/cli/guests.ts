@@ -1,12 +1,13 @@
 /** Guests come to life when Xen runs them: this watches for that, and gives each kernel its bus. */
 
-import type { GuestStore, GuestWatcher } from '../guest/environment.js';
+import type { GuestChannels, GuestStore, GuestWatcher } from '../guest/environment.js';
 import { GuestKernel } from '../guest/kernel.js';
 import { Pcifront } from '../guest/pcifront.js';
 import { guestProgram } from '../guest/program.js';
 import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
 import type { Co } from '../sim/co.js';
 import type { Dom0Host, GuestKernels } from '../toolstack/host.js';
+import { allocUnbound, bindProcessors } from '../toolstack/kernel/channels.js';
 import type { XenstoreDaemon } from '../toolstack/xenstore/store.js';
 
 /** xenstore with the rights of one domain. */
@@ -34,6 +35,19 @@ class StoreOf implements GuestStore {
   }
   unwatch(path: string, token: string, watcher: GuestWatcher): void {
     this.xs.unwatch(path, token, watcher);
+  }
+}
+
+class ChannelsOf implements GuestChannels {
+  constructor(
+    private readonly hv: Hypercalls,
+    private readonly domid: number,
+  ) {}
+  *alloc(): Co<number> {
+    return yield* allocUnbound(this.hv, this.domid, 0);
+  }
+  *close(port: number): Co<void> {
+    yield* this.hv.eventChannelOp({ cmd: 'close', domid: this.domid, port });
   }
 }
 
@@ -76,11 +90,12 @@ export class Guests implements GuestKernels {
       this.alive.delete(domid);
       changed = true;
     }
-    for (const { domid, flags } of infos) {
+    for (const { domid, flags, nrOnlineVcpus } of infos) {
       if (domid === 0 || domid >= 0x7ff0 || flags.paused || flags.dying || flags.shutdown) continue;
       const there = this.alive.get(domid);
       if (there === undefined) {
         if (this.slow) continue;
+        if (!flags.hvm) yield* bindProcessors(this.hv, domid, nrOnlineVcpus);
         yield* this.start(domid, flags.hvm);
         changed = true;
       } else if (yield* this.attend(domid, there)) changed = true;
@@ -98,7 +113,9 @@ export class Guests implements GuestKernels {
       this.dom0.deviceModels.get(domid),
       hvm,
     );
-    const front = hvm ? undefined : new Pcifront(new StoreOf(this.dom0.xs, domid), domid);
+    const front = hvm
+      ? undefined
+      : new Pcifront(new StoreOf(this.dom0.xs, domid), new ChannelsOf(this.hv, domid), domid);
     this.alive.set(domid, { kernel, front, bounced: false });
     front?.start();
     yield* kernel.boot();
@@ -134,11 +151,11 @@ export class Guests implements GuestKernels {
 
   /**
    * A PV kernel with devices wants 4 MiB that they all reach, piece by piece, in place of what it has somewhere in its
-   * upper half. @linux arch/x86/xen/pci-swiotlb-xen.c pci_xen_swiotlb_init_late, swiotlb-xen.c xen_swiotlb_fixup
+   * upper half: one block of its allocator, aligned to its size. @linux arch/x86/xen/pci-swiotlb-xen.c pci_xen_swiotlb_init_late, swiotlb-xen.c xen_swiotlb_fixup
    */
   private *exchangeBounceBuffer(domid: number): Co<void> {
     const pages = (yield* this.hv.getDomainInfoList()).find((i) => i.domid === domid)?.totPages ?? 0;
-    const first = Math.floor((pages * 2) / (3 * BOUNCE.align)) * BOUNCE.align;
+    const first = Math.ceil((pages * 2) / (3 * BOUNCE.frames)) * BOUNCE.frames;
     if (first + BOUNCE.frames > pages) return;
     const order = BOUNCE.pieceOrder;
     for (let at = 0; at < BOUNCE.frames; at += 2 ** order) {
@@ -158,4 +175,4 @@ export class Guests implements GuestKernels {
 }
 
 /** In frames; pieces of 256 KiB. */
-const BOUNCE = { frames: 1024, align: 512, pieceOrder: 6, addressBits: 32 } as const;
+const BOUNCE = { frames: 1024, pieceOrder: 6, addressBits: 32 } as const;

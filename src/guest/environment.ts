@@ -22,6 +22,13 @@ export interface GuestStore {
   unwatch(path: string, token: string, watcher: GuestWatcher): void;
 }
 
+/** Event channels of the guest. */
+export interface GuestChannels {
+  /** A port that dom0 may bind to, 0 when there is none left. */
+  alloc(): Co<number>;
+  close(port: number): Co<void>;
+}
+
 export interface GuestOutput {
   out(text: string): void;
   err(text: string): void;

@@ -1,6 +1,6 @@
 /** The front end of a PV guest's PCI bus. @linux drivers/pci/xen-pcifront.c */
 import type { Co } from '../sim/co.js';
-import type { GuestStore, GuestWatcher } from './environment.js';
+import type { GuestChannels, GuestStore, GuestWatcher } from './environment.js';
 
 /** @xen include/public/io/xenbus.h */
 const STATE = {
@@ -12,15 +12,15 @@ const STATE = {
   RECONFIGURING: 7,
   RECONFIGURED: 8,
 } as const;
-/** Grant and event channel that a small guest has left when it gets here. */
+/** The grant that a small guest has left when it gets here. */
 const GRANT_REF = '8';
-const EVENT_CHANNEL = '8';
 const MAGIC = '7';
 
 export class Pcifront implements GuestWatcher {
   private readonly node: string;
   private backend: string | undefined = undefined;
   private state: number = STATE.INITIALISING;
+  private port = 0;
   /** The bus is there: config cycles work. */
   get connected(): boolean {
     return this.state === STATE.CONNECTED || this.state === STATE.RECONFIGURING;
@@ -28,6 +28,7 @@ export class Pcifront implements GuestWatcher {
 
   constructor(
     private readonly xs: GuestStore,
+    private readonly channels: GuestChannels,
     private readonly domid: number,
   ) {
     this.node = `/local/domain/${domid}/device/pci`;
@@ -43,15 +44,15 @@ export class Pcifront implements GuestWatcher {
   }
 
   *xsChanged(_path: string, token: string): Co<void> {
-    if (token === 'bus') this.busChanged();
-    else this.backendChanged();
+    if (token === 'bus') yield* this.busChanged();
+    else yield* this.backendChanged();
   }
 
-  private busChanged(): void {
+  private *busChanged(): Co<void> {
     const there = this.xs.read(`${this.node}/0/backend`);
     if (there === undefined) {
       if (this.backend !== undefined) {
-        this.reportChannel();
+        yield* this.reportChannel();
         this.forget();
       }
       return;
@@ -59,7 +60,8 @@ export class Pcifront implements GuestWatcher {
     if (this.backend !== undefined || this.read(`${this.node}/0/state`) !== STATE.INITIALISING) return;
     this.backend = there;
     this.xs.write(`${this.node}/0/pci-op-ref`, GRANT_REF);
-    this.xs.write(`${this.node}/0/event-channel`, EVENT_CHANNEL);
+    this.port = yield* this.channels.alloc();
+    this.xs.write(`${this.node}/0/event-channel`, String(this.port));
     this.xs.write(`${this.node}/0/magic`, MAGIC);
     this.switchTo(STATE.INITIALISED);
     this.xs.watch(`${there}/state`, 'backend', this);
@@ -72,7 +74,7 @@ export class Pcifront implements GuestWatcher {
   }
 
   /** @linux pcifront_backend_changed */
-  private backendChanged(): void {
+  private *backendChanged(): Co<void> {
     if (this.backend === undefined) return;
     switch (this.read(`${this.backend}/state`)) {
       case STATE.CONNECTED:
@@ -85,22 +87,23 @@ export class Pcifront implements GuestWatcher {
         if (this.state === STATE.RECONFIGURING) this.switchTo(STATE.CONNECTED);
         return;
       case STATE.CLOSING:
-        this.close();
+        yield* this.close();
         return;
     }
   }
 
-  private close(): void {
+  private *close(): Co<void> {
     if (this.state === STATE.CLOSED) return;
-    this.reportChannel();
+    yield* this.reportChannel();
     this.switchTo(STATE.CLOSED);
   }
 
-  /** Linux frees an event channel that the back end has closed already, and reports what Xen answers. */
-  private reportChannel(): void {
+  /** Linux closes its event channel twice, and reports what Xen answers. */
+  private *reportChannel(): Co<void> {
     if (this.state === STATE.INITIALISING || this.state === STATE.CLOSED) return;
     const node = `/local/domain/${this.domid}/error/device/pci/0/error`;
-    this.xs.write(node, `22 freeing event channel ${EVENT_CHANNEL}`);
+    yield* this.channels.close(this.port);
+    this.xs.write(node, `22 freeing event channel ${this.port}`);
   }
 
   private switchTo(state: number): void {

@@ -52,6 +52,7 @@ export function initHeap(xen: Xen, sizes: ImageSizes | undefined): BootImages | 
   const low = ram.filter((r) => r.end <= 0x10_0000 && r.end - r.start > 2 * IMAGE_FRAMES).at(-1);
   const top = ram.at(-1);
   let images: BootImages | undefined;
+  if (sizes !== undefined) xen.heap.tellLowZonesApart();
   for (const r of ram) {
     if (r.end <= r.start) continue;
     xen.frames.set(r.start, r.end - r.start, DOMID.XEN, FRAME_TYPE.xenheap);

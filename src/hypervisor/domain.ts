@@ -30,6 +30,14 @@ export interface Pirq {
   links?: { readonly bus: number; readonly device: number; readonly intx: number }[];
 }
 
+/** A port that is in use. @xen struct evtchn */
+export type EventChannel =
+  | { readonly state: 'unbound'; readonly remote: number }
+  | { readonly state: 'interdomain'; readonly remote: number; readonly port: number }
+  | { readonly state: 'pirq'; readonly pirq: number }
+  | { readonly state: 'virq'; readonly virq: number; readonly vcpu: number }
+  | { readonly state: 'ipi'; readonly vcpu: number };
+
 /** A softirq that the CPU which took the interrupt has not come to yet. @xen dpci_list */
 export interface InFlight {
   readonly d: Domain;
@@ -115,8 +123,12 @@ export class Domain extends DeviceOwner implements IommuDomain {
   readonly pirqs = new Map<number, Pirq>();
   /** HVM: it has had an interrupt of a device bound, and is not cleaned yet. @xen struct hvm_irq_dpci */
   dpci = false;
-  /** Event channels that stand for pirqs, by port. */
-  readonly eventChannels = new Map<number, number>();
+  /** By port. */
+  readonly eventChannels = new Map<number, EventChannel>();
+  /** Its kernel runs, and its ports have the newer form. @xen evtchn_fifo */
+  fifoEvents = false;
+  /** Pages that Xen has and the domain sees. @xen xenpage_list */
+  readonly xenPages: number[] = [];
   /** VT-d without interrupt remapping gave it a device. */
   untrustedMsi = false;
 

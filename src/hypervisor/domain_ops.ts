@@ -6,6 +6,7 @@ import { XENLOG } from '../iommu/driver/types.js';
 import { type Co, preemptPoint } from '../sim/co.js';
 import { DOMID, FRAME_TYPE } from '../sim/frames.js';
 import { Domain, DYING } from './domain.js';
+import { evtchnDestroy, freeSharedPages } from './event_channel.js';
 import { P2m } from './mm/p2m.js';
 import { iommuDomainDestroy, iommuDomainInit, iommuFreePgtables } from './passthrough/iommu.js';
 import { pciReleaseDevices } from './passthrough/pci.js';
@@ -155,6 +156,7 @@ export function* domainKill(xen: Xen, d: Domain): Co<Rc> {
     d.pauseCount += 1;
     d.dying = DYING.dying;
     d.outstandingPages = 0;
+    evtchnDestroy(xen, d);
   }
   if (d.dying === DYING.dying) {
     const rc = yield* domainRelinquishResources(xen, d);
@@ -171,6 +173,7 @@ function* completeDomainDestroy(xen: Xen, d: Domain): Co<void> {
   yield* freeDomainPirqs(xen, d);
   yield* iommuDomainDestroy(xen, d);
   freeP2m(xen, d);
+  freeSharedPages(xen, d);
   xen.domains.delete(d.domid);
   yield* preemptPoint(xen.cpus);
   if (xen.events.on) xen.events.emit({ kind: 'domain', domid: d.domid, what: 'destroy' });

@@ -9,12 +9,14 @@ import { doDomctl, domainInfo } from './domctl.js';
 import { eventChannelOp } from './event_channel.js';
 import { handleKeys } from './keyhandler.js';
 import { memoryOp } from './memory.js';
+import { mmuextOp } from './mm/page_type.js';
 import { processPendingSoftirqs } from './passthrough/iommu.js';
 import { physdevOp } from './physdev.js';
 import type { DomainInfo, DomctlOp } from './public/domctl.js';
 import type { EvtchnOp } from './public/event_channel.js';
 import type { Hypercalls, PhysInfo, XenVersion } from './public/hypercalls.js';
 import type { MemoryOp } from './public/memory.js';
+import type { MmuextOp } from './public/mmu.js';
 import type { PhysdevOp } from './public/physdev.js';
 import type { Xen } from './xen.js';
 
@@ -39,6 +41,12 @@ export class XenHypercalls implements Hypercalls {
   *eventChannelOp(op: EvtchnOp): Co<Rc> {
     const rc = yield* eventChannelOp(this.xen, op);
     if (this.xen.events.on) this.xen.events.emit({ kind: 'hypercall', op: `evtchn:${op.cmd}`, args: op, rc });
+    return rc;
+  }
+
+  *mmuextOp(op: MmuextOp): Co<Rc> {
+    const rc = yield* mmuextOp(this.xen, op);
+    if (this.xen.events.on) this.xen.events.emit({ kind: 'hypercall', op: `mmuext:${op.cmd}`, args: op, rc });
     return rc;
   }
 

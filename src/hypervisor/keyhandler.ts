@@ -1,11 +1,10 @@
 /** The console keys that `xl debug-keys` sends. @xen common/keyhandler.c */
 import { E, type Rc } from '../base/errno.js';
 import type { Co } from '../sim/co.js';
-import { DYING } from './domain.js';
+import { dumpDomains, dumpEventChannels } from './domain_dump.js';
 import { dumpIrqs, dumpMsi } from './irq/dump.js';
 import { dumpPciDevices } from './passthrough/dump.js';
 import { dumpIommuInfo, dumpIommuPageTables } from './passthrough/iommu.js';
-import type { RangeSet } from './rangeset.js';
 import type { Xen } from './xen.js';
 
 /** Each key in turn; unknown ones say nothing. Longer than 1 KiB is refused as Xen's buffer would. */
@@ -31,6 +30,9 @@ export function* handleKeys(xen: Xen, keys: string): Co<Rc> {
       case 'q':
         dumpDomains(xen);
         break;
+      case 'e':
+        dumpEventChannels(xen);
+        break;
       case 'm':
         dumpMemory(xen);
         break;
@@ -42,28 +44,6 @@ export function* handleKeys(xen: Xen, keys: string): Co<Rc> {
     }
   }
   return 0;
-}
-
-const rangeText = (set: RangeSet, radix: number): string =>
-  set
-    .list()
-    .map((r) => (r.s === r.e ? r.s.toString(radix) : `${r.s.toString(radix)}-${r.e.toString(radix)}`))
-    .join(', ');
-
-/** Key 'q', the part that concerns passthrough. @xen dump_domains */
-function dumpDomains(xen: Xen): void {
-  const print = (text: string): void => xen.console.printAlways(text);
-  print(`'q' pressed -> dumping domain info (now = ${xen.clock.nowNs})`);
-  for (const d of [...xen.domains.values()].sort((a, b) => a.domid - b.domid)) {
-    print(`General information for domain ${d.domid}:`);
-    print(`    refcnt=3 dying=${d.dying === DYING.alive ? 0 : d.dying} pause_count=${d.pauseCount}`);
-    print(`    nr_pages=${d.totPages} xenheap_pages=2 dirty_cpus={} max_pages=${d.maxPages}`);
-    print(`    handle=${d.handle} vm_assist=0000002d`);
-    print(`Rangesets belonging to domain ${d.domid}:`);
-    print(`    Interrupts { ${rangeText(d.irqCaps, 10)} }`);
-    print(`    I/O Memory { ${rangeText(d.iomemCaps, 16)} }`);
-    print(`    I/O Ports  { ${rangeText(d.ioportCaps, 16)} }`);
-  }
 }
 
 /** Key 'm'. @xen common/page_alloc.c pagealloc_info */
@@ -83,6 +63,7 @@ function showHelp(xen: Xen): void {
     ['M', 'dump MSI state'],
     ['Q', 'dump PCI devices'],
     ['V', 'dump iommu info'],
+    ['e', 'dump evtchn info'],
     ['h', 'show this message'],
     ['i', 'dump interrupt bindings'],
     ['m', 'memory info'],

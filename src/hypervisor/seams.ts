@@ -56,6 +56,8 @@ export interface Seams extends DriverSeams {
   consoleThreshold(): number;
   /** A query for a domain's info answers for that id alone; older Xen goes on to the next one alive. */
   domainInfoIsExact(): boolean;
+  /** Key 'q' tells of memory sharing also where Xen is built without it. */
+  countsSharedFrames(): boolean;
   /** A device that leaves a domain goes to quarantine. XSA-302, XSA-306: not always. */
   quarantinesLeaving(flag: boolean, mode: IommuOptions['quarantine']): boolean;
   /** A device that would not leave keeps a dying domain from being taken apart. */
@@ -136,6 +138,7 @@ export const correct: Seams = Object.freeze<Seams>({
   unmapNeedsTargetRight: () => false,
   consoleThreshold: () => 3,
   domainInfoIsExact: () => true,
+  countsSharedFrames: () => false,
   memoryMapDomainText: (domid) => `d${domid}`,
   hvmRestoreText: (domid, name, instance) => `HVM restore d${domid}: ${name} ${instance}`,
   ioportMapDomainText: (domid) => `d${domid}`,

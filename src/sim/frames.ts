@@ -246,12 +246,32 @@ export class Heap {
   private readonly zoneOf: (Zone | undefined)[] = [];
   freeFrames = 0;
   totalFrames = 0;
+  /** Fewer bits than these make no zone of their own. */
+  private lowestZone = LOWEST_ZONE;
+  /** Index of the first zone that has been scrubbed since the boot: those after it have been too. */
+  private firstScrubbed = 0;
 
   constructor(
     private readonly frames: Frames,
     private readonly faults: Faults,
     private readonly events: EventStream,
   ) {}
+
+  /** Every number of bits is a zone, as in Xen. Before any memory is there. */
+  tellLowZonesApart(): void {
+    assert(this.zoneOf.length === 0, 'the heap is empty');
+    this.lowestZone = 1;
+  }
+
+  /**
+   * Only frames below 2^bits have been scrubbed: blocks come from there as long as there are any, single frames from
+   * anywhere. Scrubbing begins with the lowest zone. @xen scrub_free_pages, get_free_buddy
+   */
+  scrubbedBelow(bits: number): void {
+    let skipped = 0;
+    for (let n = this.zoneOf.length - 1; n > bits; n--) if (this.zoneOf[n] !== undefined) skipped += 1;
+    this.firstScrubbed = skipped;
+  }
 
   /** Hands RAM over to the heap. @xen init_heap_pages */
   addRange(range: RamRange): void {
@@ -270,7 +290,7 @@ export class Heap {
   }
 
   private put(mfn: number, order: number): void {
-    const bits = bitsOf(mfn);
+    const bits = Math.max(this.lowestZone, bitsOf(mfn));
     const zone = this.zoneOf[bits] ?? this.addZone(bits);
     zone.list(order).push(mfn);
     zone.freeFrames += 1 << order;
@@ -282,7 +302,7 @@ export class Heap {
     while (this.zoneOf.length <= bits) this.zoneOf.push(undefined);
     this.zoneOf[bits] = zone;
     this.zones.length = 0;
-    for (let n = this.zoneOf.length - 1; n >= LOWEST_ZONE; n--) {
+    for (let n = this.zoneOf.length - 1; n >= this.lowestZone; n--) {
       const z = this.zoneOf[n];
       if (z !== undefined) this.zones.push(z);
     }
@@ -305,7 +325,13 @@ export class Heap {
   }
 
   private take(order: number): number {
-    for (let z = 0; z < this.zones.length; z++) {
+    const from = order === 0 ? 0 : this.firstScrubbed;
+    const mfn = this.takeBetween(from, this.zones.length, order);
+    return mfn < 0 && from > 0 ? this.takeBetween(0, from, order) : mfn;
+  }
+
+  private takeBetween(from: number, behind: number, order: number): number {
+    for (let z = from; z < behind; z++) {
       const mfn = takeFrom(this.zones[z]!, order);
       if (mfn < 0) continue;
       this.freeFrames -= 1 << order;
@@ -409,11 +435,11 @@ function halve(zone: Zone, order: number): number {
 
 const lowest = (blocks: readonly number[]): number => blocks.reduce((a, b) => Math.min(a, b));
 
-/** Frame numbers with no more bits are one zone here: memory below 1 GiB is handed out last. */
+/** Frame numbers with no more bits are one zone where nobody asks for more: memory below 1 GiB is handed out last. */
 const LOWEST_ZONE = 18;
-/** Bits of a frame number, as far as zones are told apart. */
+/** Bits of a frame number. */
 const bitsOf = (mfn: number): number =>
-  Math.max(LOWEST_ZONE, mfn < 2 ** 31 ? 32 - Math.clz32(mfn) : 1 + Math.floor(Math.log2(mfn)));
+  mfn < 2 ** 31 ? 32 - Math.clz32(mfn) : 1 + Math.floor(Math.log2(mfn));
 
 /** Joins free buddies; only done when an allocation would fail. */
 function merge(zone: Zone): void {

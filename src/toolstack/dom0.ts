@@ -32,6 +32,8 @@ export interface Xenstore extends XenstoreView {
   transaction(body: (t: XenstoreView) => Rc): Rc;
   /** Access rights, `n0` `r3` and so on, owner first, as xs_set_permissions takes them. */
   setPerms(path: string, perms: readonly string[]): Rc;
+  /** Tells who watches for it that a domain came, or that one went. */
+  fireSpecial(name: '@introduceDomain' | '@releaseDomain'): void;
 }
 
 /** lstat() in one word. */

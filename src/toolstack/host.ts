@@ -1,10 +1,12 @@
 /** dom0 as a whole: its kernel, its files, xenstore, its processes. What libxl and xl see is `Dom0`. */
 import type { Sbdf } from '../base/sbdf.js';
+import { VIRQ } from '../hypervisor/public/event_channel.js';
 import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
 import type { Clock } from '../sim/clock.js';
 import type { Co } from '../sim/co.js';
 import type { EventStream } from '../sim/events.js';
 import type { Faults } from '../sim/faults.js';
+import { Daemons } from './daemons.js';
 import type {
   DeviceModel,
   DeviceModelProgram,
@@ -14,6 +16,7 @@ import type {
   Processes,
   Uname,
 } from './dom0.js';
+import { allocUnbound, bindProcessors, bindVirq } from './kernel/channels.js';
 import type { ConfigPort } from './kernel/config.js';
 import { rootBusesOf } from './kernel/enumerate.js';
 import { Dom0Kernel } from './kernel/kernel.js';
@@ -78,6 +81,7 @@ class ProcessTable implements Processes {
 
 /** Capability of a standard hot-plug controller. */
 const SHPC = 0x0c;
+const DOM0 = 0;
 const ROUNDS_MAX = 10_000;
 const KERNEL_VERSION = '#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-2 (2026-11-16)';
 /** Nodes that xenstored and xen-init-dom0 make at boot, in their order. */
@@ -107,6 +111,7 @@ export class Dom0Host implements Dom0 {
   readonly watchers = new Map<number, DomainWatcher>();
   /** Names of functions as the description gives them. */
   readonly names = new Map<Sbdf, string>();
+  private readonly daemons: Daemons;
   pciback: Pciback | undefined = undefined;
   backends: BackendBus | undefined = undefined;
   guests: GuestKernels | undefined = undefined;
@@ -120,6 +125,7 @@ export class Dom0Host implements Dom0 {
     this.profile = setup.profile;
     this.qemu = setup.qemu;
     this.xs = new XenstoreDaemon(events, faults);
+    this.daemons = new Daemons(hv, this.xs);
     this.kernel = new Dom0Kernel(hv, config, clock, events);
     this.uname = {
       nodename: dom0.hostname,
@@ -144,15 +150,25 @@ export class Dom0Host implements Dom0 {
     kernel.log.info(`Linux version ${dom0.kernelRelease} ${KERNEL_VERSION}`);
     kernel.log.info(`Command line: ${dom0.kernelCmdline}`);
     for (const { bus, seg } of rootBusesOf(functions)) yield* kernel.pci.scanRoot(seg, bus);
+    yield* this.bindProcessors();
+    const storePort = yield* allocUnbound(this.hv, DOM0, DOM0);
+    yield* bindVirq(this.hv, VIRQ.PCPU_STATE);
     yield* kernel.interrupts.bootLegacy();
     if (dom0.pciback === 'builtin') yield* this.loadPciback('builtin');
     yield* this.bindDrivers(true);
+    for (const virq of [VIRQ.MCA, VIRQ.CONSOLE]) yield* bindVirq(this.hv, virq);
     yield* kernel.interrupts.startLegacy();
     if (dom0.pciback === 'module') yield* this.loadPciback('module');
     yield* this.bindDrivers(false);
     for (const [path, value] of FIRST_NODES) xs.write(path, value);
+    yield* this.daemons.start(storePort);
     if (this.pciback !== undefined) this.backends = yield* startPciback(kernel, xs, this.pciback);
     yield* this.settle();
+  }
+
+  private *bindProcessors(): Co<void> {
+    const own = (yield* this.hv.getDomainInfoList()).find((i) => i.domid === DOM0);
+    yield* bindProcessors(this.hv, DOM0, own?.nrOnlineVcpus ?? 1);
   }
 
   private *loadPciback(kind: 'module' | 'builtin'): Co<void> {

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { qemuXen } from '../../src/devicemodel/qemu.js';
+import type { EvtchnOp } from '../../src/hypervisor/public/event_channel.js';
 import type { Hypercalls } from '../../src/hypervisor/public/hypercalls.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
 import type { FunctionDescription } from '../../src/inputs/host_description.js';
@@ -17,6 +18,9 @@ import { Dom0Host } from '../../src/toolstack/host.js';
 import type { ConfigPort } from '../../src/toolstack/kernel/config.js';
 import { TOOLSTACK_PROFILES } from '../../src/toolstack/libxl/profile.js';
 
+/** The first port that a small guest has left. */
+const LEFT_PORT = 8;
+
 export class Recorder {
   readonly physdev: PhysdevOp[] = [];
   /** What the next calls return, by command. */
@@ -31,7 +35,8 @@ export class Recorder {
     this.physdev.push(op);
     return this.answers.get(op.cmd) ?? 0;
   }
-  *eventChannelOp(): Co<number> {
+  *eventChannelOp(op: EvtchnOp): Co<number> {
+    if (op.cmd === 'alloc_unbound') op.port = LEFT_PORT;
     return 0;
   }
 }

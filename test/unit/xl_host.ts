@@ -2,18 +2,21 @@
 
 import { parseSbdf } from '../../src/base/sbdf.js';
 import { qemuXen } from '../../src/devicemodel/qemu.js';
+import type { GuestChannels } from '../../src/guest/environment.js';
 import { pciSetup } from '../../src/guest/hvmloader.js';
 import { Pcifront } from '../../src/guest/pcifront.js';
 import type { DomainInfo, DomctlOp } from '../../src/hypervisor/public/domctl.js';
 import type { EvtchnOp } from '../../src/hypervisor/public/event_channel.js';
 import type { Hypercalls, PhysInfo, XenVersion } from '../../src/hypervisor/public/hypercalls.js';
 import type { MemoryOp } from '../../src/hypervisor/public/memory.js';
+import type { MmuextOp } from '../../src/hypervisor/public/mmu.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
 import type { HostDescription } from '../../src/inputs/host_description.js';
 import { Machine } from '../../src/machine.js';
 import { type Co, runAlone } from '../../src/sim/co.js';
 import type { StampedEvent } from '../../src/sim/events.js';
 import { Dom0Host, type GuestKernels } from '../../src/toolstack/host.js';
+import { allocUnbound, bindProcessors } from '../../src/toolstack/kernel/channels.js';
 import type { ConfigPort } from '../../src/toolstack/kernel/config.js';
 import type { Release } from '../../src/toolstack/libxl/lines.js';
 import { TOOLSTACK_PROFILES } from '../../src/toolstack/libxl/profile.js';
@@ -60,10 +63,24 @@ export class Guests implements GuestKernels {
 
   private startFront(domid: number): boolean {
     if (this.fronts.has(domid)) return false;
-    const front = new Pcifront(this.dom0.xs, domid);
+    runAlone(bindProcessors(this.dom0.hv, domid, 1));
+    const front = new Pcifront(this.dom0.xs, new GuestPorts(this.dom0.hv, domid), domid);
     this.fronts.set(domid, front);
     front.start();
     return true;
+  }
+}
+
+class GuestPorts implements GuestChannels {
+  constructor(
+    private readonly hv: Hypercalls,
+    private readonly domid: number,
+  ) {}
+  *alloc(): Co<number> {
+    return yield* allocUnbound(this.hv, this.domid, 0);
+  }
+  *close(port: number): Co<void> {
+    yield* this.hv.eventChannelOp({ cmd: 'close', domid: this.domid, port });
   }
 }
 
@@ -221,6 +238,9 @@ class Traced implements Hypercalls {
   }
   *eventChannelOp(op: EvtchnOp): Co<number> {
     return yield* this.hv.eventChannelOp(op);
+  }
+  *mmuextOp(op: MmuextOp): Co<number> {
+    return yield* this.hv.mmuextOp(op);
   }
   *memoryOp(op: MemoryOp): Co<number> {
     if (op.cmd === 'set_memory_map') {

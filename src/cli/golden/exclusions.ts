@@ -48,10 +48,10 @@ export const RULES: readonly Rule[] = [
     effect: 'out',
     why: 'what firmware and kernels of guests print',
     forms: [
-      /^\(d\d+\) .*$/,
-      /^\[ *\d+\.\d{6}\] (?:Linux version|Kernel command line|Key type|Loaded X\.509|Loading compiled-in|Asymmetric key|Initialise system|Grant table|VFS:|random:|audit:|software IO TLB:|p2m virtual|integrity:|clocksource:|pcifront) ?.*$/,
-      /^DOMU (?:UP|PCI:)$/,
-      /^0000:00:[01][0-9a-f]\.[0-7] 0x[0-9a-f]{4}:0x[0-9a-f]{4} 0x[0-9a-f]{6}$/,
+      /^\(d\d+\) .*\r?$/,
+      /^\[ *\d+\.\d{6}\] (?:Linux version|Kernel command line|Key type|Loaded X\.509|Loading compiled-in|Asymmetric key|Initialise system|Grant table|VFS:|random:|audit:|software IO TLB:|p2m virtual|integrity:|clocksource:|pcifront) ?.*\r?$/,
+      /^DOMU (?:UP|PCI:)\r?$/,
+      /^0000:00:[01][0-9a-f]\.[0-7] 0x[0-9a-f]{4}:0x[0-9a-f]{4} 0x[0-9a-f]{6}\r?$/,
     ],
   },
   {
@@ -95,10 +95,14 @@ export const RULES: readonly Rule[] = [
   },
   {
     id: 'recorder-interrupt',
-    fields: ['trace'],
+    fields: ['trace', 'console', 'keys'],
     effect: 'out',
-    why: "the recorder's serial line, pin 3 of the I/O APIC, interrupts at any time",
-    forms: [/^vtd_inv_desc_iec granularity 0x1 index 0x3 mask 0x0$/],
+    why: "the recorder's serial line, pin 3 of the I/O APIC, interrupts at any time and where dom0's virtual CPU is",
+    forms: [
+      /^vtd_inv_desc_iec granularity 0x1 index 0x3 mask 0x0$/,
+      /^\(XEN\) R: {2}0003: {2}[01] {3}[01] {2}[0-9a-f]{4} [0-9a-f]{2} .*$/,
+      /^\(XEN\) {4}03: {2}0003 {3}[01] .*$/,
+    ],
   },
   {
     id: 'disk-interrupt',
@@ -150,10 +154,10 @@ export const RULES: readonly Rule[] = [
   },
   {
     id: 'time-stamp',
-    fields: ['kernel'],
+    fields: ['kernel', 'console', 'keys'],
     effect: 'vary',
     why: 'times are not compared',
-    forms: [/^\[( *\d+\.\d{6})\] .*$/],
+    forms: [/^\[( *\d+\.\d{6})\] .*$/, /^\(XEN\) 'q' pressed -> dumping domain info \(now = (\d+)\)$/],
   },
   {
     id: 'transfer-time',
@@ -182,10 +186,13 @@ export const RULES: readonly Rule[] = [
   },
   {
     id: 'uuid',
-    fields: ['stdout'],
+    fields: ['stdout', 'console', 'keys'],
     effect: 'vary',
     why: 'made by chance',
-    forms: [/^ *"uuid": "([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",$/],
+    forms: [
+      /^ *"uuid": "([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",$/,
+      /^\(XEN\) {5}handle=([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}) vm_assist=[0-9a-f]{8}$/,
+    ],
   },
   {
     id: 'shell-name',
@@ -210,6 +217,7 @@ export const RULES: readonly Rule[] = [
       /^\(XEN\) {5}root_entry\[[0-9a-f]+\] = ([0-9a-f]+)001$/,
       /^\(XEN\) {5}context\[[0-9a-f]+\] = [0-9a-f]+_([0-9a-f]+)001$/,
       /^\(XEN\) {5}l[1-5]\[[0-9a-f]+\] = ([0-9a-f]+)003 rw$/,
+      /^\(XEN\) {5}XenPage ([0-9a-f]{16}): caf=[0-9a-f]{16}, taf=[0-9a-f]{16}$/,
       /^\(XEN\) \S+ root @ ([0-9a-f]+) \(\d levels\) dfn=[0-9a-f]+$/,
     ],
   },

@@ -19,6 +19,7 @@ import { type EntryRecord, entryRecord } from '../entries.js';
 import { type CommandRecord, Recorder } from '../recorder.js';
 import { Session } from '../session.js';
 import { RecordedDma } from './dma_command.js';
+import { bitsOf, guestWalks, usePageTables } from './guest_walks.js';
 import { HeldPages } from './held_pages.js';
 import { presetCommands } from './preset_commands.js';
 import type { GoldenRecord, Recording } from './recording.js';
@@ -62,6 +63,8 @@ export class RecordedHost {
   private endedAt: number | undefined = undefined;
   private guestNeedsS = NOTICE_S;
   private crashed = false;
+  /** Walks of tables, of guests that have not come yet. */
+  private readonly walks: ReturnType<typeof guestWalks>;
 
   /** Boots Xen and dom0. @throws InputError, HostCrash */
   constructor(
@@ -71,6 +74,7 @@ export class RecordedHost {
     this.recorder = new Recorder(host.ivrs === undefined ? 'intel' : 'amd');
     this.session = new Session(host, { release: '4.17', sinks: [this.recorder.sink] });
     this.pages = new HeldPages(this.session.machine);
+    this.walks = guestWalks(recording.dir);
     this.session.guests.logged = true;
     // The recorder's agent opens the second serial line to set it up, and again for good.
     const { interrupts } = this.session.dom0.kernel;
@@ -162,9 +166,30 @@ export class RecordedHost {
     const kernel = dom0.fs.readFile(KERNEL);
     const damaged = theirs.stderr.includes('unable to XZ decompress kernel') && typeof kernel === 'string';
     if (damaged) dom0.fs.install(KERNEL, DAMAGED_KERNEL);
+    const walk = this.walks.get(this.guestMadeBy(theirs.cmd) ?? '');
+    const { heap } = this.machine.hw;
+    if (walk !== undefined) heap.scrubbedBelow(bitsOf(walk));
     const result = this.session.run(theirs.cmd);
+    heap.scrubbedBelow(Number.POSITIVE_INFINITY);
     if (damaged) dom0.fs.install(KERNEL, kernel);
     return result;
+  }
+
+  /** The name in the configuration file that a command makes a guest from. */
+  private guestMadeBy(cmd: string): string | undefined {
+    const file = CREATES.test(cmd) ? /(\/\S+\.cfg)\b/.exec(cmd)?.[1] : undefined;
+    const text = file === undefined ? undefined : this.session.dom0.fs.readFile(file);
+    return typeof text === 'string' ? /^ *name *= *["']([\w.-]{1,64})["']/m.exec(text)?.[1] : undefined;
+  }
+
+  /** What kernels of new guests did with their pages. */
+  private usePages(): void {
+    for (const [name, walk] of this.walks) {
+      const guest = this.session.guests.find(name);
+      if (guest === undefined) continue;
+      usePageTables(this.machine, guest.domid, walk);
+      this.walks.delete(name);
+    }
   }
 
   /**
@@ -183,6 +208,7 @@ export class RecordedHost {
     runAlone(dom0.settle());
     guests.slow = true;
     guests.unanswered = !seen;
+    this.usePages();
     if (unseen) this.recorder.record('<unseen>', NOTHING);
   }
 

@@ -7,6 +7,7 @@ import type { Co } from '../../sim/co.js';
 import type { DomainInfo, DomctlOp } from './domctl.js';
 import type { EvtchnOp } from './event_channel.js';
 import type { MemoryOp } from './memory.js';
+import type { MmuextOp } from './mmu.js';
 import type { PhysdevOp } from './physdev.js';
 
 /** @xen XEN_SYSCTL_physinfo, with what `xl info` needs beside it */
@@ -47,6 +48,7 @@ export interface Hypercalls {
   domctl(op: DomctlOp): Co<Rc>;
   physdevOp(op: PhysdevOp): Co<Rc>;
   eventChannelOp(op: EvtchnOp): Co<Rc>;
+  mmuextOp(op: MmuextOp): Co<Rc>;
   /** Negative errno, or the number of extents done. */
   memoryOp(op: MemoryOp): Co<number>;
   /** Every domain, by id. @xen XEN_SYSCTL_getdomaininfolist */

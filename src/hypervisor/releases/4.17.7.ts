@@ -21,6 +21,7 @@ export const xen4_17_7: Release = {
     hwdomMapFromRanges: () => false,
     consoleThreshold: () => 2,
     domainInfoIsExact: () => false,
+    countsSharedFrames: () => true,
     unmapNeedsTargetRight: () => true,
     ioportMapDomainText: (domid) => `dom${domid}`,
     hvmRestoreText: (domid, name, instance) => `HVM${domid} restore: ${name} ${instance}`,

@@ -1,5 +1,6 @@
 /** A domain's memory and what it is told of itself. @xen tools/libs/light/libxl_dom.c, tools/libs/guest/xg_dom_x86.c */
 import type { Co } from '../../sim/co.js';
+import { allocUnbound } from '../kernel/channels.js';
 import { settled } from './defaults.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
@@ -50,6 +51,8 @@ function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
     lx.log.error(CREATE.maxMem, "Couldn't set max memory", -1, rc);
     return ERROR.FAIL;
   }
+  // xenstored and xenconsoled bind to these once they hear of the domain.
+  for (let i = 0; i < 2; i++) yield* allocUnbound(lx.dom0.hv, domid, 0);
   b.numaPlacement = false;
   if (b.tscMode === 'native_paravirt') {
     lx.log.error(CREATE.tscRemoved, 'TSC Mode native_paravirt (a.k.a PVRDTSCP) has been removed', domid);
@@ -227,6 +230,7 @@ function buildPost(lx: Libxl, domid: number, d: DomainConfig, built: Built): voi
     t.write(`${vm}/start_time`, start);
     return 0;
   });
+  lx.dom0.xs.fireSpecial('@introduceDomain');
 }
 
 function platform(b: BuildInfo): (readonly [string, string])[] {

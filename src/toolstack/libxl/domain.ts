@@ -53,6 +53,7 @@ const RETRY_NS = 1e6;
 function* destroyInXen(lx: Libxl, domid: number): Co<number> {
   for (let i = 0; ; i++) {
     const rc = yield* lx.xc.domctl({ cmd: 'destroydomain', domid });
+    if (rc === 0) lx.dom0.xs.fireSpecial('@releaseDomain');
     if ((rc !== E.RESTART && rc !== E.AGAIN) || i === DESTROY_TRIES) return rc;
     yield* pause(lx.dom0.clock, RETRY_NS);
   }

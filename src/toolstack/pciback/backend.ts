@@ -4,6 +4,7 @@
  */
 import { E, type Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
+import { bindInterdomain } from '../kernel/channels.js';
 import type { Dom0Kernel } from '../kernel/kernel.js';
 import type { KernelPci } from '../kernel/pci_dev.js';
 import type { XenstoreDaemon, XsWatcher } from '../xenstore/store.js';
@@ -83,6 +84,7 @@ export class PciBackend implements XsWatcher, StubOwner {
   private state: number = XENBUS.INITIALISING;
   /** The shared page is mapped and the event channel bound. */
   attached = false;
+  private port = 0;
 
   constructor(
     private readonly host: BackendHost,
@@ -117,16 +119,16 @@ export class PciBackend implements XsWatcher, StubOwner {
   private *frontendChanged(): Co<void> {
     switch (readState(this.host.xs, this.frontend)) {
       case XENBUS.INITIALISED:
-        return this.attach();
+        return yield* this.attach();
       case XENBUS.RECONFIGURING:
         return yield* this.reconfigure(XENBUS.RECONFIGURING);
       case XENBUS.CONNECTED:
         return this.switchTo(XENBUS.CONNECTED);
       case XENBUS.CLOSING:
-        this.attached = false;
+        yield* this.disconnect();
         return this.switchTo(XENBUS.CLOSING);
       case XENBUS.CLOSED:
-        this.attached = false;
+        yield* this.disconnect();
         this.switchTo(XENBUS.CLOSED);
         if (this.host.xs.read(`${this.node}/online`) !== '1') yield* this.parent.drop(this);
         return;
@@ -145,11 +147,11 @@ export class PciBackend implements XsWatcher, StubOwner {
     }
     this.publishRoot();
     this.switchTo(XENBUS.INITIALISED);
-    this.attach();
+    yield* this.attach();
   }
 
   /** @linux xen_pcibk_attach */
-  private attach(): void {
+  private *attach(): Co<void> {
     const { xs } = this.host;
     if (readState(xs, this.node) !== XENBUS.INITIALISED) return;
     if (readState(xs, this.frontend) !== XENBUS.INITIALISED) return;
@@ -165,8 +167,17 @@ export class PciBackend implements XsWatcher, StubOwner {
       this.fatal(E.FAULT, `version mismatch (${versions}) with pcifront - halting pciback`);
       return;
     }
+    this.port = yield* bindInterdomain(this.host.kernel.hv, 0, this.domid, channel);
     this.attached = true;
     this.switchTo(XENBUS.CONNECTED);
+  }
+
+  /** @linux xen_pcibk_disconnect */
+  private *disconnect(): Co<void> {
+    this.attached = false;
+    const { port } = this;
+    this.port = 0;
+    if (port !== 0) yield* this.host.kernel.hv.eventChannelOp({ cmd: 'close', domid: 0, port });
   }
 
   /** @linux xen_pcibk_reconfigure */
@@ -244,7 +255,7 @@ export class PciBackend implements XsWatcher, StubOwner {
   *free(): Co<void> {
     this.host.xs.unwatch(this.node, 'be', this);
     this.host.xs.unwatch(`${this.frontend}/state`, 'fe', this);
-    this.attached = false;
+    yield* this.disconnect();
     for (const dev of this.bus.all()) yield* this.releaseDevice(dev);
   }
 
