@@ -40,7 +40,7 @@ describe('events', () => {
     host.assign(d, host.pdev(0x200));
     host.dma(0x200, 0x1fe_0001, true);
     const [, root, l3, l2, l1] = host.lines(() => poll(host));
-    expect(root).toBe(`0000:02:00.0 root @ 0${d.iommu.rootMfn.toString(16)} (3 levels) dfn=1fe0001`);
+    expect(root).toBe(`0000:02:00.0 root @ ${d.iommu.rootMfn.toString(16)} (3 levels) dfn=1fe0001`);
     expect([l3, l2].map((l) => l!.replace(/ = 60+[0-9a-f]+ /, ' = TABLE '))).toEqual([
       '  L3[07f] = TABLE rw',
       '  L2[100] = TABLE rw',

@@ -41,7 +41,7 @@ describe('page tables', () => {
     host.map(d, 0x1234, 0x5678, 0, READ);
     expect(entry(host, d, 0x1234, 1)).toEqual([0x0567_8001, 0x3000_0000]);
     const [lo, hi] = entry(host, d, 0x1234, 2)!;
-    expect([(lo >>> 9) & 7, hi >>> 0]).toEqual([1, 0x6000_0000]);
+    expect([(lo >>> 9) & 7, hi >>> 0]).toEqual([1, 0x6000_0005]);
     expect([host.dma(0x200, 0x1234, false), host.dma(0x200, 0x1234, true)]).toEqual([0x5678, -1]);
   });
 

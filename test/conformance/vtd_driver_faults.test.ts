@@ -72,9 +72,9 @@ describe('fault lines', () => {
       `    root_entry[02] = ${hex(h.contextTable(2)).slice(0, -1)}1`,
       `    context[00] = 2_${hex(root).slice(0, -1)}1`,
     ]);
-    expect(entries[3]).toMatch(/^ {4}l4\[000\] = 13[0-9a-f]{4}003 rw$/);
-    expect(entries[4]).toMatch(/^ {4}l3\[003\] = 13[0-9a-f]{4}003 rw$/);
-    expect(entries[5]).toMatch(/^ {4}l2\[1f6\] = 13[0-9a-f]{4}003 rw$/);
+    expect(entries[3]).toMatch(/^ {4}l4\[000\] = 53[0-9a-f]{4}003 rw$/);
+    expect(entries[4]).toMatch(/^ {4}l3\[003\] = 53[0-9a-f]{4}003 rw$/);
+    expect(entries[5]).toMatch(/^ {4}l2\[1f6\] = 53[0-9a-f]{4}003 rw$/);
     expect(entries[6]).toBe('    l1[190] = 40000000000000 --');
 
     h.assign(h.s.domIo, pdev);
@@ -166,7 +166,7 @@ describe('slow units', () => {
     expect(h.assign(d1, pdev)).toBe(0);
     const lines = h.s.console;
     expect(lines[0]).toBe('[VT-D] IOMMU#0: QI wait descriptor taking too long');
-    expect(lines[1]).toMatch(/^ IQA = 13[0-9a-f]{4}000$/);
+    expect(lines[1]).toMatch(/^ IQA = 53[0-9a-f]{4}000$/);
     expect(lines[2]).toMatch(/^ IQH = /);
     expect(lines[3]).toMatch(/^ IQT = /);
     // Xen divides nanoseconds by ten million.

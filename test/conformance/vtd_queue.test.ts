@@ -1,7 +1,7 @@
 /** VT-d 6.5.2: the invalidation queue, its errors and its wait descriptors. */
 import { describe, expect, test } from 'vitest';
 import type { StampedEvent } from '../../src/sim/events.js';
-import { caps, QIE, REG, Rig, TE } from '../support/vtd_rig.js';
+import { caps, QIE, REG, Rig, TE, words64 } from '../support/vtd_rig.js';
 
 const RID = 0x0300;
 const IOTLB_GLOBAL = 0x12;
@@ -54,7 +54,7 @@ describe('the invalidation queue (6.5.2, 6.5.2.8)', () => {
   test('nothing is fetched while the queue is off', () => {
     const rig = new Rig().on();
     rig.queueFrame = rig.frame();
-    rig.unit.write64(REG.IQA, rig.queueFrame * 4096, 0);
+    rig.unit.write64(REG.IQA, ...words64(rig.queueFrame));
     rig.submit(WAIT | SW, 7, STATUS * 4096, 0);
     expect(rig.word(STATUS, 0)).toBe(0);
     rig.unit.write32(REG.GCMD, TE + QIE);
@@ -73,7 +73,7 @@ describe('the invalidation queue (6.5.2, 6.5.2.8)', () => {
     const frame = rig.frame();
     const second = rig.frame();
     expect(second).toBe(frame + 1);
-    rig.unit.write64(REG.IQA, frame * 4096 + 1, 0);
+    rig.unit.write64(REG.IQA, ...words64(frame, 1));
     rig.unit.write32(REG.GCMD, TE + QIE);
     for (let i = 0; i < 256; i++) rig.put(frame, i * 4, IOTLB_GLOBAL, 0, 0, 0);
     rig.put(second, 0, WAIT | SW, 0x77, STATUS * 4096, 0);

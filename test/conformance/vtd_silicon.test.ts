@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { VtdOptions } from '../../src/iommu/hw/vtd/caps.js';
 import { VTD_QUIRKS, type VtdQuirk } from '../../src/iommu/hw/vtd/quirks.js';
-import { caps, QIE, REG, Rig, SRTP, TE } from '../support/vtd_rig.js';
+import { caps, QIE, REG, Rig, SRTP, TE, words64 } from '../support/vtd_rig.js';
 
 const RID = 0x0010;
 const DFN = 0x12345;
@@ -33,7 +33,7 @@ describe('a unit that does not snoop (ECAP.C clear, 11.4.3)', () => {
     const rig = new Rig({ ...caps([[2, 0, 0, 0]]), unsnooped: true });
     const root = rig.device(RID);
     rig.map(root, 4, DFN, MFN);
-    for (let f = 0x100; f < 0x220; f++) rig.ram.writeBack(f, 0, 1024);
+    for (let f = 0; f < 0x120; f++) rig.ram.writeBack(rig.rootFrame + f, 0, 1024);
     rig.on();
     return { rig, root, ...rig.entryAt(root, 4, DFN, 1) };
   };
@@ -73,7 +73,7 @@ describe('a unit that does not snoop (ECAP.C clear, 11.4.3)', () => {
     const { rig } = mapped();
     rig.queue();
     const status = rig.frame();
-    rig.submit(0x25, 0x5aa5, status * 4096, 0);
+    rig.submit(0x25, 0x5aa5, ...words64(status));
     expect(rig.unit.read32(REG.IQH)).toBe(0x10);
     expect(rig.word(status, 0)).toBe(0x5aa5);
   });
@@ -137,22 +137,22 @@ class Scalable extends Rig {
     changes: readonly [number, number, number, number][] = [],
   ) {
     super(caps([[3, 11, 11, 1], bits === 'first' ? [3, 15, 15, 1] : [3, 14, 14, 1], ...changes]));
-    this.put(this.rootFrame, 0, this.contexts * 4096 + 1, 0, this.upper * 4096 + 1, 0);
-    this.put(this.contexts, (RID & 0x7f) * 8, this.directory * 4096 + 1, 0);
-    this.put(this.directory, 0, this.pasids * 4096 + 1, 0);
+    this.put(this.rootFrame, 0, ...words64(this.contexts, 1), ...words64(this.upper, 1));
+    this.put(this.contexts, (RID & 0x7f) * 8, ...words64(this.directory, 1));
+    this.put(this.directory, 0, ...words64(this.pasids, 1));
   }
   /** RTADDR.TTM is 1. */
   start(): this {
-    this.unit.write64(REG.RTADDR, this.rootFrame * 4096 + 0x400, 0);
+    this.unit.write64(REG.RTADDR, ...words64(this.rootFrame, 0x400));
     this.unit.write32(REG.GCMD, SRTP);
     this.unit.write32(REG.GCMD, TE);
     return this;
   }
   second(root: number, at = 0): void {
-    this.put(this.pasids, at, root * 4096 + 1 + (2 << 6) + (2 << 2), 0, 7, 0);
+    this.put(this.pasids, at, ...words64(root, 1 + (2 << 6) + (2 << 2)), 7, 0);
   }
   first(root: number): void {
-    this.put(this.pasids, 0, 1 + (1 << 6), 0, 7, 0, root * 4096, 0);
+    this.put(this.pasids, 0, 1 + (1 << 6), 0, 7, 0, ...words64(root));
   }
 }
 
@@ -171,7 +171,7 @@ describe('scalable mode (3.4.3, 9.2 to 9.7)', () => {
     const root = rig.frame();
     rig.second(root);
     rig.map(root, 4, DFN, MFN);
-    rig.put(rig.upper, 0x10 * 8, rig.directory * 4096 + 1, 0);
+    rig.put(rig.upper, 0x10 * 8, ...words64(rig.directory, 1));
     rig.start();
     expect(rig.unit.translate(0x90, DFN, true)).toBe(MFN);
     rig.put(rig.rootFrame, 2, 0, 0);
@@ -182,7 +182,7 @@ describe('scalable mode (3.4.3, 9.2 to 9.7)', () => {
     const root = rig.frame();
     rig.map(root, 4, DFN, MFN);
     rig.put(rig.contexts, (RID & 0x7f) * 8 + 2, 0x43);
-    rig.put(rig.directory, 2, rig.pasids * 4096 + 1, 0);
+    rig.put(rig.directory, 2, ...words64(rig.pasids, 1));
     rig.second(root, 3 * 16);
     rig.start();
     expect(rig.unit.translate(RID, DFN, true)).toBe(MFN);
@@ -197,14 +197,14 @@ describe('scalable mode (3.4.3, 9.2 to 9.7)', () => {
   const BEYOND = 0x7000_0001 | 0;
   const refusals: readonly (readonly [says: string, reason: number, given: (rig: Scalable) => void])[] = [
     ['a root entry that is not present', 0x39, (r) => r.put(r.rootFrame, 0, 0)],
-    ['a root entry with reserved bits', 0x3a, (r) => r.put(r.rootFrame, 0, r.contexts * 4096 + 3)],
+    ['a root entry with reserved bits', 0x3a, (r) => r.put(r.rootFrame, 0, ...words64(r.contexts, 3))],
     ['a context table beyond memory', 0x40, (r) => r.put(r.rootFrame, 0, BEYOND, 0x70)],
     ['a context entry that is not present', 0x41, (r) => r.put(r.contexts, 0x80, 0)],
     ['a context entry with reserved bits', 0x42, (r) => r.put(r.contexts, 0x84, 1)],
     ['a RID_PASID outside the directory', 0x48, (r) => r.put(r.contexts, 0x82, 0x2000)],
     ['a directory beyond memory', 0x50, (r) => r.put(r.contexts, 0x80, BEYOND, 0x70)],
     ['a directory entry that is not present', 0x51, (r) => r.put(r.directory, 0, 0)],
-    ['a directory entry with reserved bits', 0x52, (r) => r.put(r.directory, 0, r.pasids * 4096 + 5)],
+    ['a directory entry with reserved bits', 0x52, (r) => r.put(r.directory, 0, ...words64(r.pasids, 5))],
     ['a PASID table beyond memory', 0x58, (r) => r.put(r.directory, 0, BEYOND, 0x70)],
     ['a PASID entry that is not present', 0x59, (r) => r.put(r.pasids, 0, 0)],
     ['a PASID entry with reserved bits', 0x5a, (r) => r.put(r.pasids, 0, 0x401 + (2 << 6) + (2 << 2))],
@@ -252,7 +252,7 @@ describe('first-level translation (3.6, 9.7)', () => {
     const tables = [0, 1, 2, 3].map(() => rig.frame());
     rig.first(tables[0]!);
     const index = (l: number): number => (Math.floor(DFN / 512 ** (l - 1)) % 512) * 2;
-    for (let l = 4; l > level; l--) rig.put(tables[4 - l]!, index(l), tables[5 - l]! * 4096 + all, 0);
+    for (let l = 4; l > level; l--) rig.put(tables[4 - l]!, index(l), ...words64(tables[5 - l]!, all));
     const frame = tables[4 - level]!;
     rig.put(frame, index(level), mfn * 4096 + leaf, 0);
     rig.start();

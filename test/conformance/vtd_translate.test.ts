@@ -1,7 +1,7 @@
 /** VT-d chapters 3, 7.1.3 and 9: each clause about translation and its faults is a row. */
 import { describe, expect, test } from 'vitest';
 import type { VtdOptions } from '../../src/iommu/hw/vtd/caps.js';
-import { caps, REG, Rig } from '../support/vtd_rig.js';
+import { caps, REG, Rig, words64 } from '../support/vtd_rig.js';
 
 const RID = 0x0308; // 03:01.0
 const DFN = 0x1_2345;
@@ -62,7 +62,7 @@ const findingTheContextEntry: readonly Clause[] = [
   },
   ...[4, 7, 11].map((bit) => ({
     says: `a present context entry with reserved bit ${bit} faults with reason 11`,
-    given: (rig: Rig, root: number) => rig.rawContext(RID, root * 4096 + 1 + (1 << bit), 0, 0x102, 0),
+    given: (rig: Rig, root: number) => rig.rawContext(RID, ...words64(root, 1 + (1 << bit)), 0x102, 0),
     gives: -11,
   })),
   ...[
@@ -75,13 +75,13 @@ const findingTheContextEntry: readonly Clause[] = [
     given: (rig: Rig, root: number) => {
       const high = [0x102, 0];
       high[word!] = (high[word!]! | (1 << bit!)) >>> 0;
-      rig.rawContext(RID, root * 4096 + 1, 0, ...high);
+      rig.rawContext(RID, ...words64(root, 1), ...high);
     },
     gives: -11,
   })),
   {
     says: "bits 6:3 of a context entry's upper half are ignored",
-    given: (rig, root) => rig.rawContext(RID, root * 4096 + 1, 0, 0x102 | 0x78, 0),
+    given: (rig, root) => rig.rawContext(RID, ...words64(root, 1), 0x102 | 0x78, 0),
     gives: MFN,
   },
   {
@@ -244,7 +244,7 @@ const permissions: readonly Clause[] = [
       says: `ignored bits of a pointing entry at level ${level} change nothing`,
       given: (rig: Rig, root: number) => {
         const e = rig.entryAt(root, 4, DFN, level);
-        rig.put(e.frame, e.at, rig.word(e.frame, e.at) | 0x77c, 0xbff0_0000);
+        rig.put(e.frame, e.at, rig.word(e.frame, e.at) | 0x77c, rig.word(e.frame, e.at + 1) | 0xbff0_0000);
       },
       gives: MFN,
     },

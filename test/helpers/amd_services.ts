@@ -29,7 +29,8 @@ import { Ram } from '../../src/sim/ram.js';
 import { DEFAULT_ENTRIES, ivhd, UNIT_BDF, unitsOf } from './amd_table.js';
 import { OPTIONS, TestDomain } from './test_domain.js';
 
-const FIRST_HEAP_FRAME = 0x1000;
+/** Above 16 GiB, so that no table is where 32 bits reach. */
+const FIRST_HEAP_FRAME = 0x50_1000;
 
 export interface AmdHostOptions {
   readonly blocks?: readonly IvrsBlock[];

@@ -123,8 +123,8 @@ export class TestServices implements XenServices {
   readonly faults = new Faults();
   readonly clock = new Clock();
   readonly cpus: Cpus;
-  readonly ram = new Ram(0x14_0000);
-  readonly frames = new Frames(0x14_0000);
+  readonly ram = new Ram(0x80_0000);
+  readonly frames = new Frames(0x80_0000);
   readonly heap: Heap;
   readonly mmio = new MmioMap();
   readonly pcidevsLock: SpinLock;
@@ -156,7 +156,7 @@ export class TestServices implements XenServices {
     this.cpu = { ...testCpu, ...o.cpu };
     this.cpus = new Cpus(this.cpu.count, this.events);
     this.heap = new Heap(this.frames, this.faults, this.events);
-    this.heap.addRange({ start: 0x10_0000, count: 0x4_0000 });
+    this.heap.addRange({ start: 0x50_0000, count: 0x4_0000 });
     this.pcidevsLock = new SpinLock(this.cpus, 'pcidevs_lock', RANK.pcidevs, true);
     this.opts = { ...testOptions(), ...o.opts };
     this.e820 = o.e820 ?? testE820;

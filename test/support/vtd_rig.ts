@@ -54,18 +54,27 @@ export interface Entry {
   root?: number;
 }
 
+/** Low and high word of a frame's address with low bits. */
+export const words64 = (frame: number, low = 0): [number, number] => [
+  ((frame % 0x10_0000) * 4096 + low) >>> 0,
+  Math.floor(frame / 0x10_0000),
+];
+
 export class Rig {
   readonly ram: Ram;
   readonly events = new EventStream();
   readonly clock = new Clock();
   readonly unit: VtdUnit;
   readonly interrupts: string[] = [];
-  readonly rootFrame = 0x100;
-  private nextFrame = 0x200;
+  readonly rootFrame: number;
+  private nextFrame: number;
   private tail = 0;
   queueFrame = 0;
 
-  constructor(options: Partial<VtdOptions> = {}, frames = 0x14_0000) {
+  constructor(options: Partial<VtdOptions> = {}, frames = 0x60_0000) {
+    // Where memory reaches so far, tables lie above 16 GiB, where 32 bits do not.
+    this.rootFrame = frames > 0x51_0000 ? 0x50_0100 : 0x100;
+    this.nextFrame = this.rootFrame + 0x100;
     this.ram = new Ram(frames);
     this.unit = new VtdUnit(this.ram, this.events, this.clock, {
       index: 0,
@@ -82,7 +91,7 @@ export class Rig {
 
   /** Latches the root table and switches translation on. */
   on(): this {
-    this.unit.write64(REG.RTADDR, this.rootFrame * 4096, 0);
+    this.unit.write64(REG.RTADDR, ...words64(this.rootFrame));
     this.unit.write32(REG.GCMD, SRTP);
     this.unit.write32(REG.GCMD, TE);
     return this;
@@ -102,11 +111,16 @@ export class Rig {
     return this.ram.read32(frame * 4096 + at * 4) >>> 0;
   }
 
+  /** The frame that an entry at word index `at` names. */
+  frameAt(frame: number, at: number): number {
+    return this.word(frame, at + 1) * 0x10_0000 + (this.word(frame, at) >>> 12);
+  }
+
   /** The frame of a bus's context table, made when it is missing. */
   contextTable(bus: number): number {
     if ((this.word(this.rootFrame, bus * 4) & 1) === 0)
-      this.put(this.rootFrame, bus * 4, this.frame() * 4096 + 1, 0, 0, 0);
-    return this.word(this.rootFrame, bus * 4) >>> 12;
+      this.put(this.rootFrame, bus * 4, ...words64(this.frame(), 1), 0, 0);
+    return this.frameAt(this.rootFrame, bus * 4);
   }
   /** Four raw words of a context entry. */
   rawContext(rid: number, ...words: number[]): void {
@@ -129,8 +143,8 @@ export class Rig {
     for (let l = levels; ; l--) {
       const at = (Math.floor(dfn / 512 ** (l - 1)) % 512) * 2;
       if (l === level) return { frame, at };
-      if ((this.word(frame, at) & 3) === 0) this.put(frame, at, this.frame() * 4096 + 3, 0);
-      frame = this.word(frame, at) >>> 12;
+      if ((this.word(frame, at) & 3) === 0) this.put(frame, at, ...words64(this.frame(), 3));
+      frame = this.frameAt(frame, at);
     }
   }
   /** Maps one page: `level` 1 is 4 KiB, 2 is 2 MiB, 3 is 1 GiB. `flags`: 1 read, 2 write, and any other low bits. */
@@ -154,7 +168,7 @@ export class Rig {
   /** Switches the queue on: 256 descriptors. */
   queue(): this {
     this.queueFrame = this.frame();
-    this.unit.write64(REG.IQA, this.queueFrame * 4096, 0);
+    this.unit.write64(REG.IQA, ...words64(this.queueFrame));
     this.unit.write32(REG.IQT, 0);
     this.unit.write32(REG.GCMD, ((this.unit.read32(REG.GSTS) & (TE | IRE)) | QIE) >>> 0);
     this.tail = 0;
