@@ -48,9 +48,9 @@ describe('chipsets', () => {
       };
       for (const device of own) expect(phantom(device)).toBe(slot * 8 + 7);
       for (const device of [...other, 0x4239]) expect(phantom(device)).toBe(0);
-      expect(phantom(own[0], slot, 0x1022)).toBe(0);
+      expect(phantom(own[0]!, slot, 0x1022)).toBe(0);
       // No management engine.
-      expect(phantom(own[0], slot + 1)).toBe(0);
+      expect(phantom(own[0]!, slot + 1)).toBe(0);
     },
   );
   test.each([0x2a41_8086, 0x0041_8086, 0x0101_8086])('FT-C30 no other chipset does: %i', (id) => {
