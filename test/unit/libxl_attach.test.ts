@@ -57,6 +57,23 @@ describe('FT-F14 the steps of pci-attach', () => {
     ]);
   });
 
+  test.each([
+    [
+      '01:00.1',
+      "1573:libxl__device_pci_reset: The kernel doesn't support reset from sysfs for PCI device 0000:01:00.1",
+    ],
+    [
+      '09:01.0',
+      '1568:libxl__device_pci_reset: ' +
+        'write to /sys/bus/pci/devices/0000:09:01.0/reset failed: Inappropriate ioctl for device',
+    ],
+  ])('FT-F14 %s cannot be reset: an error is printed, and the guest gets it all the same', (bdf, line) => {
+    const h = withGuest(PV, [bdf]);
+    const r = h.xl('pci-attach', 'g', bdf);
+    expect(r).toEqual({ exit: 0, out: '', err: `${ERR}:${line}\n` });
+    expect(h.xl('pci-list', 'g').out).toContain(bdf);
+  });
+
   test('FT-F14 a device that pciback does not have is refused before anything is done', () => {
     const h = withGuest(PV, []);
     expect(h.xl('pci-attach', 'g', '02:00.0')).toEqual({
