@@ -63,6 +63,54 @@ describe('the management engine sends for a WLAN device under a function of its 
   });
 });
 
+describe('the unit of the graphics', () => {
+  /** Chipset, class of 00:02.0, its GGC, options, further scopes; whether the unit translates, and what Xen says. */
+  const igd = (o: {
+    chipset?: number;
+    base?: number;
+    ggc?: number;
+    igfx?: boolean;
+    force?: boolean;
+    more?: [number, number];
+  }) => {
+    const scopes = [
+      scope(ENDPOINT, 0, [2, 0]),
+      ...(o.more === undefined ? [] : [scope(ENDPOINT, 0, o.more)]),
+    ];
+    const h = new VtdHost({
+      opts: { igfx: o.igfx ?? true, force: o.force ?? false },
+      structures: [drhd(scopes, { all: false })],
+      prepare: (s) => {
+        s.addFunction(at(0, 0), o.chipset ?? 0x0044_8086);
+        s.addFunction(at(0, 2), 0x0046_8086, { 11: o.base ?? 3, 83: (o.ggc ?? 0) >> 8 });
+        s.addFunction(at(0, 3), 0x1234_8086);
+      },
+    }).boot();
+    return [
+      h.units[0]!.read32(0x1c) >>> 31 === 1,
+      h.s.console.filter((l) => /IGD|igfx/.test(l)).map((l) => l.replace('[VT-D] ', '')),
+    ];
+  };
+  const firmware = 'firmware did not enable IGD for VT properly';
+  const off = 'disabling IGD VT-d engine';
+
+  test('FT-C31 stays off when Ironlake firmware did not prepare it, which iommu=force does not survive', () => {
+    for (const id of [0x0040, 0x0044, 0x0062, 0x006a]) {
+      expect(igd({ chipset: id * 2 ** 16 + 0x8086 })).toEqual([false, [`${firmware}; ${off}`]]);
+    }
+    expect(igd({ ggc: 0x0800 })).toEqual([true, []]);
+    expect(igd({ ggc: 0xf7ff })).toEqual([false, [`${firmware}; ${off}`]]);
+    expect(igd({ chipset: 0x0100_8086 })).toEqual([true, []]);
+    expect(() => igd({ force: true })).toThrow(`${firmware}; crash Xen for security purpose`);
+  });
+  test('FT-C31 iommu=no-igfx is about units of displays alone', () => {
+    const said = [false, [`passed iommu=no-igfx option; ${off}`]];
+    expect(igd({ igfx: false, force: true })).toEqual(said);
+    expect(igd({ igfx: false, more: [3, 0] })).toEqual([true, []]);
+    expect(igd({ igfx: false, base: 4 })).toEqual([true, []]);
+  });
+});
+
 describe('the unit of a sound device to which firmware gave no TLB entries', () => {
   /** The device, the chipset's function at 00:14.0, its VTISOCHCTRL, and what the unit does then. */
   const azalia = (
