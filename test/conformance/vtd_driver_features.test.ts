@@ -1,5 +1,6 @@
 /** What several units have in common. @xen drivers/passthrough/vtd/iommu.c vtd_setup */
 import { describe, expect, test } from 'vitest';
+import { E } from '../../src/base/errno.js';
 import type { IommuOptions } from '../../src/iommu/driver/types.js';
 import { QEMU_CAP, QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
@@ -109,5 +110,56 @@ describe('a feature is used when every unit has it', () => {
   test('FT-C27 posting needs CMPXCHG16B', () => {
     const seams = { vtdRequiresCx16: () => false };
     expect(lines(0, 0, 0, { cpu: { cx16: false }, seams })).toEqual(off('Posted Interrupt'));
+  });
+});
+
+describe('two segments, each with a unit for everything in it', () => {
+  const FAR = 0x1_0200;
+  const host = (o: VtdHostOptions = {}) => {
+    const h = new VtdHost({
+      units: [{ base: UNIT_BASE }, { base: OTHER, segment: 1, index: 1 }],
+      structures: [drhd([], { base: OTHER, seg: 1 }), drhd([])],
+      ...o,
+    });
+    const pdevs = [at(2, 0), FAR].map((where) => h.endpoint(where));
+    h.boot();
+    // The unit for all of segment 0 is the last of Xen's list.
+    const near = h.driver.vtd.drhds.findIndex((d) => d.address === UNIT_BASE);
+    const dids = (): number[] => [near, 1 - near].map((unit) => h.entry(2, 0, unit).did);
+    return { h, near: pdevs[0]!, far: pdevs[1]!, dids };
+  };
+
+  test('FT-C01 the same bus and function of two segments have an entry each, in their own unit', () => {
+    const { h, near, far, dids } = host();
+    const [d1, d2] = [h.domain(1), h.domain(2)];
+    h.map(d1, 0x10, 0x4_0000);
+    h.map(d2, 0x10, 0x5_0000);
+    expect([h.assign(d1, near), h.assign(d2, far), dids()]).toEqual([0, 0, [1, 2]]);
+    expect([h.dma(2, 0, 0, 0x10, true, 0), h.dma(2, 0, 0, 0x10, true, 1)]).toEqual([0x4_0000, 0x5_0000]);
+    expect(h.reassign(d1, h.s.hwdom, near)).toBe(0);
+    expect(dids()).toEqual([0, 2]);
+  });
+
+  test('FT-C18 a reserved range is for the devices of its own segment', () => {
+    const range = { start: 0x7_ffe0, frames: 1, sbdfs: [FAR, FAR + 0x100] };
+    const { h, near, far } = host({
+      extraRanges: [range],
+      prepare: (s) => {
+        for (const where of range.sbdfs) s.addFunction(where);
+      },
+    });
+    expect([h.assign(h.domain(1), near), h.assign(h.domain(2), far)]).toEqual([0, E.PERM]);
+    expect(h.s.console.at(-1)).toBe(
+      "[VT-D] It's disallowed to assign 0001:02:00.0 with shared RMRR at 7ffe0000 for d2.",
+    );
+  });
+
+  test('FT-C28 a fault names the segment of its unit', () => {
+    const { h } = host();
+    h.s.console.length = 0;
+    h.dma(2, 0, 0, 0x77, true, 1);
+    runAlone(h.driver.pollFaults());
+    expect(h.s.console[0]).toBe('[VT-D]DMAR:[DMA Write] Request device [0001:02:00.0] fault addr 77000');
+    expect(h.s.charged).toEqual(['0001:02:00.0']);
   });
 });
