@@ -4,6 +4,7 @@ import type { GuestChannels, GuestStore, GuestWatcher } from '../guest/environme
 import { GuestKernel } from '../guest/kernel.js';
 import { Pcifront } from '../guest/pcifront.js';
 import { guestProgram } from '../guest/program.js';
+import { ShutdownHandler } from '../guest/shutdown.js';
 import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
 import type { Co } from '../sim/co.js';
 import type { Dom0Host, GuestKernels } from '../toolstack/host.js';
@@ -54,6 +55,8 @@ class ChannelsOf implements GuestChannels {
 interface Alive {
   readonly kernel: GuestKernel;
   readonly front: Pcifront | undefined;
+  /** Listens to control/shutdown: a PV guest, and one with the platform device. */
+  shutdown: ShutdownHandler | undefined;
   /** It has memory that its devices reach. */
   bounced: boolean;
 }
@@ -86,7 +89,9 @@ export class Guests implements GuestKernels {
     for (const domid of [...this.alive.keys()]) {
       const info = infos.find((i) => i.domid === domid);
       if (info !== undefined && !info.flags.dying && !info.flags.shutdown) continue;
-      this.alive.get(domid)!.front?.stop();
+      const gone = this.alive.get(domid)!;
+      gone.front?.stop();
+      gone.shutdown?.stop();
       this.alive.delete(domid);
       changed = true;
     }
@@ -113,12 +118,16 @@ export class Guests implements GuestKernels {
       this.dom0.deviceModels.get(domid),
       hvm,
     );
-    const front = hvm
-      ? undefined
-      : new Pcifront(new StoreOf(this.dom0.xs, domid), new ChannelsOf(this.hv, domid), domid);
-    this.alive.set(domid, { kernel, front, bounced: false });
+    const store = new StoreOf(this.dom0.xs, domid);
+    const front = hvm ? undefined : new Pcifront(store, new ChannelsOf(this.hv, domid), domid);
+    const there: Alive = { kernel, front, shutdown: undefined, bounced: false };
+    this.alive.set(domid, there);
     front?.start();
     yield* kernel.boot();
+    if (!hvm || kernel.modules().has('xen_platform_pci')) {
+      there.shutdown = new ShutdownHandler(store, domid, (reason) => this.hv.shutdown(domid, reason));
+      there.shutdown.start();
+    }
     if (this.logged) this.logConsole(name, kernel);
   }
 

@@ -1,8 +1,10 @@
 /** destroy, pause, shutdown and their relatives. @xen tools/xl/xl_vmcontrol.c */
 import type { Co } from '../../sim/co.js';
+import { pause } from '../../sim/co.js';
 import { domainDestroy, domainPause, domainUnpause, pvControl } from '../libxl/domain.js';
 import { ERROR } from '../libxl/types.js';
 import type { Xl } from './context.js';
+import { runXlDaemons } from './daemon.js';
 import { findDomain } from './find_domain.js';
 import { getOptions } from './getopt.js';
 
@@ -52,6 +54,7 @@ function* shutdownOrReboot(xl: Xl, argv: readonly string[], command: Command): C
     xl.err('You must specify -a or a domain id.\n\n');
     return 1;
   }
+  const waits = flags.filter((f) => f.opt === 'w').length;
   const domids: number[] = [];
   if (!all) domids.push(yield* findDomain(xl, args[0]!));
   else for (const d of yield* xl.lx.xc.domainList()) if (d.domid !== 0) domids.push(d.domid);
@@ -64,7 +67,37 @@ function* shutdownOrReboot(xl: Xl, argv: readonly string[], command: Command): C
     );
     if (rc !== 0) return rc;
   }
+  if (waits > 0) yield* waitForDeaths(xl, domids, waits > 1);
   return 0;
+}
+
+const LOOK_NS = 100e6;
+/** Whoever waits longer presses Ctrl-C. */
+const WAIT_MAX_NS = 3600e9;
+
+/** Until every domain has shut down, or with -ww until it is gone. @xen wait_for_domain_deaths */
+function* waitForDeaths(xl: Xl, domids: readonly number[], untilGone: boolean): Co<void> {
+  const waiting = new Map(domids.map((domid) => [domid, false]));
+  xl.err(`Waiting for ${waiting.size} domains\n`);
+  const { clock } = xl.dom0;
+  for (const end = clock.nowNs + WAIT_MAX_NS; waiting.size > 0 && clock.nowNs < end; ) {
+    for (const [domid, stopped] of waiting) {
+      const info = yield* xl.lx.xc.domainInfo(domid);
+      if (info === undefined || info.flags.dying) {
+        xl.err(`Domain ${domid} has been destroyed\n`);
+        waiting.delete(domid);
+      } else if (info.flags.shutdown && !stopped) {
+        xl.err(`Domain ${domid} has been shut down, reason code ${info.shutdownReason}\n`);
+        if (untilGone) xl.err(`Domain ${domid} continue waiting for death\n`);
+        if (untilGone) waiting.set(domid, true);
+        else waiting.delete(domid);
+      }
+    }
+    if (waiting.size === 0) return;
+    yield* xl.dom0.settle();
+    yield* runXlDaemons(xl.dom0);
+    yield* pause(clock, LOOK_NS);
+  }
 }
 
 /** 0, or the exit code after the complaint. */
