@@ -429,6 +429,22 @@ describe('domain ids', () => {
     expect([d.iommu.uses(0), free()]).toEqual([false, before]);
   });
 
+  test("FT-C16 dom0 keeps its id for devices that are hidden: they belong to d[XEN], their entries are dom0's", () => {
+    const idLeft = (hidden: boolean): number[] => {
+      const { h, pdev } = host(narrow);
+      const other = h.endpoint(at(3, 0));
+      h.locked(() => runAlone(h.driver.addDevice(other.devfn, other)));
+      h.s.hwdom.pdevList.remove(other);
+      if (hidden) h.s.domXen.pdevList.add(other);
+      h.assign(h.domain(7), pdev);
+      return [h.s.hwdom.iommu.uses(0) ? 1 : 0, h.driver.vtd.drhds[0]!.iommu!.domidMap!.indexOf(0)];
+    };
+    expect([idLeft(true), idLeft(false)]).toEqual([
+      [1, 0],
+      [0, -1],
+    ]);
+  });
+
   test('FT-C17 a narrow unit in caching mode never deals id 0', () => {
     const { h, pdev, d1 } = host({ ...narrow, cap: [0x222f_0680, 0x00d2_008c] });
     expect(h.entry(2, 0).did).toBe(1);

@@ -336,7 +336,7 @@ describe('scopes', () => {
       prepare: (s) => s.addFunction(at(0, 2), 0x1234_8086, { 11: 3 }),
     }).boot();
     expect(h.s.console).toContain('[VT-D] MSI HPET: 0000:ff:00.0');
-    expect(h.s.console).toContain('[VT-D] Unknown scope type 0x7');
+    expect(h.s.console).toContain('[VT-D]Unknown scope type 0x7');
     expect(h.units[0]!.read32(0x1c) >>> 31).toBe(1);
     expect(h.driver.vtd.drhds[0]!.scope.devices).toEqual([0xff00, 0x10]);
   });

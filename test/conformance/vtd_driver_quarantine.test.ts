@@ -273,6 +273,21 @@ describe('reserved memory', () => {
     expect(y.d1.crashed).toBe('vtd/iommu.c intel_iommu_assign_device');
   });
 
+  test('FT-C19 a range that cannot be taken back is an error, one that is not there is none', () => {
+    const taken = (spoil: (maps: { base: number; end: number }[]) => void): number => {
+      const x = host('basic', [at(2, 0)]);
+      x.h.assign(x.d1, x.pdev);
+      spoil(x.d1.iommu.identityMaps);
+      const rc = x.h.reassign(x.d1, x.h.s.hwdom, x.pdev);
+      // The device is gone from the guest in any case.
+      expect(x.pdev.domain).toBe(x.h.s.hwdom);
+      return rc;
+    };
+    expect(taken(() => {})).toBe(0);
+    expect(taken((maps) => maps.splice(0))).toBe(0);
+    expect(taken((maps) => void maps[0]!.end++)).toBe(E.ADDRINUSE);
+  });
+
   test('dom0 keeps its reserved ranges, a guest loses them with the device', () => {
     const x = host('basic', [at(2, 0)]);
     expect(x.h.s.hwdom.iommu.identityMaps).toMatchObject([{ count: 1 }]);

@@ -42,7 +42,7 @@ export function acpiParseDevScope(
   for (const entry of entries) {
     const dev = target(vtd, seg, entry);
     if (!isCounted(entry.type)) {
-      say(vtd, `Unknown scope type ${hex0x(entry.type)}`);
+      say(vtd, `Unknown scope type ${hex0x(entry.type)}`, '');
       gfxOnly = false;
       continue;
     }
@@ -55,8 +55,8 @@ export function acpiParseDevScope(
 
 const isCounted = (type: number): boolean => type >= SCOPE_TYPE.ENDPOINT && type <= SCOPE_TYPE.HPET;
 const hex0x = (n: number): string => (n === 0 ? '0' : `0x${n.toString(16)}`);
-const say = (vtd: Vtd, text: string): void => {
-  if (vtd.opts.verbose) vtd.s.printk(XENLOG.WARNING, `${VTDPREFIX} ${text}`);
+const say = (vtd: Vtd, text: string, indent = ' '): void => {
+  if (vtd.opts.verbose) vtd.s.printk(XENLOG.WARNING, VTDPREFIX + indent + text);
 };
 
 /** @returns whether the unit may still be one for graphics alone */
