@@ -8,7 +8,7 @@ import {
   parseRmrrParam,
 } from '../../src/hypervisor/passthrough/pci_options.js';
 import { findRelease, releaseNames, seamsOf } from '../../src/hypervisor/releases/index.js';
-import { correct, withSeams } from '../../src/hypervisor/seams.js';
+import { correct, type Seams, withSeams } from '../../src/hypervisor/seams.js';
 import type { ExtraRange, IommuOptions } from '../../src/iommu/driver/types.js';
 import { defaultOptions, sbdf } from '../helpers/xen.js';
 
@@ -250,6 +250,31 @@ describe('releases', () => {
       expect(fixed.amdDisableSkipsQuarantinedSource()).toBe(false);
       expect(seamsOf(findRelease(name)!, false).amdDisableSkipsQuarantinedSource()).toBe(true);
     }
+  });
+
+  // Read in the sources of each tag; 4.23 is commit c447b7308b.
+  const old = ['4.17.0', '4.17.7', '4.18.0', '4.18.3'];
+  test.each([
+    ['FT-C06 and FT-D01 want CMPXCHG16B', ['4.23'], (s) => s.vtdRequiresCx16?.() ?? true],
+    ['the same on AMD', ['4.23'], (s) => s.amdRequiresCx16?.() ?? true],
+    ['FT-C25 refuse reserved memory that is RAM', ['4.23'], (s) => s.vtdRmrrMustBeReserved?.() ?? true],
+    ['FT-C28 end the fault line with the unit', ['4.23'], (s) => s.vtdFaultSuffix(3) === ' on iommu:3'],
+    ['say nothing of the unit', old, (s) => s.vtdFaultSuffix(3) === ''],
+    ['FT-C29 report a source that cannot be told', ['4.23'], (s) => s.vtdReportsUnknownMsiSource?.() ?? true],
+    ['FT-C03 undo an alias by the wrong id', [...old, '4.23'], (s) => s.vtdAliasUndoDevfn?.(1, 2) === 2],
+    [
+      'FT-D04 skip phantoms of a quarantined source',
+      [...old, '4.23'],
+      (s) => s.amdDisableSkipsQuarantinedSource(),
+    ],
+    ['FT-A06 discard errors of phantoms', ['4.17.0', '4.18.0'], (s) => s.phantomAssignResult(-5) === 0],
+    ['FT-A30 refuse a virtual function without its physical one', ['4.23'], (s) => s.vfNeedsPf()],
+    ['FT-A32 keep a physical function with virtual ones', ['4.23'], (s) => s.pfWithVfsStays()],
+    ['FT-A39 tell the last error', old, (s) => s.releaseResult(-1, -2) === -2],
+    ['FT-A39 tell the first error', ['4.23'], (s) => s.releaseResult(-1, -2) === -1],
+  ] satisfies [string, string[], (s: Seams) => boolean][])('releases that %s: %j', (_what, which, asks) => {
+    const names = releaseNames.filter((n) => n.split('.').length > 2 || n === '4.23');
+    expect(names.filter((n) => asks(seamsOf(findRelease(n)!, false))).sort()).toEqual([...which].sort());
   });
 
   test('cannot be changed once made', () => {
