@@ -29,8 +29,6 @@ export interface FailNthFailure {
   readonly site: FaultSite;
   readonly nth: number;
   readonly violation: Violation;
-  /** The history with its fault, as a token would hold it. */
-  readonly history: History;
 }
 
 export interface FailNthResult {
@@ -51,31 +49,36 @@ function takeApart(world: World): void {
 interface Rest {
   readonly freeFrames: number;
   readonly domains: number;
-  readonly violation: Violation | undefined;
+  /** Interrupts of messages. */
+  readonly interrupts: number;
 }
 
 function restOf(world: World): Rest {
   takeApart(world);
-  const { machine } = world;
-  return { freeFrames: machine.hw.heap.freeFrames, domains: machine.xen.domains.size, violation: undefined };
+  const { hw, xen } = world.machine;
+  const interrupts = [...xen.irqs.descs.keys()].filter((irq) => irq > xen.nrIrqsGsi).length;
+  return { freeFrames: hw.heap.freeFrames, domains: xen.domains.size, interrupts };
 }
 
-/** Fails every step of `command` in turn, on a machine on which `before` has happened. */
+/** A command of the kit, or any other thing done to the machine. */
+export type Attempt = Command | ((world: World) => unknown);
+
+/** Fails every step of `attempt` in turn, on a machine on which `before` has happened. */
 export function failEachStep(
   machine: MachineSpec,
   before: readonly Command[],
-  command: Command,
+  attempt: Attempt,
   o: RunOptions = {},
   judges: readonly Invariant[] = invariants,
 ): FailNthResult {
-  const clean = restOf(runHistory({ machine, commands: [...before, command] }, o, []).world);
+  const clean = restOf(run({ machine, commands: before }, attempt, o, []).world);
   const failed = new Map<FaultSite, number>();
   const failures: FailNthFailure[] = [];
   for (const site of HYPERCALL_SITES) {
     const n = untilNoneIsLeft((nth) => {
-      const history = { machine, commands: [...before, { op: 'fail', site, nth } as const, command] };
-      const one = failOne(history, clean, o, judges);
-      if (one.violation !== undefined) failures.push({ site, nth, history, violation: one.violation });
+      const history = { machine, commands: [...before, { op: 'fail', site, nth } as const] };
+      const one = failOne(history, attempt, clean, o, judges);
+      if (one.violation !== undefined) failures.push({ site, nth, violation: one.violation });
       return one.hit;
     });
     if (n > 0) failed.set(site, n);
@@ -83,14 +86,36 @@ export function failEachStep(
   return { failed, failures };
 }
 
+/** What happened before, then the attempt. */
+function run(
+  before: History,
+  attempt: Attempt,
+  o: RunOptions,
+  judges: readonly Invariant[],
+): { violation: Violation | undefined; world: World } {
+  if (typeof attempt !== 'function')
+    return runHistory({ ...before, commands: [...before.commands, attempt] }, o, judges);
+  const { violation: earlier, world } = runHistory(before, o, judges);
+  if (earlier !== undefined) return { violation: earlier, world };
+  attempt(world);
+  world.last = undefined;
+  world.memo.clear();
+  for (const judge of judges) {
+    const violation = judge.holds(world);
+    if (violation !== undefined) return { violation, world };
+  }
+  return { violation: undefined, world };
+}
+
 function failOne(
   history: History,
+  attempt: Attempt,
   clean: Rest,
   o: RunOptions,
   judges: readonly Invariant[],
 ): { hit: boolean; violation: Violation | undefined } {
   try {
-    const { violation, world } = runHistory(history, o, judges);
+    const { violation, world } = run(history, attempt, o, judges);
     const hit = world.machine.hw.faults.hit.length > 0;
     world.machine.hw.faults.disarm();
     if (violation !== undefined || !hit) return { hit, violation };
@@ -107,6 +132,8 @@ function failOne(
 function leakOf(clean: Rest, rest: Rest): Violation | undefined {
   if (rest.domains !== clean.domains)
     return { id: 'LEAK', what: `${rest.domains} domains are left, ${clean.domains} without the failure` };
+  if (rest.interrupts > clean.interrupts)
+    return { id: 'LEAK', what: `${rest.interrupts - clean.interrupts} interrupts are left` };
   if (rest.freeFrames >= clean.freeFrames) return undefined;
   return { id: 'LEAK', what: `${clean.freeFrames - rest.freeFrames} frames are lost` };
 }

@@ -132,6 +132,7 @@ function exploreCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--seed <n>', 'seed of the sets', countOf, 1)
     .option('--bound <n>', 'schedules of each, then as many by chance; 500 for three vCPUs and more', countOf)
     .option('--start <name>', 'where the device is at first: "with dom0" or "with PV"; default: both')
+    .option('--shard <i/n>', 'every n-th pair, from the i-th on', shardArgument)
     .option('--schedule <s>', 'this schedule alone, as a violation printed it')
     .option('--json', 'one record a pair')
     .action(async (o: object) => {

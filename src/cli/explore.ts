@@ -23,6 +23,8 @@ export interface ExplorePairsOptions {
   /** Schedules of a set before the rest is left to chance. */
   readonly bound?: number;
   readonly start?: string;
+  /** The i-th of n parts: every n-th pair. */
+  readonly shard?: { readonly index: number; readonly of: number };
   readonly schedule?: string;
   readonly json?: boolean;
 }
@@ -102,9 +104,10 @@ function rowsOf(o: ExplorePairsOptions): Row[] {
   const pairs = setsOf(o);
   if (o.schedule !== undefined && pairs.length * from.length * vendors.length > 1)
     throw new InputError('schedule', '', 'belongs to one pair', 'name --vendor, --start and --pair too');
-  return vendors.flatMap((vendor) =>
-    from.flatMap((start) => pairs.map((names) => ({ vendor, start, names }))),
-  );
+  const { index, of } = o.shard ?? { index: 1, of: 1 };
+  return vendors
+    .flatMap((vendor) => from.flatMap((start) => pairs.map((names) => ({ vendor, start, names }))))
+    .filter((_, i) => i % of === index - 1);
 }
 
 function setsOf(o: ExplorePairsOptions): readonly (readonly string[])[] {

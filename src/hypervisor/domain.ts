@@ -19,6 +19,8 @@ export interface Pirq {
   readonly pirq: number;
   readonly irq: number;
   readonly msi: boolean;
+  /** A request was taken back by halves (W10): the interrupt no longer leads to it, and it does to the interrupt. */
+  halfUndone?: boolean;
   /** True while a passthrough softirq for it is in flight: releasing the domain's devices must wait. */
   dpciActive: boolean;
   bound: boolean;

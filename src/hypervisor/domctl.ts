@@ -7,7 +7,7 @@ import { paddrFrames } from './cpu.js';
 import { type Domain, DYING } from './domain.js';
 import { domainCreate, domainKill } from './domain_ops.js';
 import { hvmLoad, hvmSave } from './hvm_context.js';
-import { underCapsLock, underCapsLocks } from './io_caps.js';
+import { denyAccess, permitAccess, underCapsLock, underCapsLocks } from './io_caps.js';
 import { mapMmioRegions, unmapMmioRegions } from './mm/physmap.js';
 import { softirqsElsewhere } from './passthrough/dpci.js';
 import { ptIrqBind, ptIrqUnbind } from './passthrough/hvm.js';
@@ -195,27 +195,21 @@ function* irqPermission(xen: Xen, d: Domain, op: Op<'irq_permission'>): Co<Rc> {
   // dom0's kernel has mapped the interrupts of the devices it enabled one to one.
   const irq = me.pirqs.get(op.pirq)?.irq ?? op.pirq;
   if (!me.irqCaps.contains(irq, irq)) return E.PERM;
-  if (op.allow) d.irqCaps.add(irq, irq);
-  else d.irqCaps.remove(irq, irq);
-  return 0;
+  return (op.allow ? permitAccess : denyAccess)(xen, d.irqCaps, irq, irq);
 }
 
 function* iomemPermission(xen: Xen, d: Domain, op: Op<'iomem_permission'>): Co<Rc> {
   const end = op.firstMfn + op.nrMfns - 1;
   if (end < op.firstMfn) return E.INVAL;
   if (!caller(xen).iomemCaps.contains(op.firstMfn, end)) return E.PERM;
-  if (op.allow) d.iomemCaps.add(op.firstMfn, end);
-  else d.iomemCaps.remove(op.firstMfn, end);
-  return 0;
+  return (op.allow ? permitAccess : denyAccess)(xen, d.iomemCaps, op.firstMfn, end);
 }
 
 function* ioportPermission(xen: Xen, d: Domain, op: Op<'ioport_permission'>): Co<Rc> {
   const end = op.firstPort + op.nrPorts;
   if (end <= op.firstPort || end > MAX_IOPORTS) return E.INVAL;
   if (!caller(xen).ioportCaps.contains(op.firstPort, end - 1)) return E.PERM;
-  if (op.allow) d.ioportCaps.add(op.firstPort, end - 1);
-  else d.ioportCaps.remove(op.firstPort, end - 1);
-  return 0;
+  return (op.allow ? permitAccess : denyAccess)(xen, d.ioportCaps, op.firstPort, end - 1);
 }
 
 /** @xen XEN_DOMCTL_memory_mapping */
@@ -262,15 +256,21 @@ function* ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Co<Rc> {
   const refused = xen.seams.ioportMapConflict(d.ioportMaps, g, m, np, op.add);
   if (refused !== 0) return refused;
   const at = d.ioportMaps.findIndex((p) => p.mport === m);
-  if (op.add) {
-    if (at >= 0) d.ioportMaps[at] = { gport: g, mport: m, np };
-    else d.ioportMaps.push({ gport: g, mport: m, np });
-    d.ioportCaps.add(m, m + np - 1);
-  } else {
+  const end = m + np - 1;
+  if (!op.add) {
     if (at >= 0) d.ioportMaps.splice(at, 1);
-    d.ioportCaps.remove(m, m + np - 1);
+    const kept = denyAccess(xen, d.ioportCaps, m, end);
+    const range = `[${m.toString(16)},${end.toString(16)}]`;
+    if (kept !== 0)
+      xen.console.printk(XENLOG.ERR, `ioport_map: error ${kept} denying ${who} access to ${range}`);
+    return kept;
   }
-  return 0;
+  if (at >= 0) d.ioportMaps[at] = { gport: g, mport: m, np };
+  else if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
+  else d.ioportMaps.push({ gport: g, mport: m, np });
+  const rc = permitAccess(xen, d.ioportCaps, m, end);
+  if (rc !== 0 && at < 0) d.ioportMaps.pop();
+  return rc;
 }
 
 /** Log-dirty mode and devices exclude each other. @xen paging_log_dirty_enable */
@@ -306,6 +306,7 @@ function vmEventOp(xen: Xen, d: Domain, op: Op<'vm_event_op'>): Rc {
   if (d.iommuEnabled) return E.MLINK;
   if (d.podEntries > 0) return E.XDEV;
   if (d.pagingRing) return E.BUSY;
+  if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
   d.pagingRing = true;
   return 0;
 }

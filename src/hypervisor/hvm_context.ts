@@ -30,9 +30,10 @@ const KINDS: readonly (readonly [string, boolean])[] = [
   ['CPU_MSR', true],
 ];
 
-/** @returns 0, -EINVAL for a PV guest. @xen hvm_save */
+/** @returns 0, -EINVAL for a PV guest, -ENOMEM. @xen hvm_save */
 export function hvmSave(xen: Xen, d: Domain): Rc {
   if (!d.isHvm) return E.INVAL;
+  if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
   const say = (who: string, name: string): void =>
     xen.services.printk(XENLOG.G_INFO, `HVM ${who} save: ${name}`);
   for (const [name, perVcpu] of KINDS) {
@@ -42,9 +43,10 @@ export function hvmSave(xen: Xen, d: Domain): Rc {
   return 0;
 }
 
-/** @returns 0, -EINVAL for a PV guest. @xen hvm_load */
+/** @returns 0, -EINVAL for a PV guest, -ENOMEM. @xen hvm_load */
 export function hvmLoad(xen: Xen, d: Domain, op: SetOp): Rc {
   if (!d.isHvm) return E.INVAL;
+  if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
   for (const [name, instance] of op.records)
     xen.services.printk(XENLOG.G_INFO, xen.seams.hvmRestoreText(d.domid, name, instance));
   return 0;

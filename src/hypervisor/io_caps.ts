@@ -1,11 +1,27 @@
 /**
- * The lock of a domain's rights to ports, device memory and interrupts. A command about another domain's rights takes
+ * A domain's rights to ports, device memory and interrupts, and their lock. A command about another domain's rights takes
  * the caller's, to read, and the other's; that of the lower domain id comes first. @xen d->caps_lock, xen/iocap.h
  */
-import type { Rc } from '../base/errno.js';
+import { E, type Rc } from '../base/errno.js';
 import { type Co, holdRead, holdWrite } from '../sim/co.js';
 import type { RwLock } from '../sim/locks.js';
 import type { Domain } from './domain.js';
+import type { RangeSet } from './rangeset.js';
+import type { Xen } from './xen.js';
+
+/** Grants [s, e]. @returns 0 or -ENOMEM. @xen ioports_permit_access, iomem_permit_access, irq_permit_access */
+export function permitAccess(xen: Xen, rights: RangeSet, s: number, e: number): Rc {
+  if (xen.faults.on && rights.addTakesOne(s, e) && xen.faults.take('alloc')) return E.NOMEM;
+  rights.add(s, e);
+  return 0;
+}
+
+/** Takes [s, e] back. @returns 0 or -ENOMEM: the right stays. @xen ioports_deny_access and its like */
+export function denyAccess(xen: Xen, rights: RangeSet, s: number, e: number): Rc {
+  if (xen.faults.on && rights.removeTakesOne(s, e) && xen.faults.take('alloc')) return E.NOMEM;
+  rights.remove(s, e);
+  return 0;
+}
 
 type Body = () => Co<Rc>;
 

@@ -37,8 +37,9 @@ export function* memoryOp(xen: Xen, op: MemoryOp): Co<number> {
       return d.p2m === undefined ? E.ACCES : yield* addToPhysmapRange(xen, d, op.idx, op.gpfn, op.size);
     case 'set_mem_type':
       return d.p2m === undefined ? E.INVAL : yield* setMemType(xen, d, op.gfn, op.nr, op.readOnly);
-    case 'add_to_physmap':
     case 'set_memory_map':
+      return xen.faults.on && xen.faults.take('alloc') ? E.NOMEM : 0;
+    case 'add_to_physmap':
       return 0;
     case 'set_pod_target':
       return d.isHvm ? 0 : E.NOSYS;

@@ -1,10 +1,11 @@
 /** Physical interrupts as domains name them. @xen arch/x86/irq.c */
-import { assert } from '../base/assert.js';
+import { assert, panic } from '../base/assert.js';
 import { E, type Rc } from '../base/errno.js';
 import type { Sbdf } from '../base/sbdf.js';
-import { type Pdev, XENLOG } from '../iommu/driver/types.js';
+import { type LogLevel, type Pdev, XENLOG } from '../iommu/driver/types.js';
 import { type Co, hold } from '../sim/co.js';
 import type { Domain, Pirq } from './domain.js';
+import { denyAccess, permitAccess } from './io_caps.js';
 import type { MsiEntry } from './irq/desc.js';
 import { pirqGuestForceUnbind } from './irq/guest_bind.js';
 import { destroyIrq, msiFreeIrq, msisOf, pciDisableMsi, pciEnableMsi, setupMsiIrq } from './irq/msi.js';
@@ -38,7 +39,7 @@ export const irqAccessPermitted = (d: Domain, irq: number): boolean => d.irqCaps
 
 /** The pirq that stands for `irq` in `d`, undefined when it is not mapped. @xen domain_irq_to_pirq */
 function domainIrqToPirq(d: Domain, irq: number): Pirq | undefined {
-  for (const p of d.pirqs.values()) if (p.irq === irq) return p;
+  for (const p of d.pirqs.values()) if (p.irq === irq && p.halfUndone !== true) return p;
   return undefined;
 }
 
@@ -70,8 +71,12 @@ function createIrq(xen: Xen, me: Domain): number {
       xen.irqs.descs.delete(irq);
       return vector;
     }
-    xen.irqs.desc(irq).creator = me.domid;
-    me.irqCaps.add(irq, irq);
+    const rc = permitAccess(xen, me.irqCaps, irq, irq);
+    if (rc === 0) xen.irqs.desc(irq).creator = me.domid;
+    else {
+      const what = `Could not grant d${me.domid} access to IRQ${irq} (error ${rc})`;
+      xen.services.printk(XENLOG.G_ERR, what);
+    }
     return irq;
   }
   return E.NOSPC;
@@ -93,8 +98,14 @@ export function allocateAndMapGsiPirq(
   }
   const pirq = allocatePirq(xen, d, wanted, irq, true);
   if (pirq < 0) return pirq;
-  const rc = checkPirq(xen, me, d, pirq, irq);
+  let rc = checkPirq(xen, me, d, pirq, irq);
+  if (rc !== 0) return rc < 0 ? rc : pirq;
+  const granted = !irqAccessPermitted(d, irq);
+  rc = permitPirq(xen, d, irq, pirq);
+  if (rc !== 0) return rc;
+  rc = prepareDomainIrqPirq(xen, d, pirq);
   if (rc === 0) enterPirq(d, pirq, irq, false);
+  else if (granted) revoke(xen, d, irq, pirq);
   return rc < 0 ? rc : pirq;
 }
 
@@ -114,9 +125,25 @@ function checkPirq(xen: Xen, me: Domain, d: Domain, pirq: number, irq: number): 
   return (oldIrq > 0 && oldIrq !== irq) || (oldPirq !== 0 && oldPirq !== pirq) ? 1 : 0;
 }
 
+/** @returns 0, also where the domain has it already, or -ENOMEM */
+function permitPirq(xen: Xen, d: Domain, irq: number, pirq: number, level: LogLevel = XENLOG.G_ERR): Rc {
+  const rc = irqAccessPermitted(d, irq) ? 0 : permitAccess(xen, d.irqCaps, irq, irq);
+  const what = `dom${d.domid}: could not permit access to IRQ${irq} (pirq ${pirq})`;
+  if (rc !== 0) xen.services.printk(level, what);
+  return rc;
+}
+
+function revoke(xen: Xen, d: Domain, irq: number, pirq: number): void {
+  const what = `dom${d.domid}: could not revoke access to IRQ${irq} (pirq ${pirq})`;
+  if (denyAccess(xen, d.irqCaps, irq, irq) !== 0) xen.services.printk(XENLOG.G_ERR, what);
+}
+
+/** Room in the books. @returns 0 or -ENOMEM. @xen prepare_domain_irq_pirq */
+const prepareDomainIrqPirq = (xen: Xen, d: Domain, pirq: number): Rc =>
+  !d.pirqs.has(pirq) && xen.faults.on && xen.faults.take('alloc') ? E.NOMEM : 0;
+
 /** @xen set_domain_irq_pirq */
 function enterPirq(d: Domain, pirq: number, irq: number, msi: boolean): void {
-  d.irqCaps.add(irq, irq);
   if (!d.pirqs.has(pirq)) d.pirqs.set(pirq, { pirq, irq, msi, dpciActive: false, bound: false });
 }
 
@@ -175,11 +202,15 @@ function* mapMessages(xen: Xen, me: Domain, d: Domain, irq: number, pirq: number
   const checked = checkPirq(xen, me, d, pirq, irq);
   if (checked !== 0) return checked < 0 ? checked : pirq;
   const granted = !irqAccessPermitted(d, irq);
-  d.irqCaps.add(irq, irq);
-  const pdev = pciGetPdev(xen, xen.seams.msiNeedsOwner() ? d : undefined, msi.sbdf);
-  const refused = pdev === undefined ? E.NODEV : checkMsi(pdev, msi);
-  const rc = refused !== 0 ? refused : yield* mapVectors(xen, me, d, pdev!, irq, pirq, msi);
-  if (rc < 0 && granted) d.irqCaps.remove(irq, irq);
+  const permitted = permitPirq(xen, d, irq, pirq);
+  if (permitted !== 0) return permitted;
+  let rc = prepareDomainIrqPirq(xen, d, pirq);
+  if (rc === 0) {
+    const pdev = pciGetPdev(xen, xen.seams.msiNeedsOwner() ? d : undefined, msi.sbdf);
+    rc = pdev === undefined ? E.NODEV : checkMsi(pdev, msi);
+    if (rc === 0) rc = yield* mapVectors(xen, me, d, pdev!, irq, pirq, msi);
+  }
+  if (rc < 0 && granted) revoke(xen, d, irq, pirq);
   return rc;
 }
 
@@ -205,40 +236,60 @@ function* mapVectors(
     yield* msiFreeIrq(xen, entry);
     return E.BUSY;
   }
-  for (let i = 0, irq = firstIrq; i < nr; i++) {
-    if (i > 0) irq = createIrq(xen, me);
-    let rc: Rc = Math.min(irq, 0);
-    if (rc === 0) {
-      entry.group[i]!.irq = irq;
-      rc = yield* setupMsiIrq(xen, xen.irqs.desc(irq), entry.group[i]!);
-    }
+  for (let i = 0; i < nr; i++) {
+    const one = entry.group[i]!;
+    let rc = i === 0 ? 0 : prepareVector(xen, me, d, one, first, i);
+    if (rc === 0) rc = yield* setupMsiIrq(xen, xen.irqs.desc(one.irq), one);
     if (rc < 0) {
-      yield* undoVectors(xen, d, pdev, entry);
+      yield* undoVectors(xen, d, pdev, entry, first);
       return rc;
     }
-    enterPirq(d, first + i, irq, true);
-    pdev.msiIrqs.push(irq);
+    enterPirq(d, first + i, one.irq, true);
+    pdev.msiIrqs.push(one.irq);
   }
   return first;
 }
 
-/** Takes a request back. */
-function* undoVectors(xen: Xen, d: Domain, pdev: Pdev, entry: MsiEntry): Co<void> {
+/** An interrupt, room in the books and the right for the `i`th of a group; missing the right alone is no error. */
+function prepareVector(xen: Xen, me: Domain, d: Domain, one: MsiEntry, first: number, i: number): Rc {
+  const irq = createIrq(xen, me);
+  if (irq < 0) return irq;
+  const rc = prepareDomainIrqPirq(xen, d, first + i);
+  if (rc === 0 || xen.seams.groupIsTakenBackWhole()) one.irq = irq;
+  if (rc === 0) permitPirq(xen, d, irq, first, XENLOG.G_WARNING);
+  return rc;
+}
+
+/** Takes a request back. The first interrupt is left to whoever made it. */
+function* undoVectors(xen: Xen, d: Domain, pdev: Pdev, entry: MsiEntry, first: number): Co<void> {
   pciDisableMsi(xen, entry);
-  for (const e of entry.group) forgetVector(d, pdev, e.irq);
+  for (const { irq } of [...entry.group].reverse()) {
+    const pirq = domainIrqToPirq(d, irq);
+    if (irq >= 0 && irq !== entry.irq) revoke(xen, d, irq, first);
+    if (pirq === undefined) continue;
+    if (xen.seams.groupIsTakenBackWhole()) d.pirqs.delete(pirq.pirq);
+    else pirq.halfUndone = true;
+    forgetMessage(pdev, irq);
+  }
+  entry.irq = -1;
   yield* msiFreeIrq(xen, entry);
 }
 
-/** The domain no longer has the interrupt. */
-function forgetVector(d: Domain, pdev: Pdev, irq: number): void {
-  const pirq = domainIrqToPirq(d, irq);
-  if (pirq !== undefined) d.pirqs.delete(pirq.pirq);
-  d.irqCaps.remove(irq, irq);
+function forgetMessage(pdev: Pdev, irq: number): void {
   const at = pdev.msiIrqs.indexOf(irq);
   if (at >= 0) pdev.msiIrqs.splice(at, 1);
 }
 
-/** @returns 0, -EINVAL, or -EBUSY for a vector that is not the first of its group. @xen unmap_domain_pirq */
+/** The domain no longer has the interrupt. @returns 0, or -ENOMEM: the right stays */
+function forgetPirq(xen: Xen, d: Domain, pirq: number, irq: number): Rc {
+  d.pirqs.delete(pirq);
+  const rc = denyAccess(xen, d.irqCaps, irq, irq);
+  const what = `dom${d.domid}: could not deny access to IRQ${irq} (pirq ${pirq})`;
+  if (rc !== 0) xen.services.printk(XENLOG.G_ERR, what);
+  return rc;
+}
+
+/** @returns 0, -EINVAL, -EBUSY for a vector that is not the first of its group, -ENOMEM. @xen unmap_domain_pirq */
 export function* unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Co<Rc> {
   assert(xen.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   const info = d.pirqs.get(pirq);
@@ -249,15 +300,19 @@ export function* unmapDomainPirq(xen: Xen, d: Domain, pirq: number): Co<Rc> {
     return E.BUSY;
   }
   yield* pirqGuestForceUnbind(xen, d, info);
-  if (entry === undefined) {
-    d.pirqs.delete(pirq);
-    d.irqCaps.remove(info.irq, info.irq);
-    return 0;
-  }
+  // What leads from the interrupt to the pirq is gone, and is written to.
+  if (info.halfUndone === true) panic('FATAL PAGE FAULT');
+  if (entry === undefined) return forgetPirq(xen, d, pirq, info.irq);
   pciDisableMsi(xen, entry);
-  for (const e of entry.group) forgetVector(d, entry.pdev, e.irq);
+  let rc: Rc = 0;
+  for (const { irq } of entry.group) {
+    const mine = domainIrqToPirq(d, irq);
+    const denied = mine === undefined ? 0 : forgetPirq(xen, d, mine.pirq, irq);
+    if (denied !== 0) rc = denied;
+    forgetMessage(entry.pdev, irq);
+  }
   yield* msiFreeIrq(xen, entry);
-  return 0;
+  return rc;
 }
 
 /** What a dead domain still had. @xen free_domain_pirqs */

@@ -50,6 +50,16 @@ export class RangeSet {
     this.ranges = new Ranges(kept);
   }
 
+  /** Whether adding [s, e] takes a new range: no range begins within it, and none ends right before it. */
+  addTakesOne(s: number, e: number): boolean {
+    return !this.ranges.list.some((r) => r.s <= e && (r.s > s || r.e + 1 >= s));
+  }
+
+  /** Whether removing [s, e] takes a new range: one is cut in two. */
+  removeTakesOne(s: number, e: number): boolean {
+    return this.ranges.list.some((r) => r.s < s && r.e > e);
+  }
+
   /** True when every integer of [s, e] is in the set. @xen rangeset_contains_range */
   contains(s: number, e: number): boolean {
     return this.ranges.list.some((r) => r.s <= s && e <= r.e);

@@ -76,6 +76,8 @@ export interface Seams extends DriverSeams {
   failedBatchEnds(): boolean;
   /** W9: the page at which a batch stopped is flushed too. In no release is it. */
   batchFlushesWhereItStopped(): boolean;
+  /** W10: a group of vectors of which one fails leaves nothing behind. In no release does it. */
+  groupIsTakenBackWhole(): boolean;
   /** The result of taking a page out of the physical map, as the code that frees it takes it. XSA-222. */
   removalResult(rc: Rc): Rc;
   /** `pci-phantom=` gives way to functions that are there. */
@@ -152,6 +154,7 @@ export const correct: Seams = Object.freeze<Seams>({
   tablesOutliveFlush: () => true,
   failedBatchEnds: () => true,
   batchFlushesWhereItStopped: () => true,
+  groupIsTakenBackWhole: () => true,
   removalResult: (rc) => rc,
   phantomsGiveWay: () => true,
   extraRangeFrames: (frames) => frames,

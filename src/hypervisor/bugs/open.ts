@@ -365,4 +365,21 @@ export const openFindings: readonly Bug[] = [
       ops: ['assign', 'dma', 'move', 'fail'],
     },
   },
+  {
+    id: 'W10',
+    title: 'several vectors of a device are taken back by halves',
+    year: 2026,
+    releases: EVERY,
+    mechanism:
+      "When a later vector of a group cannot be mapped, the map from interrupts to pirqs is put right, and that from pirqs to interrupts is not: the guest keeps pirqs that stand for interrupts which are gone, and soon another device's. Where memory was short the new interrupt itself is forgotten too, with its vector. When the guest ends, Xen takes those pirqs apart, and writes through a null pointer for the entry that is no longer there.",
+    fix: 'Each pirq of the group is cleared, and the interrupt is noted before anything can fail.',
+    source: 'map_domain_pirq(), cleanup_domain_irq_pirq(), clear_domain_irq_pirq(), read',
+    seams: { groupIsTakenBackWhole: () => false },
+    breaks: ['INV-IRQ-LIFE'],
+    environment: {
+      vendor: 'vtd',
+      machine: { messages: true, slots: ['endpoint'] },
+      ops: ['assign', 'fail', 'mapMsi', 'destroy'],
+    },
+  },
 ];

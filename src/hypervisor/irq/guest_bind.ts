@@ -13,7 +13,7 @@ const MAX_GUESTS = 32;
 /** vCPU 0 of every domain runs on the first CPU. */
 const FIRST_CPU: CpuMask = 1;
 
-/** @returns 0, -EINVAL for a pirq without interrupt, -EBUSY where others do not share. */
+/** @returns 0, -EINVAL for a pirq without interrupt, -EBUSY where others do not share, -ENOMEM. */
 export function* pirqGuestBind(xen: Xen, d: Domain, pirq: Pirq, willShare: boolean): Co<Rc> {
   const desc = xen.irqs.desc(pirq.irq);
   const refuse = (why: string): Rc => {
@@ -22,6 +22,10 @@ export function* pirqGuestBind(xen: Xen, d: Domain, pirq: Pirq, willShare: boole
   };
   if (!desc.isGuest) {
     if (desc.action !== undefined) return refuse(`In use by '${desc.action}'.`);
+    if (xen.faults.on && xen.faults.take('alloc')) {
+      refuse('Out of memory.');
+      return E.NOMEM;
+    }
     desc.isGuest = true;
     desc.shareable = willShare;
     yield* setAffinity(xen, desc, FIRST_CPU);

@@ -3,6 +3,7 @@ import { E, type Rc } from '../../base/errno.js';
 import { formatSbdf } from '../../base/sbdf.js';
 import { type MsiMsg, type Pdev, XENLOG } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
+import { denyAccess } from '../io_caps.js';
 import {
   CAP_ID,
   pciConfRead16,
@@ -74,8 +75,12 @@ function remember(xen: Xen, entry: MsiEntry): void {
 function enableMsi(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
   const pos = pciFindCapOffset(xen, pdev.sbdf, CAP_ID.MSI);
   if (pos === 0) return E.NODEV;
-  let control = pciConfRead16(xen, pdev.sbdf, pos + FLAGS);
-  control = (control & ~(MSI_QSIZE | MSI_ENABLE)) | (Math.log2(msi.entryNr) << 4);
+  const before = pciConfRead16(xen, pdev.sbdf, pos + FLAGS);
+  const control = (before & ~(MSI_QSIZE | MSI_ENABLE)) | (Math.log2(msi.entryNr) << 4);
+  if (xen.faults.on && xen.faults.take('alloc')) {
+    pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, before & ~MSI_ENABLE);
+    return E.NOMEM;
+  }
   const maskbit = (control & MSI_MASKBIT) !== 0;
   const entries = Array.from({ length: msi.entryNr }, (_, i) =>
     newEntry(pdev, msi.irq, {
@@ -110,6 +115,10 @@ function enableMsix(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
   if ((pciConfRead16(xen, pdev.sbdf, COMMAND) & COMMAND_MEMORY) === 0) {
     pciConfWrite16(xen, pdev.sbdf, msix.pos + FLAGS, control & ~MSIX_ENABLE);
     return E.NXIO;
+  }
+  if (xen.faults.on && xen.faults.take('alloc')) {
+    pciConfWrite16(xen, pdev.sbdf, msix.pos + FLAGS, control & ~MSIX_ENABLE);
+    return E.NOMEM;
   }
   const entry = newEntry(pdev, msi.irq, {
     type: 'msix',
@@ -244,7 +253,12 @@ export function* msiFreeIrq(xen: Xen, first: MsiEntry): Co<void> {
 export function destroyIrq(xen: Xen, irq: number): void {
   const desc = xen.irqs.descs.get(irq);
   if (desc === undefined) return;
-  xen.domains.get(desc.creator)?.irqCaps.remove(irq, irq);
+  const creator = xen.domains.get(desc.creator);
+  const kept = creator === undefined ? 0 : denyAccess(xen, creator.irqCaps, irq, irq);
+  if (kept !== 0) {
+    const what = `Could not revoke d${desc.creator} access to IRQ${irq} (error ${kept})`;
+    xen.services.printk(XENLOG.G_ERR, what);
+  }
   clearIrqVector(xen.irqs, desc);
   xen.irqs.descs.delete(irq);
 }

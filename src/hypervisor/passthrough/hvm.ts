@@ -45,9 +45,10 @@ function* locked(xen: Xen, d: Domain, op: BindOp, body: (xen: Xen, d: Domain, op
   return yield* body(xen, d, op);
 }
 
-/** @returns 0, -EINVAL, -EBUSY for a line that is bound otherwise, -EOPNOTSUPP. @xen pt_irq_create_bind */
+/** @returns 0, -EINVAL, -EBUSY for a line that is bound otherwise, -EOPNOTSUPP, -ENOMEM. @xen pt_irq_create_bind */
 function* ptIrqCreateBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
   if (op.machineIrq < 0 || op.machineIrq >= nrPirqs(xen, d)) return E.INVAL;
+  if (!d.dpci && xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
   d.dpci = true;
   const pirq = d.pirqs.get(op.machineIrq)!;
   // It spins until a softirq for an earlier binding has run.
@@ -76,6 +77,7 @@ function* bindMsi(xen: Xen, d: Domain, pirq: Pirq, op: BindOp): Co<Rc> {
 
 /** A line may be wired to several virtual pins; only the first one binds it. */
 function* bindPin(xen: Xen, d: Domain, pirq: Pirq, op: BindOp): Co<Rc> {
+  if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
   const link = { bus: op.bus ?? 0, device: op.device ?? 0, intx: op.intx ?? 0 };
   pirq.links ??= [];
   pirq.links.push(link);

@@ -5,4 +5,5 @@ export const everyFlaw: Partial<Seams> = Object.freeze<Partial<Seams>>({
   cleaningAsksAgain: () => false,
   removalUnmapsMessages: () => false,
   batchFlushesWhereItStopped: () => false,
+  groupIsTakenBackWhole: () => false,
 });
