@@ -19,11 +19,7 @@ const dmPath = (domid: number): string => `/local/domain/0/device-model/${domid}
 /** Builds the arguments, spawns, waits for `running`, asks for the terminals. 0 or ERROR_*, each step logged. */
 export function* spawnLocalDm(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   let rc = yield* spawn(lx, domid, d);
-  if (typeof rc === 'number' && rc !== 0) {
-    // A failure before the process was named leaves no name to print.
-    const what = rc === ERROR.TIMEDOUT ? `domain ${domid} device model` : '(null)';
-    lx.log.error(DM.spawnFailed, `${what}: spawn failed (rc=${rc})`, domid);
-  } else if (d.bInfo.deviceModelVersion === 'qemu_xen') rc = yield* postconfig(lx, domid, d);
+  if (rc === 0 && d.bInfo.deviceModelVersion === 'qemu_xen') rc = yield* postconfig(lx, domid, d);
   if (rc !== 0) lx.log.error(DM.postconfig, `Post DM startup configs failed, rc=${rc}`, domid);
   return rc;
 }
@@ -32,7 +28,8 @@ function* spawn(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   const { dom0 } = lx;
   const { xs } = dom0;
   const args = deviceModelArgs(lx, domid, d);
-  if (typeof args === 'number') return args;
+  // A failure before the process was named leaves no name to print.
+  if (typeof args === 'number') return spawnFailed(lx, domid, '(null)', args);
   const dom = lx.domainPath(domid);
   if (d.bInfo.type === 'hvm') {
     const traditional = d.bInfo.deviceModelVersion === 'qemu_xen_traditional';
@@ -43,17 +40,33 @@ function* spawn(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   } else xs.mkdir(dmPath(domid));
   logArguments(lx, domid, args);
   const process = dom0.processes.spawn(args);
-  xs.write(`${dom}/image/device-model-pid`, String(process.pid));
+  const pidPath = `${dom}/image/device-model-pid`;
+  const written = xs.write(pidPath, String(process.pid));
+  if (written !== 0) {
+    // The process that waits for it kills it, and ends in its turn.
+    dom0.processes.exit(process.pid);
+    lx.log.error(DM.recordPid, `write ${pidPath} = ${process.pid}: xenstore write failed`, -1, written);
+    const status = `[${process.pid}]: failed startup with non-zero exit status 127`;
+    lx.log.error(DM.startupFailed, `${nameOf(domid)} ${status}`);
+    return spawnFailed(lx, domid, nameOf(domid), ERROR.FAIL);
+  }
   const qemu = dom0.qemu(dom0, domid, process, `${lx.paths.logDir}/qemu-dm-${d.cInfo.name}.log`);
   dom0.deviceModels.set(domid, qemu);
   if (!(yield* qemu.start(settled(d.bInfo.videoMemkb), settled(d.bInfo.maxMemkb)))) {
     yield* pause(dom0.clock, START_TIMEOUT_NS);
-    return ERROR.TIMEDOUT;
+    return spawnFailed(lx, domid, nameOf(domid), ERROR.TIMEDOUT);
   }
   yield* pause(dom0.clock, START_NS);
   xs.write(`${dmPath(domid)}/state`, 'running');
   return 0;
 }
+
+function spawnFailed(lx: Libxl, domid: number, what: string, rc: number): number {
+  lx.log.error(DM.spawnFailed, `${what}: spawn failed (rc=${rc})`, domid);
+  return rc;
+}
+
+const nameOf = (domid: number): string => `domain ${domid} device model`;
 
 function logArguments(lx: Libxl, domid: number, args: readonly string[]): void {
   lx.log.debug(DM.spawning, `Spawning device-model ${args[0]} with arguments:`, domid);

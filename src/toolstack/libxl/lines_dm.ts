@@ -21,6 +21,8 @@ export const DM = {
   spawningArg: at('libxl_dm.c', 'libxl__spawn_local_dm', 3007, 3004, 2959),
   spawningEnv: at('libxl_dm.c', 'libxl__spawn_local_dm', 3009, 3006, 2961),
   spawningEnvArg: at('libxl_dm.c', 'libxl__spawn_local_dm', 3011, 3008, 2963),
+  recordPid: at('libxl_exec.c', 'libxl__spawn_record_pid', 149, 149, 149),
+  startupFailed: at('libxl_exec.c', 'spawn_middle_death', 436, 436, 361),
   spawnFailed: at('libxl_dm.c', 'device_model_spawn_outcome', 3161, 3158, 3113),
   postconfig: at('libxl_dm.c', 'device_model_postconfig_done', 3381, 3378, 3333),
   vgaStubdom: at('libxl_pci.c', 'libxl__grant_vga_iomem_permission', 2551, 2565, 2409),

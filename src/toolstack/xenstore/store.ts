@@ -91,6 +91,8 @@ export class XenstoreDaemon implements Xenstore {
     const [next, patches] = produceWithPatches(this.root, (draft) => {
       rc = body(new DraftView(draft, domid, log, owned, this.faults));
     });
+    // A transaction can fail as a whole, too, when it is to be committed.
+    if (rc === 0 && log.length > 1 && this.faults.on && this.faults.take('xenstore')) rc = E.NOMEM;
     if (rc !== 0) {
       if (this.events.on) this.events.emit({ kind: 'xenstore', op: 'abort', path: '' });
       return rc;
@@ -255,6 +257,7 @@ export class DraftView implements XenstoreView {
   setPerms(path: string, perms: readonly string[]): Rc {
     const full = canonical(path, this.domid);
     if (isErr(full) || perms.length === 0 || !perms.every(isPerm)) return E.INVAL;
+    if (this.faults.on && this.faults.take('xenstore')) return E.NOMEM;
     const node = lookup(this.root, full);
     if (node === undefined) return E.NOENT;
     if (!allows(node, this.domid, 'write')) return E.ACCES;
