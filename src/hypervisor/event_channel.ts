@@ -16,7 +16,7 @@ const PORTS_MAX = 1023;
 /** The page that a domain shares with Xen, and the first one of its grant table. */
 const SHARED_PAGES = 2;
 
-/** @returns 0, or -ESRCH, -EINVAL, -EPERM, -EEXIST, -EBUSY, -ENOENT, -ENOSPC. @xen do_event_channel_op */
+/** @returns 0, or -ESRCH, -EINVAL, -EPERM, -EEXIST, -EBUSY, -ENOENT, -ENOSPC, -ENOMEM. @xen do_event_channel_op */
 export function* eventChannelOp(xen: Xen, op: EvtchnOp): Co<Rc> {
   const domid = 'domid' in op && op.domid !== undefined ? op.domid : xen.cpus.current.domid;
   const d = xen.domains.get(domid);
@@ -39,6 +39,7 @@ export function* eventChannelOp(xen: Xen, op: EvtchnOp): Co<Rc> {
         ? take(xen, d, op, { state: 'ipi', vcpu: op.vcpu })
         : E.NOENT;
     case 'init_control':
+      if (!d.fifoEvents && xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
       d.fifoEvents = true;
       return 0;
   }

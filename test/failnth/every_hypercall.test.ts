@@ -46,6 +46,9 @@ const memory = (op: (w: World) => MemoryOp): Attempt => {
 const physdev = (op: (w: World) => PhysdevOp): Attempt => {
   return (w) => runAlone(w.machine.hypercalls.physdevOp(op(w)));
 };
+const evtchn = (op: (w: World) => EvtchnOp): Attempt => {
+  return (w) => runAlone(w.machine.hypercalls.eventChannelOp(op(w)));
+};
 const place = (w: World): { seg: number; bus: number; devfn: number } => {
   const { sbdf } = w.layout.devices[0]!;
   return { seg: 0, bus: busOf(sbdf), devfn: devfnOf(sbdf) };
@@ -287,6 +290,26 @@ const table: Readonly<Record<Name, readonly Case[]>> = {
     { attempt: physdev(() => ({ cmd: 'setup_gsi', gsi: 17, triggering: 1, polarity: 1 })), fails: NOTHING },
   ],
   bind_pirq: [{ before: [assign(PV), single], attempt: bound, fails: 'alloc' }],
+  // Here the pages that a domain shares with Xen are made with its first channel, which does without if need be.
+  alloc_unbound: [
+    { attempt: evtchn((w) => ({ cmd: 'alloc_unbound', dom: domid(w, HVM), remote: 0 })), fails: 'alloc' },
+  ],
+  bind_interdomain: [
+    {
+      attempt: (w) => {
+        const port = { cmd: 'alloc_unbound' as const, dom: domid(w, HVM), remote: domid(w, PV), port: 0 };
+        runAlone(w.machine.hypercalls.eventChannelOp(port));
+        const op = { cmd: 'bind_interdomain' as const, domid: domid(w, PV), remote: domid(w, HVM) };
+        runAlone(w.machine.hypercalls.eventChannelOp({ ...op, remotePort: port.port }));
+      },
+      fails: 'alloc',
+    },
+  ],
+  bind_virq: [
+    { attempt: evtchn((w) => ({ cmd: 'bind_virq', domid: domid(w, PV), virq: 0, vcpu: 0 })), fails: 'alloc' },
+  ],
+  bind_ipi: [{ attempt: evtchn((w) => ({ cmd: 'bind_ipi', domid: domid(w, PV), vcpu: 0 })), fails: 'alloc' }],
+  init_control: [{ attempt: evtchn((w) => ({ cmd: 'init_control', domid: domid(w, PV) })), fails: 'alloc' }],
   close: [{ before: [assign(PV), single, bound], attempt: { ...bound, on: false }, fails: NOTHING }],
 };
 
