@@ -39,7 +39,9 @@ function packed(flags) {
 /** @param {Buffer} bits @param {number} i */
 const has = (bits, i) => ((bits[i >> 3] ?? 0) & (1 << (i & 7))) !== 0;
 
-const shared = [...TEXTS].filter(([file]) => !file.endsWith('.test.ts')).map(([, text]) => text);
+const isShared = (/** @type {string} */ file) =>
+  !file.endsWith('.test.ts') && !/^tools\/(?!mutation_|compile|edition|erase|fixed)/.test(file);
+const shared = [...TEXTS].filter(([file]) => isShared(file)).map(([, text]) => text);
 /** Changes when the test file, a file it may import, or a tool does. @param {string} test */
 const baselineFile = (test) => path.join(ROOT, BUILD, `${hash(...shared, test, TEXTS.get(test) ?? '')}.json`);
 
