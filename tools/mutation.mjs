@@ -25,7 +25,7 @@ import { compiled } from './mutation_suite.mjs';
 
 /** The tests that take part: all that run the source in their own process and do not search for minutes. */
 const TESTS =
-  /^test\/(unit|conformance|machine|golden|bugs)\/|^test\/qtest\/(?!recorded|standin)|^test\/corpus\/(dmar|ivrs)\./;
+  /^test\/(unit|conformance|machine|golden|bugs|snapshot)\/|^test\/qtest\/(?!recorded|standin)|^test\/corpus\/(dmar|ivrs)\./;
 /** An edit that makes a loop endless is killed after this time without a word. */
 const SILENT_MS = 60_000;
 
