@@ -5,6 +5,7 @@
  *   npm run mutation -- --sample N --seed S    N edits (40), chosen by S (1)
  *   npm run mutation -- --from I               goes on with the I-th edit of the sample
  *   npm run mutation -- --file PATH            every edit of the files whose path begins so, instead of a sample
+ *   npm run mutation -- --quick                with the quick tests alone, without recordings and bugs of the past
  *   npm run mutation -- --within SECONDS       at most so much of tests for an edit (all that reach it)
  *   npm run mutation -- --jobs N               N at a time (2)
  *
@@ -26,18 +27,30 @@ import { compiled } from './mutation_suite.mjs';
 /** The tests that take part: all that run the source in their own process and do not search for minutes. */
 const TESTS =
   /^test\/(unit|conformance|machine|golden|bugs|snapshot)\/|^test\/qtest\/(?!recorded|standin)|^test\/corpus\/(dmar|ivrs)\./;
+/** Of these, the quick ones that are about the areas. */
+const QUICK =
+  /^test\/(conformance|machine|qtest)\/|^test\/unit\/(hv_|vtd_(?!map)|amd_|ivrs|dmar|in_flight)|parts/;
 /** An edit that makes a loop endless is killed after this time without a word. */
 const SILENT_MS = 60_000;
 
 function chosen() {
   const text = /** @type {const} */ ({ type: 'string' });
-  const options = { sample: text, seed: text, jobs: text, from: text, file: text, within: text };
+  const quick = /** @type {const} */ ({ type: 'boolean', default: false });
+  const options = { sample: text, seed: text, jobs: text, from: text, file: text, within: text, quick };
   const { values } = parseArgs({ options });
   const { sample = '40', seed = '1', jobs = '2', from = '1', within = '100000' } = values;
   for (const one of [sample, seed, jobs, from, within])
     if (!/^[1-9]\d{0,8}$/.test(one))
       throw new Error(`--sample, --seed, --jobs, --from and --within take numbers, not '${one}'`);
-  return { n: +sample, seed: +seed, jobs: +jobs, from: +from, within: +within, file: values.file };
+  return {
+    n: +sample,
+    seed: +seed,
+    jobs: +jobs,
+    from: +from,
+    within: +within,
+    file: values.file,
+    quick: values.quick,
+  };
 }
 
 /** A process that answers one job at a time, and is started anew after it had to be stopped. */
@@ -86,11 +99,11 @@ try {
 } catch (error) {
   give(error instanceof Error ? error.message : String(error));
 }
-const { n, seed, jobs, from, within, file } = choice;
+const { n, seed, jobs, from, within, file, quick } = choice;
 const { edits } = compiled();
 const ids = [...edits.keys()];
 const asked = file === undefined ? sample(ids, n, seed) : ids.filter((i) => edits[i]?.file.startsWith(file));
-const tests = filesBelow('test', '.test.ts').filter((f) => TESTS.test(f));
+const tests = filesBelow('test', '.test.ts').filter((f) => TESTS.test(f) && (!quick || QUICK.test(f)));
 const lanes = Array.from({ length: jobs }, () => new Lane());
 
 /** Works through `items`, as many at a time as there are lanes. @template T @param {readonly T[]} items @param {(item: T, lane: Lane) => Promise<void>} work */
