@@ -46,6 +46,18 @@ export class Recorder {
     if (line !== undefined) this.trace.push(...(typeof line === 'string' ? [line] : line));
   }
 
+  /** Lines that the kernel has printed by now: what it does in the background comes later. */
+  private kernelLinesSoFar(): number {
+    const now = this.session?.machine.hw.clock.nowNs ?? 0;
+    const late = this.kernelLog.findIndex((l) => Number(/^\[ *(\d+\.\d+)\]/.exec(l)?.[1] ?? 0) * 1e9 > now);
+    return late < 0 ? this.kernelLog.length : late;
+  }
+
+  /** Nobody listens to the kernel between two commands. */
+  missKernelLines(): void {
+    this.kernelLog.splice(0, this.kernelLinesSoFar());
+  }
+
   /** The last words of Xen. @xen drivers/char/console.c panic */
   panic(crash: HostCrash, cmdline: string): void {
     const stars = '****************************************';
@@ -77,7 +89,7 @@ export class Recorder {
       stdout: r.stdout,
       stderr: r.stderr,
       xen_log: this.xenLog.splice(0),
-      dom0_kernel_log: this.kernelLog.splice(0),
+      dom0_kernel_log: this.kernelLog.splice(0, this.kernelLinesSoFar()),
       vtd_trace: collapse(this.trace.splice(0)),
       context_entries_changed: changed,
       context_entries: this.entries,

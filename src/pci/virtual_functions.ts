@@ -1,5 +1,6 @@
 /** Virtual functions: what appears when software sets VF Enable (PCIe 9.3.3.3.1). */
 import { get } from '../base/layout.js';
+import type { Capability } from './capabilities.js';
 import { type PciBus, PciFunction } from './function.js';
 import * as R from './registers.js';
 
@@ -16,9 +17,15 @@ export function virtualFunctions(pf: PciFunction, bus: PciBus): PciFunction[] {
   );
 }
 
+/** Words of a capability that a virtual function has too, 0 for others. */
+function lengthOf(cap: Capability): number {
+  if (cap.extended) return cap.id === R.EXT_CAP.ARI && cap.offset === 0x100 ? 2 : 0;
+  return cap.id === R.CAP.EXP ? 15 : cap.id === R.CAP.MSIX ? 3 : cap.id === R.CAP.PM ? 2 : 0;
+}
+
 /**
  * A virtual function's space: no ids of its own (PCIe 9.3.4.1.1), no base address registers, and of the capabilities
- * those that every function must have for itself: PCI Express and MSI-X.
+ * those that every function has for itself: PCI Express, MSI-X, power management and ARI.
  */
 function vfConfig(pf: PciFunction): Uint8Array {
   const from = pf.config.words;
@@ -29,10 +36,15 @@ function vfConfig(pf: PciFunction): Uint8Array {
   let last = 13;
   let shift = 0;
   for (const cap of pf.config.capabilities) {
-    if (cap.extended || (cap.id !== R.CAP.EXP && cap.id !== R.CAP.MSIX)) continue;
+    const length = lengthOf(cap);
+    if (length === 0) continue;
     const at = cap.offset >>> 2;
-    const length = cap.id === R.CAP.EXP ? 15 : 3;
     for (let w = 0; w < length && at + w < from.length; w++) words[at + w] = from[at + w]!;
+    // ARI is the only one of its list: it has to be at its beginning.
+    if (cap.extended) {
+      words[at] = words[at]! & 0xf_ffff;
+      continue;
+    }
     words[at] = words[at]! & ~0xff00;
     // The pointer before it, in the header or in the capability before.
     words[last] = words[last]! | (cap.offset << shift);
@@ -40,6 +52,7 @@ function vfConfig(pf: PciFunction): Uint8Array {
     shift = 8;
     words[1] = R.STATUS_CAP_LIST << 16;
     if (cap.id === R.CAP.MSIX) words[at] = words[at]! & 0x3fff_ffff;
+    else if (cap.id === R.CAP.PM) words[at + 1] = words[at + 1]! & ~3;
     else if (get(words, at, R.EXP_PORT_TYPE) !== 0) words[at] = words[at]! & ~(0xf << 20);
   }
   const bytes = new Uint8Array(4096);

@@ -32,6 +32,12 @@ export class Clock {
     return this.alarms[0]?.atNs;
   }
 
+  /** What has been done since `ns` lies in the future: somebody does it while others go on from there. */
+  goBack(ns: number): void {
+    assert(ns <= this.nowNs, 'that time has been');
+    this.nowNs = ns;
+  }
+
   advance(ns: number): void {
     const end = this.nowNs + ns;
     while (this.alarms.length > 0 && this.alarms[0]!.atNs <= end) {

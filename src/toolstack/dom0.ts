@@ -156,6 +156,11 @@ export interface Dom0 {
    * state, then read the state. Watches are only queued by a write; nothing reacts inside `xs.write`.
    */
   settle(): Co<void>;
+  /**
+   * Nobody waits any longer for what the last `settle()` did: it is now `atNs`, and dom0's kernel is busy with it for as
+   * long as it took.
+   */
+  stopWaiting(atNs: number): void;
 }
 
 /** What one command of the shell writes to: stdout and stderr. Text carries its own newlines. */

@@ -112,6 +112,8 @@ export class Dom0Host implements Dom0 {
   /** Names of functions as the description gives them. */
   readonly names = new Map<Sbdf, string>();
   private readonly daemons: Daemons;
+  /** The thread that delivers watches has something to do until then. @linux xenwatch_thread */
+  private busyUntilNs = 0;
   pciback: Pciback | undefined = undefined;
   backends: BackendBus | undefined = undefined;
   guests: GuestKernels | undefined = undefined;
@@ -137,7 +139,7 @@ export class Dom0Host implements Dom0 {
       ['cmdline', `${dom0.kernelCmdline}\n`],
       ['version', `Linux version ${dom0.kernelRelease} ${KERNEL_VERSION}\n`],
     ]);
-    this.fs = new Dom0Files(new Sysfs(this.kernel, proc, setup.memory), events, faults);
+    this.fs = new Dom0Files(new Sysfs(this.kernel, proc, setup.memory), events, faults, clock);
     this.fs.install('/etc/hostname', `${dom0.hostname}\n`);
     for (const [path, text] of Object.entries(dom0.files)) this.fs.install(path, text);
     for (const f of setup.functions) if (f.name !== undefined) this.names.set(f.sbdf, f.name);
@@ -199,7 +201,13 @@ export class Dom0Host implements Dom0 {
     yield* interrupts.freeVectors(dev);
   }
 
+  stopWaiting(atNs: number): void {
+    this.busyUntilNs = this.clock.nowNs;
+    this.clock.goBack(atNs);
+  }
+
   *settle(): Co<void> {
+    if (this.clock.nowNs < this.busyUntilNs) return;
     for (let round = 0; round < ROUNDS_MAX; round++) {
       yield* this.xs.settle();
       if (this.guests === undefined || !(yield* this.guests.poll())) return;

@@ -366,9 +366,9 @@ describe('removing a device', () => {
     b.write(`${DRIVERS}/nvme/unbind`, '0000:03:00.0');
     seize(b, '0000:03:00.0');
     b.log();
-    // The recorded function had power management besides, and a line about that.
     expect(b.write(`${DEVICES}/0000:03:00.1/reset`, '1')).toBe(-25);
     expect(b.log()).toEqual([
+      'pciback 0000:03:00.1: Unable to change power state from D3cold to D0, device inaccessible',
       'pciback 0000:03:00.1: timed out waiting for pending transaction; performing function level reset anyway',
       ...[1023, 2047, 4095, 8191, 16383, 32767].map(
         (ms) => `pciback 0000:03:00.1: not ready ${ms}ms after FLR; waiting`,

@@ -105,12 +105,12 @@ export const RULES: readonly Rule[] = [
     ],
   },
   {
-    id: 'disk-interrupt',
+    id: 'dom0-interrupts',
     fields: ['trace'],
     effect: 'hide',
-    why: "the message of dom0's disk follows dom0's virtual CPU from one CPU to another",
+    why: "the message of dom0's disk and ACPI's pin 9 follow dom0's virtual CPU from one CPU to another",
     afterBoot: true,
-    forms: [/^vtd_inv_desc_iec granularity 0x1 index 0x22 mask 0x0$/],
+    forms: [/^vtd_inv_desc_iec granularity 0x1 index 0x(?:9|22) mask 0x0$/],
   },
   {
     id: 'guest-pages',

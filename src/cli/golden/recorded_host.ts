@@ -162,7 +162,10 @@ export class RecordedHost {
   private command(theirs: GoldenRecord): CommandResult {
     const { dom0, shell } = this.session;
     this.startedNs = this.machine.hw.clock.nowNs;
-    shell.deadlineNs = this.startedNs + COMMAND_NS;
+    const { clock } = this.machine.hw;
+    const deadlineNs = this.startedNs + COMMAND_NS;
+    shell.deadlineNs = deadlineNs;
+    dom0.fs.deadlineNs = deadlineNs;
     const kernel = dom0.fs.readFile(KERNEL);
     const damaged = theirs.stderr.includes('unable to XZ decompress kernel') && typeof kernel === 'string';
     if (damaged) dom0.fs.install(KERNEL, DAMAGED_KERNEL);
@@ -171,6 +174,8 @@ export class RecordedHost {
     if (walk !== undefined) heap.scrubbedBelow(bitsOf(walk));
     const result = this.session.run(theirs.cmd);
     heap.scrubbedBelow(Number.POSITIVE_INFINITY);
+    // Its kernel goes on with what a killed command has begun.
+    if (clock.nowNs > deadlineNs) clock.goBack(deadlineNs);
     if (damaged) dom0.fs.install(KERNEL, kernel);
     return result;
   }
@@ -200,6 +205,7 @@ export class RecordedHost {
     const waited =
       theirs.t_start === undefined || this.endedAt === undefined ? 0 : theirs.t_start - this.endedAt;
     this.machine.hw.clock.advance(Math.max(BETWEEN_NS, waited * 1e9));
+    this.recorder.missKernelLines();
     const { dom0, guests } = this.session;
     const seen = guestsProbe(theirs);
     const unseen = !seen && waited >= this.guestNeedsS;

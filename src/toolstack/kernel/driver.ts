@@ -1,5 +1,6 @@
 /** The driver core: who may have which device. @linux drivers/base/{bus,dd}.c, drivers/pci/pci-driver.c */
 import { E, type Rc } from '../../base/errno.js';
+import type { Clock } from '../../sim/clock.js';
 import type { Co } from '../../sim/co.js';
 import type { EventStream } from '../../sim/events.js';
 import type { BoundDriver, KernelPci } from './pci_dev.js';
@@ -33,6 +34,8 @@ export abstract class KernelDriver implements BoundDriver {
   protected abstract matchesTable(dev: KernelPci): boolean;
   abstract probe(dev: KernelPci): Co<Rc>;
   abstract remove(dev: KernelPci): Co<void>;
+  /** What a probe has left to do in the background. */
+  *finish(_core: DriverCore): Co<void> {}
   readonly supportsSriov: boolean = false;
 
   /** @linux pci_bus_match: an override names the only driver that may have the device. */
@@ -48,6 +51,7 @@ export class DriverCore {
     private readonly events: EventStream,
     /** All devices in the order in which they were added. */
     private readonly devices: ReadonlyMap<number, KernelPci>,
+    private readonly clock: Clock,
   ) {}
 
   /** Registers a driver and lets it take what is free. */
@@ -60,6 +64,7 @@ export class DriverCore {
     for (const dev of [...this.devices.values()]) {
       if (dev.driver === undefined && driver.matches(dev)) yield* this.attach(driver, dev);
     }
+    yield* driver.finish(this);
   }
 
   /** A new device looks for its driver. @linux device_attach */
@@ -71,6 +76,7 @@ export class DriverCore {
 
   /** @linux device_driver_attach */
   *attach(driver: KernelDriver, dev: KernelPci): Co<Rc> {
+    dev.waitForLock(this.clock);
     if (dev.removed) return E.NODEV;
     if (dev.driver !== undefined) return E.BUSY;
     dev.driver = driver;
@@ -88,6 +94,7 @@ export class DriverCore {
   *detach(dev: KernelPci): Co<void> {
     const driver = this.drivers.get(dev.driver?.name ?? '');
     if (driver === undefined) return;
+    dev.waitForLock(this.clock);
     yield* driver.remove(dev);
     dev.driver = undefined;
     driver.devices.splice(driver.devices.indexOf(dev), 1);
@@ -97,7 +104,14 @@ export class DriverCore {
   /** `bind`: -ENODEV when the driver does not match, -EBUSY when the device has one. @linux bind_store */
   *bind(driver: KernelDriver, dev: KernelPci | undefined): Co<Rc> {
     if (dev === undefined || !driver.matches(dev)) return E.NODEV;
-    return yield* this.attach(driver, dev);
+    const rc = yield* this.attach(driver, dev);
+    yield* driver.finish(this);
+    return rc;
+  }
+
+  /** What drivers do in the background comes to its end. */
+  *finish(): Co<void> {
+    for (const driver of this.drivers.values()) yield* driver.finish(this);
   }
 
   /** `unbind`: -ENODEV unless this very driver has the device. @linux unbind_store */

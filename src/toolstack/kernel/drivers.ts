@@ -1,8 +1,8 @@
 /** Drivers of dom0's kernel as data: what they match and what they say. Message texts are those of Linux 6.1. */
-import { E, type Rc } from '../../base/errno.js';
+import type { Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
-import { KernelDriver, matchesId, type PciId } from './driver.js';
+import { type DriverCore, KernelDriver, matchesId, type PciId } from './driver.js';
 import type { Interrupts } from './interrupts.js';
 import type { KernelLog } from './log.js';
 import type { KernelPci } from './pci_dev.js';
@@ -200,6 +200,8 @@ export class NativeDriver extends KernelDriver {
   override readonly name: string;
   override readonly module: string | undefined;
   override readonly supportsSriov: boolean;
+  /** Devices that do not get ready. */
+  private readonly idle: KernelPci[] = [];
   constructor(
     readonly spec: DriverSpec,
     private readonly power: DevicePower,
@@ -228,7 +230,11 @@ export class NativeDriver extends KernelDriver {
       else {
         yield* this.power.enable(dev);
         yield* this.power.setMaster(dev);
-        if (dev.isVirtfn && this.spec.onIdleVirtual !== undefined) return yield* this.giveUp(dev, unit);
+        if (dev.isVirtfn && this.spec.onIdleVirtual !== undefined) {
+          yield* this.interrupts.allocVectors(dev, 1);
+          this.idle.push(dev);
+          return 0;
+        }
         if (this.spec.msi === true) this.takeMsi(dev);
         yield* this.takeVectors(dev);
       }
@@ -239,14 +245,16 @@ export class NativeDriver extends KernelDriver {
     return 0;
   }
 
-  /** @linux drivers/nvme/host/pci.c nvme_reset_work of a secondary controller that is offline */
-  private *giveUp(dev: KernelPci, unit: string): Co<Rc> {
-    yield* this.interrupts.allocVectors(dev, 1);
-    for (const line of this.spec.onIdleVirtual ?? []) this.log.info(this.fill(line, dev, unit));
-    yield* this.interrupts.freeVectors(dev);
-    yield* this.power.disable(dev);
-    this.units.release(unit);
-    return E.NODEV;
+  /**
+   * A secondary controller that is offline is waited for in the background, and given up.
+   * @linux drivers/nvme/host/pci.c nvme_reset_work, nvme_remove_dead_ctrl_work
+   */
+  override *finish(core: DriverCore): Co<void> {
+    for (const dev of this.idle.splice(0)) {
+      const unit = this.units.of(this.spec.unit ?? '', dev.sbdf);
+      for (const line of this.spec.onIdleVirtual ?? []) this.log.info(this.fill(line, dev, unit));
+      yield* core.detach(dev);
+    }
   }
 
   override *remove(dev: KernelPci): Co<void> {

@@ -43,7 +43,7 @@ export class Dom0Kernel {
     this.power = new DevicePower(config, clock, this.log, this.interrupts);
     this.reset = new DeviceReset(config, clock, this.power, this.log);
     this.pci = new Enumerator(config, hv, this.log, this.reset);
-    this.core = new DriverCore(events, this.pci.devices);
+    this.core = new DriverCore(events, this.pci.devices, clock);
   }
 
   device(sbdf: Sbdf): KernelPci | undefined {
@@ -86,6 +86,7 @@ export class Dom0Kernel {
     const driver = found instanceof NativeDriver ? found : this.newDriver(specOf(name, dev));
     if (!driver.matches(dev)) driver.dynamicIds.push({ vendor: dev.vendor, device: dev.device });
     yield* this.core.attach(driver, dev);
+    yield* driver.finish(this.core);
   }
 
   /** modprobe: 0, also when it is there already; -ENOENT for a module that this kernel does not have. */
@@ -117,6 +118,7 @@ export class Dom0Kernel {
     const bus = from?.subordinate ?? from?.bus;
     const found = yield* this.pci.rescan(bus === undefined ? undefined : [bus]);
     for (const dev of found) if (this.autoprobe) yield* this.core.attachDevice(dev);
+    yield* this.core.finish();
   }
 
   /** `remove`: unbound, children first, then gone. @linux pci_stop_and_remove_bus_device */
@@ -195,6 +197,7 @@ export class Dom0Kernel {
       yield* this.pci.add(vf);
       if (this.autoprobe) yield* this.core.attachDevice(vf);
     }
+    yield* this.core.finish();
   }
 
   private *disableVirtual(pf: KernelPci): Co<void> {

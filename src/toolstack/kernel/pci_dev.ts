@@ -1,5 +1,7 @@
 /** Devices and buses as Linux keeps them. @linux include/linux/pci.h */
+
 import { bdfOf, devfnOf, formatSbdf, type Sbdf, segOf } from '../../base/sbdf.js';
+import type { Clock } from '../../sim/clock.js';
 
 /** Flags of a resource as /sys/…/resource shows them. @linux include/linux/ioport.h */
 export const IORESOURCE = { IO: 0x100, MEM: 0x200, PREFETCH: 0x2000, READONLY: 0x4000 } as const;
@@ -76,12 +78,18 @@ export class KernelPci {
   saved: SavedState | undefined = undefined;
   /** Gone from the bus: whoever still holds it must not use it. */
   removed = false;
+  /** A reset holds the device's lock as long. */
+  lockedUntilNs = 0;
 
   constructor(
     readonly sbdf: Sbdf,
     readonly bus: KernelBus,
   ) {
     this.name = formatSbdf(sbdf);
+  }
+  /** What somebody does in the background may lie in the future. @linux device_lock */
+  waitForLock(clock: Clock): void {
+    clock.advance(Math.max(0, this.lockedUntilNs - clock.nowNs));
   }
   get seg(): number {
     return segOf(this.sbdf);

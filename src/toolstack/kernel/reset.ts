@@ -2,10 +2,11 @@
 import { E, type Rc } from '../../base/errno.js';
 import { BRIDGE_CTL_BUS_RESET, COMMAND, PCI, PM_NO_SOFT_RESET } from '../../pci/registers.js';
 import type { Clock } from '../../sim/clock.js';
-import { type Co, pause } from '../../sim/co.js';
+import type { Co } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
 import { ENOTTY } from './errno.js';
 import type { KernelLog } from './log.js';
+import { msleep } from './msleep.js';
 import type { KernelPci, ResetMethod } from './pci_dev.js';
 import type { DevicePower } from './power.js';
 
@@ -14,7 +15,6 @@ const DEVCTL_FLR = 0x8000;
 const DEVCAP_FLR = 0x1000_0000;
 const AF_TP_FLR = 3;
 const DEVSTA_PENDING = 0x20;
-const MS = 1_000_000;
 /** As long as a device may take. @linux PCIE_RESET_READY_POLL_MS */
 const READY_MS = 60_000;
 
@@ -57,6 +57,7 @@ export class DeviceReset {
     for (const method of dev.resetMethods) {
       if (!this.supports(dev, method)) continue;
       const rc = yield* this.by(dev, method);
+      dev.lockedUntilNs = this.clock.nowNs;
       if (rc !== ENOTTY) return rc;
     }
     return ENOTTY;
@@ -65,6 +66,7 @@ export class DeviceReset {
   /** What a write to `reset` does: state saved before, restored after. @linux pci_reset_function */
   *function(dev: KernelPci): Co<Rc> {
     if (dev.resetMethods.length === 0) return ENOTTY;
+    dev.waitForLock(this.clock);
     yield* this.power.toD0(dev);
     const state = this.power.save(dev);
     yield* this.config.write(dev.sbdf, PCI.COMMAND, 2, COMMAND.INTX_DISABLE);
@@ -76,35 +78,44 @@ export class DeviceReset {
   private *by(dev: KernelPci, method: ResetMethod): Co<Rc> {
     const { cap, sbdf } = dev;
     if (method === 'flr') {
-      if ((this.config.read(sbdf, cap.express + 10, 2) & DEVSTA_PENDING) !== 0)
+      if (!(yield* this.waitForPending(dev)))
         this.log.error(
           `${dev.logName}: timed out waiting for pending transaction; performing function level reset anyway`,
         );
       const ctl = this.config.read(sbdf, cap.express + 8, 2);
       yield* this.config.write(sbdf, cap.express + 8, 2, ctl | DEVCTL_FLR);
-      yield* pause(this.clock, 100 * MS);
+      yield* msleep(this.clock, 100);
       return yield* this.wait(dev, 'FLR');
     }
     if (method === 'af_flr') {
       yield* this.config.write(sbdf, cap.af + 4, 1, 1);
-      yield* pause(this.clock, 100 * MS);
+      yield* msleep(this.clock, 100);
       return yield* this.wait(dev, 'AF_FLR');
     }
     if (method === 'pm') {
       const csr = this.config.read(sbdf, cap.pm + 4, 2) & ~3;
       yield* this.config.write(sbdf, cap.pm + 4, 2, csr | 3);
-      yield* pause(this.clock, 10 * MS);
+      yield* msleep(this.clock, 10);
       yield* this.config.write(sbdf, cap.pm + 4, 2, csr);
-      yield* pause(this.clock, 10 * MS);
+      yield* msleep(this.clock, 10);
       return yield* this.wait(dev, 'PM D3hot->D0');
     }
     const bridge = dev.bus.self!.sbdf;
     const ctl = this.config.read(bridge, PCI.BRIDGE_CONTROL, 2);
     yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl | BRIDGE_CTL_BUS_RESET);
-    yield* pause(this.clock, 2 * MS);
+    yield* msleep(this.clock, 2);
     yield* this.config.write(bridge, PCI.BRIDGE_CONTROL, 2, ctl);
-    yield* pause(this.clock, 1000 * MS);
+    yield* msleep(this.clock, 1000);
     return yield* this.wait(dev, 'bus reset');
+  }
+
+  /** False when transactions are pending after 700 ms. @linux pci_wait_for_pending */
+  private *waitForPending({ cap, sbdf }: KernelPci): Co<boolean> {
+    for (let i = 0; i < 4; i++) {
+      if (i > 0) yield* msleep(this.clock, 100 * 2 ** (i - 1));
+      if ((this.config.read(sbdf, cap.express + 10, 2) & DEVSTA_PENDING) === 0) return true;
+    }
+    return false;
   }
 
   /** Until the device answers again, with doubling patience. @linux pci_dev_wait */
@@ -116,7 +127,7 @@ export class DeviceReset {
         return ENOTTY;
       }
       if (ms > 1000) this.log.info(`${late}; waiting`);
-      yield* pause(this.clock, ms * MS);
+      yield* msleep(this.clock, ms);
     }
     return 0;
   }

@@ -32,8 +32,14 @@ const BACKEND_PAUSE_NS = 100e6;
 
 /** Ten seconds at most. 0 or ERROR_FAIL. @xen libxl__wait_for_backend */
 export function* waitForBackend(lx: Libxl, backend: string, state: string): Co<number> {
+  const { clock } = lx.dom0;
+  const endNs = clock.nowNs + BACKEND_TRIES * BACKEND_PAUSE_NS;
   for (let i = 0; i < BACKEND_TRIES; i++) {
     yield* lx.dom0.settle();
+    if (clock.nowNs > endNs) {
+      lx.dom0.stopWaiting(endNs);
+      break;
+    }
     const now = lx.dom0.xs.read(`${backend}/state`);
     if (now === undefined) {
       lx.log.error(DOMAIN.backendMissing, `Backend ${backend} does not exist`);

@@ -4,6 +4,7 @@ import { LIMITS } from '../../base/limits.js';
 import type { Co } from '../../sim/co.js';
 import type { Stdio } from '../dom0.js';
 import type { Dom0Host } from '../host.js';
+import { ProcessKilled } from '../sysfs/files.js';
 import type { Command, For, If, List, Pipeline, Redirect, Simple, While } from './ast.js';
 import { Expander } from './expand.js';
 import { ShellSyntaxError } from './lexer.js';
@@ -101,6 +102,7 @@ export class Shell implements ShellHost {
   }
 
   private failure(e: unknown, into: Collector): number {
+    if (e instanceof ProcessKilled) return TIMED_OUT;
     if (e instanceof ShellExit) {
       this.exited = e.status;
       return e.status;

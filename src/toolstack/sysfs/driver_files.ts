@@ -143,6 +143,7 @@ export class BusFile implements VFile {
       const dev = kernel.deviceNamed(text.replace(/\n$/, ''));
       if (dev === undefined) return E.NODEV;
       if (dev.driver === undefined) yield* kernel.core.attachDevice(dev);
+      yield* kernel.core.finish();
       return text.length;
     }
     const value = unsigned(text);

@@ -1,6 +1,7 @@
 /** dom0's file tree: ordinary files in memory, /sys and /proc made on the way. */
 import { E, type Errno, isErr, type Rc } from '../../base/errno.js';
 import { LIMITS } from '../../base/limits.js';
+import type { Clock } from '../../sim/clock.js';
 import type { Co } from '../../sim/co.js';
 import type { EventStream } from '../../sim/events.js';
 import type { Faults } from '../../sim/faults.js';
@@ -37,6 +38,9 @@ export class MemoryDir implements VDir {
   }
 }
 
+/** By timeout(1). */
+export class ProcessKilled extends Error {}
+
 interface Found {
   /** Without links. */
   readonly path: string;
@@ -51,11 +55,14 @@ const PATH_MAX = 4096;
 export class Dom0Files implements Vfs {
   private readonly root = new MemoryDir();
   cwd = '/root';
+  /** Who is in the kernel at this time is killed once he leaves it. */
+  deadlineNs = Number.POSITIVE_INFINITY;
 
   constructor(
     private readonly sysfs: Sysfs,
     private readonly events: EventStream,
     private readonly faults: Faults,
+    private readonly clock: Clock,
   ) {
     for (const dir of [
       '/root',
@@ -153,7 +160,9 @@ export class Dom0Files implements Vfs {
     if (kernel && this.faults.on && this.faults.take('sysfs')) return E.IO;
     // Nothing to write is no write(2) at all, so no attribute hears of it; and one write is one page at most.
     if (kernel && text === '') return 0;
-    return yield* f.node.write(kernel ? text.slice(0, 4096) : text);
+    const rc = yield* f.node.write(kernel ? text.slice(0, 4096) : text);
+    if (this.clock.nowNs > this.deadlineNs) throw new ProcessKilled();
+    return rc;
   }
 
   private create(path: string, text: string): Rc {
