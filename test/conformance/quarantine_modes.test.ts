@@ -12,8 +12,13 @@ const GUEST_PAGE = 0x1000;
 /**
  * A host with a guest that had the card and was destroyed; with `given`, d[IO] had it before, and `then` happened there.
  */
-function afterDestroy(options: string, given: boolean, then?: (m: Machine) => void): Machine {
-  const m = Machine.boot(HOSTS.intel(), { cmdline: options });
+function afterDestroy(
+  options: string,
+  given: boolean,
+  then?: (m: Machine) => void,
+  vendor: 'intel' | 'amd' = 'intel',
+): Machine {
+  const m = Machine.boot(HOSTS[vendor](), { cmdline: options });
   const domctl = (op: Parameters<typeof m.hypercalls.domctl>[0]): number => runAlone(m.hypercalls.domctl(op));
   for (const fn of m.hw.pci.functions()) {
     const at = { seg: 0, bus: (fn.sbdf >> 8) & 255, devfn: fn.devfn, flags: 0 };
@@ -93,4 +98,23 @@ test.each([true, false])('FT-B19 scratch: one page of its own, zero when entered
   expect(reaches(m, RESERVED)).toBe('let through');
   const words = Array.from({ length: 1024 }, (_, i) => m.hw.ram.read32((page as number) * 4096 + i * 4));
   expect(words.every((w) => w === 0)).toBe(true);
+});
+
+/** dom0's page and the guest's old one, by mode and by whether d[IO] had the card before: as on VT-d. */
+test.each([
+  { options: 'iommu=no-quarantine', given: false, dom0: 'dom0', scratch: false },
+  { options: 'iommu=no-quarantine', given: true, dom0: 'fault', scratch: false },
+  { options: 'iommu=quarantine', given: false, dom0: 'fault', scratch: false },
+  { options: 'iommu=quarantine', given: true, dom0: 'fault', scratch: false },
+  { options: 'iommu=quarantine=scratch-page', given: false, dom0: 'page', scratch: true },
+  { options: 'iommu=quarantine=scratch-page', given: true, dom0: 'page', scratch: true },
+])('FT-B19 AMD-Vi, $options, d[IO] before: $given', ({ options, given, dom0, scratch }) => {
+  const m = afterDestroy(options, given, undefined, 'amd');
+  const address = pageOfDom0(m);
+  const hit = reaches(m, address);
+  expect(hit === 'fault' ? 'fault' : hit === address / 4096 ? 'dom0' : 'page').toBe(dom0);
+  if (!scratch) return;
+  expect(reaches(m, GUEST_PAGE)).toBe(hit);
+  const words = Array.from({ length: 1024 }, (_, i) => m.hw.ram.read32((hit as number) * 4096 + i * 4));
+  expect(new Set(words)).toEqual(new Set([0]));
 });
