@@ -1,6 +1,10 @@
 /** The frames of a domain, in pieces of 2^n. */
 import type { Domain, Extent } from './domain.js';
 
+/** A page that is being stolen belongs to nobody. @xen get_page */
+export const ownsFrame = (d: Domain, mfn: number): boolean =>
+  d.extents.some((x) => mfn >= x.mfn && mfn < x.mfn + 2 ** x.order);
+
 /** Takes 2^order frames out of the piece that has them, which is halved as often as needed; false where none has. */
 export function takeExtent(d: Domain, mfn: number, order: number): boolean {
   const at = d.extents.findIndex((x) => mfn >= x.mfn && mfn < x.mfn + 2 ** x.order);

@@ -5,7 +5,7 @@ import type { Co } from '../sim/co.js';
 import { FRAME_TYPE } from '../sim/frames.js';
 import type { Domain } from './domain.js';
 import { memoryExchange, transferPage } from './exchange.js';
-import { takeExtent } from './extents.js';
+import { ownsFrame, takeExtent } from './extents.js';
 import { P2M } from './mm/p2m.js';
 import { guestMayChange, guestPhysmapAddPage, guestPhysmapRemovePage, p2mSetEntry } from './mm/physmap.js';
 import { iommuIotlbFlush } from './passthrough/iommu.js';
@@ -110,9 +110,13 @@ function* decreaseReservation(xen: Xen, d: Domain, gfns: readonly number[], orde
   return done;
 }
 
-/** Out of the physical map, flushed at once whatever the batch says, and freed. @xen guest_remove_page */
+/**
+ * Out of the physical map, flushed at once whatever the batch says, and freed. -ENXIO for a page of a PV guest that
+ * another call is stealing, and which it alone unmaps. @xen guest_remove_page
+ */
 function* guestRemovePage(xen: Xen, d: Domain, gfn: number, mfn: number, order: number): Co<Rc> {
   if (d.p2m !== undefined && !guestMayChange(xen, d, gfn)) return E.PERM;
+  if (d.p2m === undefined && !ownsFrame(d, mfn)) return E.NXIO;
   const cpu = xen.cpus.current.id;
   const deferred = xen.seams.freeingFlushesAtOnce() && xen.dontFlushIotlb.delete(cpu);
   const rc = xen.seams.removalResult(yield* guestPhysmapRemovePage(xen, d, gfn, mfn, order));

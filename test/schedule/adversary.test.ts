@@ -102,3 +102,17 @@ describe.each(['vtd', 'amd'] as const)('devices with ATS: %s', (vendor) => {
     }
   });
 });
+
+test.each(['vtd', 'amd'] as const)(
+  'INV-I6 INV-I7 a page that two calls take at once is nobody else’s before either has flushed: %s',
+  (vendor) => {
+    const takes = ['decrease', 'exchange', 'transfer'] as const;
+    for (const [i, a] of takes.entries())
+      for (const z of takes.slice(i)) {
+        const calls: Call[] = [a, z].map((op) => ({ op, dom: 1 }));
+        const r = explore({ vendor, before: [toPv], calls });
+        expect([a, z, r.violation]).toEqual([a, z, undefined]);
+        expect(r.complete).toBe(true);
+      }
+  },
+);
