@@ -1,6 +1,6 @@
 /** The hardware of a host: memory, PCI, and one remapping unit for each that the firmware tables describe. */
 import { InputError } from './base/assert.js';
-import { sbdf } from './base/sbdf.js';
+import { type Sbdf, sbdf, sbdfOf } from './base/sbdf.js';
 import { ramRanges } from './inputs/e820.js';
 import type { HostDescription } from './inputs/host_description.js';
 import { allPoweredOn } from './inputs/power_on.js';
@@ -44,6 +44,8 @@ export interface MachineHardware {
   readonly e820: readonly E820Entry[];
   readonly units: readonly IommuUnit[];
   unitFor(seg: number, rid: number): IommuUnit | undefined;
+  /** A requester id of unit number `unit`, with its segment. */
+  idOn(unit: number, rid: number): Sbdf;
 }
 
 /** Several units share a segment: which one serves a requester id. -1 in the table: none, addresses pass. */
@@ -113,6 +115,11 @@ class Board implements MachineHardware {
 
   unitFor(seg: number, rid: number): IommuUnit | undefined {
     return this.routers.get(seg)?.unitFor(rid) ?? this.units.find((u) => segmentOf(u) === seg);
+  }
+
+  idOn(unit: number, rid: number): Sbdf {
+    const on = this.units[unit];
+    return sbdfOf(on === undefined ? 0 : segmentOf(on), rid);
   }
 }
 

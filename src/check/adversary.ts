@@ -8,6 +8,7 @@
 import { bdfOf, formatSbdf, segOf } from '../base/sbdf.js';
 import type { StampedEvent } from '../sim/events.js';
 import { OWNER_FREE, OWNER_NONE } from '../sim/frames.js';
+import { letBy } from './blame.js';
 import type { Call } from './calls.js';
 import { atsEnabled } from './device_tlb.js';
 import { InFlight, type Request } from './in_flight.js';
@@ -61,10 +62,11 @@ export class Adversary {
     if (e.kind === 'alloc' && e.free) this.freed(e);
     if (e.kind === 'descriptor') {
       const { ats, vendor } = this.world.layout.spec;
-      if (ats === true) this.world.deviceTlbs.hear(e.words, vendor);
+      if (ats === true) this.world.deviceTlbs.hear(this.world.machine, e.unit, e.words, vendor);
       this.steps.set('told', this.step(e.cpu));
     } else if (e.kind === 'entry' && e.table !== 'irte' && e.table !== 'root') {
-      this.steps.set(e.table === 'pte' ? 'pte' : `entry ${e.id}`, this.step(e.cpu));
+      const which = e.table === 'pte' ? 'pte' : `entry ${this.world.machine.hw.idOn(e.unit, e.id)}`;
+      this.steps.set(which, this.step(e.cpu));
     }
   }
 
@@ -126,14 +128,14 @@ export class Adversary {
     for (const rid of [...world.ownRids(device), ...device.sharedRids]) {
       for (const { domid, frames } of this.targets()) {
         for (const frame of frames) {
-          const mfn = world.machine.translate(segOf(device.sbdf), rid, frame, false);
+          const mfn = world.reach(rid, frame, false);
           if (mfn >= 0 && world.machine.hw.frames.owner(mfn) === domid) {
             if (!may(rights, domid)) return this.story(device, rid, frame, mfn, domid);
             this.launch(rid, frame, mfn, domid);
           }
           if (keeps || may(rights, domid)) continue;
           const forged = domid === 0 ? frame : (translationOf(world.machine, rid, frame)?.mfn ?? frame);
-          if ((remapper?.translated?.(rid, forged, false) ?? -1) >= 0)
+          if ((remapper?.translated?.(bdfOf(rid), forged, false) ?? -1) >= 0)
             return this.forged(device, rid, forged, domid);
         }
       }
@@ -183,13 +185,13 @@ export class Adversary {
   private useKept(device: TestDevice, rights: Rights): Violation | undefined {
     const { world } = this;
     const { machine } = world;
-    const rid = bdfOf(device.sbdf);
-    const remapper = machine.hw.root.remapperFor(segOf(device.sbdf), rid);
+    const rid = device.sbdf;
+    const remapper = machine.hw.root.remapperFor(segOf(rid), bdfOf(rid));
     for (const [dfn, mfn] of world.deviceTlbs.kept.get(rid) ?? []) {
       const owner = machine.hw.frames.owner(mfn);
       if (owner === OWNER_FREE || owner === OWNER_NONE || may(rights, owner)) continue;
       if (mfn === world.pdev(device.sbdf)?.arch.leafMfn) continue;
-      if ((remapper?.translated?.(rid, mfn, true) ?? -1) < 0) continue;
+      if ((remapper?.translated?.(bdfOf(rid), mfn, true) ?? -1) < 0) continue;
       const what = `${formatSbdf(device.sbdf)} wrote to frame ${hex(mfn)} of d${owner} by a translation that it kept of bus frame ${hex(dfn)}`;
       return { id: 'INV-F4', what: `${what}: ${this.blame(rid)}` };
     }
@@ -210,26 +212,10 @@ export class Adversary {
 
   /** Who reached what, by which entry or cache, and which step of Xen left it so. */
   private story(device: TestDevice, rid: number, frame: number, mfn: number, domid: number): Violation {
-    const { machine } = this.world;
-    const entry = entryOf(machine, rid);
-    const inTables = translationOf(machine, rid, frame)?.mfn === mfn;
-    const by = inTables
-      ? `its entry (root ${hex(entry!.root)}, domain id ${entry!.did}) leads there`
-      : `${this.cacheOf(rid, mfn)} has it still, the tables do not`;
+    const by = letBy(this.world.machine, rid, frame, mfn);
     const who = `${formatSbdf(device.sbdf)} as requester ${hex(rid)}`;
     const what = `frame ${hex(mfn)} of d${domid} (bus frame ${hex(frame)})`;
     return { id: 'INV-I3', what: `${who} reached ${what}: ${by}; ${this.blame(rid)}` };
-  }
-
-  /** The cache that has a translation to a frame. */
-  private cacheOf(rid: number, mfn: number): string {
-    const { machine } = this.world;
-    const unit = machine.unitFor(rid);
-    const line = unit
-      ?.cachedTranslations()
-      .find((c) => mfn >= c.mfn && mfn < c.mfn + ('frames' in c ? c.frames : 1));
-    if (unit === undefined || line === undefined) return 'a cache of entries';
-    return `the IOTLB of unit ${machine.units.indexOf(unit)}, domain id ${'did' in line ? line.did : line.domid},`;
   }
 
   private blame(rid: number): string {

@@ -63,7 +63,8 @@ export type Command =
   | {
       readonly op: 'sharing';
       readonly dom: number;
-      readonly what: 'paging' | 'sharing' | 'logdirty';
+      /** `fork`: sharing, as a fork switches it on that may although the domain uses the IOMMU. */
+      readonly what: 'paging' | 'sharing' | 'fork' | 'logdirty';
       readonly on: boolean;
     }
   | {
@@ -83,7 +84,12 @@ export type Command =
     }
   | { readonly op: 'failFlush'; readonly nth: number } //  as fail; for searches that ask for it
   | { readonly op: 'failTwo'; readonly nth: number; readonly gap: number } // two vendor calls fail, one after the other
-  | { readonly op: 'pod'; readonly dom: number } //        marks memory for populate-on-demand
+  | {
+      /** Marks a page for populate-on-demand, or gives it back. */
+      readonly op: 'pod';
+      readonly dom: number;
+      readonly back?: boolean | undefined;
+    }
   | {
       /** The guest takes out a page that is mapped one to one for a device, or puts memory in its place. */
       readonly op: 'undoReserved';
@@ -230,7 +236,7 @@ const drawn: { readonly [Op in General]: Drawn } = {
     arbitrary: fc.record({
       op: fc.constant('sharing' as const),
       dom,
-      what: fc.constantFrom('paging' as const, 'sharing' as const, 'logdirty' as const),
+      what: fc.constantFrom('paging' as const, 'sharing' as const, 'logdirty' as const, 'fork' as const),
       on: fc.boolean(),
     }),
   },
@@ -270,7 +276,14 @@ const drawn: { readonly [Op in General]: Drawn } = {
       gap: fc.integer({ min: 1, max: 2 }),
     }),
   },
-  pod: { weight: 1, arbitrary: fc.record({ op: fc.constant('pod' as const), dom }) },
+  pod: {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('pod' as const),
+      dom,
+      back: fc.constantFrom(false, false, true),
+    }),
+  },
   undoReserved: {
     weight: 2,
     arbitrary: fc.record({

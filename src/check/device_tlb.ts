@@ -1,6 +1,7 @@
 /** Devices that keep translations of their own (PCIe 10): what each of them has, and what it was told to forget. */
-import { bdfOf } from '../base/sbdf.js';
+import { bdfOf, type Sbdf } from '../base/sbdf.js';
 import type { Machine } from '../machine.js';
+import type { PciHost } from '../pci/bus.js';
 import type { TestDevice, Vendor } from './machines.js';
 
 const EXT_CAP_ATS = 0x0f;
@@ -14,30 +15,30 @@ const VTD_INVALIDATES = 3;
 const AMD_INVALIDATES = 4;
 
 export class DeviceTlbs {
-  /** Frames by bus frame, by requester id. */
-  readonly kept = new Map<number, Map<number, number>>();
+  /** Frames by bus frame, by requester id with its segment. */
+  readonly kept = new Map<Sbdf, Map<number, number>>();
 
   /** A device asks where a page is, and keeps the answer: it does not ask again before it was told to forget. */
   ask(machine: Machine, device: TestDevice, dfn: number): number {
     const unit = machine.unitFor(device.sbdf);
     if (unit === undefined || !atsEnabled(machine, device)) return -1;
-    const rid = bdfOf(device.sbdf);
+    const rid = device.sbdf;
     const mine = this.kept.get(rid) ?? new Map<number, number>();
     const known = mine.get(dfn);
     if (known !== undefined) return known;
-    const mfn = unit.translationRequest(rid, dfn, false);
+    const mfn = unit.translationRequest(bdfOf(rid), dfn, false);
     if (mfn < 0) return mfn;
     this.kept.set(rid, mine);
     mine.set(dfn, mfn);
     return mfn;
   }
 
-  /** A descriptor that a unit took from its queue. */
-  hear(words: readonly number[], vendor: Vendor): void {
+  /** A descriptor that unit number `unit` took from its queue. */
+  hear(machine: Machine, unit: number, words: readonly number[], vendor: Vendor): void {
     const told =
       vendor === 'vtd' ? (words[0]! & 15) === VTD_INVALIDATES : words[1]! >>> 28 === AMD_INVALIDATES;
     if (!told) return;
-    const mine = this.kept.get(words[vendor === 'vtd' ? 1 : 0]! & 0xffff);
+    const mine = this.kept.get(machine.hw.idOn(unit, words[vendor === 'vtd' ? 1 : 0]! & 0xffff));
     if (mine === undefined) return;
     const [first, last] = framesOf(words[2]! >>> 0, words[3]! >>> 0);
     for (const dfn of mine.keys()) if (dfn >= first && dfn <= last) mine.delete(dfn);
@@ -46,8 +47,7 @@ export class DeviceTlbs {
   /** A function whose ATS is off has forgotten everything when it is on again. */
   forgetDisabled(machine: Machine, devices: readonly TestDevice[]): void {
     for (const device of devices)
-      if (this.kept.has(bdfOf(device.sbdf)) && !atsEnabled(machine, device))
-        this.kept.delete(bdfOf(device.sbdf));
+      if (this.kept.has(device.sbdf) && !atsEnabled(machine, device)) this.kept.delete(device.sbdf);
   }
 }
 
@@ -63,12 +63,17 @@ function framesOf(low: number, high: number): [number, number] {
 
 export function atsEnabled(machine: Machine, device: TestDevice): boolean {
   const { pci } = machine.hw;
+  const at = findExtended(pci, device.sbdf, EXT_CAP_ATS);
+  return at !== 0 && (pci.configRead(device.sbdf, at + ATS_CONTROL, 2) & ATS_ENABLE) !== 0;
+}
+
+/** Where an extended capability is, 0 for nowhere. */
+export function findExtended(pci: PciHost, of: Sbdf, id: number): number {
   for (let at = 0x100; at !== 0; ) {
-    const header = pci.configRead(device.sbdf, at, 4) >>> 0;
-    if ((header & 0xffff) === EXT_CAP_ATS)
-      return (pci.configRead(device.sbdf, at + ATS_CONTROL, 2) & ATS_ENABLE) !== 0;
+    const header = pci.configRead(of, at, 4) >>> 0;
+    if ((header & 0xffff) === id) return at;
     const next = header >>> 20;
     at = next > at ? next : 0;
   }
-  return false;
+  return 0;
 }

@@ -3,12 +3,14 @@
  * is told to forget what they were translated by and to drain (VT-d 6.5.2.3, DR and DW; AMD 48882 2.4.1), and has said
  * that it is done.
  */
+import { bdfOf, type Sbdf } from '../base/sbdf.js';
 import type { StampedEvent } from '../sim/events.js';
 import type { Vendor } from './machines.js';
 
 export interface Request {
   readonly unit: number;
-  readonly rid: number;
+  /** With its segment. */
+  readonly rid: Sbdf;
   readonly dfn: number;
   readonly mfn: number;
   /** Domain id of the entry that let it pass. */
@@ -121,6 +123,7 @@ function amdReach(words: readonly number[]): Reach | undefined {
 
 function reaches(w: Reach, r: Request): boolean {
   if (r.write ? !w.writes : !w.reads) return false;
-  if ((w.did !== undefined && w.did !== r.did) || (w.rid !== undefined && w.rid !== r.rid)) return false;
+  if ((w.did !== undefined && w.did !== r.did) || (w.rid !== undefined && w.rid !== bdfOf(r.rid)))
+    return false;
   return w.first === undefined || (r.dfn >= w.first && r.dfn <= w.last!);
 }

@@ -1,9 +1,9 @@
 /**
- * Small random machines: buses, bridges of each kind, endpoints with and without phantom functions, reserved ranges,
+ * Small random machines: segments, buses, bridges of each kind, endpoints with and without phantom functions, reserved ranges,
  * one or two units, and the options of Xen that change what assignment does.
  */
 import fc from 'fast-check';
-import { busOf, formatSbdf, hex, type Sbdf, sbdf, withDevfn } from '../base/sbdf.js';
+import { busOf, formatSbdf, hex, type Sbdf, sbdf, segOf, withDevfn } from '../base/sbdf.js';
 import { buildFunctions, type FunctionSpec } from '../inputs/build.js';
 import {
   buildDmar,
@@ -14,20 +14,11 @@ import {
 } from '../inputs/firmware.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { parseIvrs } from '../iommu/format/ivrs.js';
+import { commonSlots, laySlots, rareSlots, type SlotKind, type TestDevice } from './slots.js';
+
+export type { SlotKind, TestDevice } from './slots.js';
 
 export type Vendor = 'vtd' | 'amd';
-
-/** What one slot of the random machine holds. */
-export type SlotKind =
-  | 'endpoint' //       PCIe endpoint behind a root port
-  | 'phantom1' //       the same with 1, 2 or 3 phantom bits
-  | 'phantom2'
-  | 'phantom3'
-  | 'twoFunctions'
-  | 'pcieToPci' //      two conventional devices behind a PCIe-to-PCI bridge
-  | 'nestedBridge' //   one conventional device behind a legacy bridge behind a PCIe-to-PCI bridge
-  | 'legacyBridge' //   one conventional device behind a legacy bridge
-  | 'legacyDevice'; //  a conventional device on bus 0
 
 /** A machine as plain data: it prints, shrinks and replays. */
 export interface MachineSpec {
@@ -65,6 +56,8 @@ export interface MachineSpec {
   readonly cpus?: number | undefined;
   /** Devices have MSI, and PCIe endpoints MSI-X. */
   readonly messages?: boolean | undefined;
+  /** PCI segments, which slots lie on in turn; one when not given. */
+  readonly segments?: number | undefined;
   /** false: I/O tables of small pages only. */
   readonly superpages?: boolean | undefined;
 }
@@ -84,6 +77,7 @@ export const PLAIN_MACHINE = {
   reservedByOption: false,
   unsnooped: false,
   messages: false,
+  segments: undefined,
 } as const satisfies Omit<MachineSpec, 'vendor' | 'slots'>;
 
 export const plainMachine = (
@@ -91,16 +85,6 @@ export const plainMachine = (
   slots: readonly SlotKind[],
   more: Partial<MachineSpec> = {},
 ): MachineSpec => ({ vendor, slots, ...PLAIN_MACHINE, ...more });
-
-/** A device that the random history may move about. */
-export interface TestDevice {
-  readonly sbdf: Sbdf;
-  readonly conventional: boolean;
-  /** Requester ids the device shares with its siblings behind a bridge: topmost bridge and (secondary bus, 0, 0). */
-  readonly sharedRids: readonly number[];
-  /** Distance of its phantom functions as the device announces or the option says; 0 for none. */
-  readonly stride: number;
-}
 
 export interface TestMachine {
   readonly spec: MachineSpec;
@@ -115,22 +99,16 @@ export interface TestMachine {
   readonly mmioFirst: number;
 }
 
-const slotKinds: readonly SlotKind[] = [
-  'endpoint',
-  'phantom1',
-  'phantom2',
-  'phantom3',
-  'twoFunctions',
-  'pcieToPci',
-  'nestedBridge',
-  'legacyBridge',
-  'legacyDevice',
-];
+/** One slot in ten is of the rare kinds. */
+const arbSlot = fc.oneof(
+  { weight: 9, arbitrary: fc.constantFrom(...commonSlots) },
+  { weight: 1, arbitrary: fc.constantFrom(...rareSlots) },
+);
 
 export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
   fc.record({
     vendor: fc.constant(vendor),
-    slots: fc.array(fc.constantFrom(...slotKinds), { minLength: 1, maxLength: 4 }),
+    slots: fc.array(arbSlot, { minLength: 1, maxLength: 4 }),
     quarantine: fc.constantFrom('basic' as const, 'basic' as const, 'scratch-page' as const, 'none' as const),
     dom0: fc.constantFrom('relaxed' as const, 'strict' as const, 'strict' as const, 'passthrough' as const),
     cachingMode: fc.boolean(),
@@ -145,6 +123,10 @@ export const arbMachine = (vendor: Vendor): fc.Arbitrary<MachineSpec> =>
     reservedByOption: fc.constantFrom(false, false, false, true),
     unsnooped: fc.constantFrom(false, false, false, vendor === 'vtd'),
     messages: fc.boolean(),
+    segments: fc.oneof(
+      { weight: 9, arbitrary: fc.constant(undefined) },
+      { weight: 1, arbitrary: fc.constant(2) },
+    ),
   });
 
 /** For a machine that somebody owns: options of Xen, and which of the devices move. */
@@ -159,6 +141,11 @@ const RESERVED_FRAMES = 16;
 export const SECOND_RESERVED = RESERVED_START + 2 * RESERVED_FRAMES;
 const RAM_BYTES = 0x3f00_0000;
 const SECOND_UNIT_BASE = 0xfed9_1000;
+/** Registers of the units of further segments. */
+const VTD_SEGMENT_BASE = 0xfed9_8000;
+const AMD_SEGMENT_BASE = 0xfeba_0000;
+const WINDOWS_BASE = 0xb000_0000;
+const WINDOW_BYTES = 2 ** 24;
 const AMD_IOMMU = sbdf(0, 0, 0, 2);
 /** Capabilities of the recorded board: 64K domain ids, 4-level tables with superpages, queued invalidation. */
 const QEMU_CAP_LO = 0x222f_0606;
@@ -183,95 +170,53 @@ const QUARANTINE_OPTION = {
   'scratch-page': 'quarantine=scratch-page',
 } as const;
 
-/** A root port, a PCIe-to-PCI bridge behind it, and two conventional devices. Takes two bus numbers. */
-function pcieToPci(port: Sbdf, behind: number, functions: FunctionSpec[], devices: TestDevice[]): void {
-  const bridge = sbdf(0, behind, 0, 0);
-  functions.push({ sbdf: port, kind: 'root-port', secondary: behind, subordinate: behind + 1 });
-  functions.push({ sbdf: bridge, kind: 'pcie-to-pci-bridge', secondary: behind + 1 });
-  for (const dev of [1, 2]) {
-    const at = sbdf(0, behind + 1, dev, 0);
-    functions.push({ sbdf: at, kind: 'pci-device' });
-    const sharedRids = [bridge & 0xffff, (behind + 1) << 8];
-    devices.push({ sbdf: at, conventional: true, sharedRids, stride: 0 });
-  }
-}
-
-/** A root port, a PCIe-to-PCI bridge, a PCI bridge behind that, and a conventional device. Takes three bus numbers. */
-function nestedBridge(port: Sbdf, behind: number, functions: FunctionSpec[], devices: TestDevice[]): void {
-  const bridge = sbdf(0, behind, 0, 0);
-  const last = behind + 2;
-  functions.push({ sbdf: port, kind: 'root-port', secondary: behind, subordinate: last });
-  functions.push({ sbdf: bridge, kind: 'pcie-to-pci-bridge', secondary: behind + 1, subordinate: last });
-  functions.push({ sbdf: sbdf(0, behind + 1, 3, 0), kind: 'pci-bridge', secondary: last });
-  const at = sbdf(0, last, 1, 0);
-  functions.push({ sbdf: at, kind: 'pci-device' });
-  devices.push({ sbdf: at, conventional: true, sharedRids: [bridge & 0xffff, (behind + 1) << 8], stride: 0 });
-}
-
-/** A bridge of conventional PCI on bus 0, and a device behind it. Takes one bus number. */
-function legacyBridge(port: Sbdf, behind: number, functions: FunctionSpec[], devices: TestDevice[]): void {
-  functions.push({ sbdf: port, kind: 'pci-bridge', secondary: behind });
-  const at = sbdf(0, behind, 1, 0);
-  functions.push({ sbdf: at, kind: 'pci-device' });
-  devices.push({ sbdf: at, conventional: true, sharedRids: [port & 0xffff], stride: 0 });
-}
-
 /** Units that are wanted; there are as many where there are enough root ports. */
 const unitsOf = (spec: MachineSpec): number => spec.units ?? (spec.twoUnits && spec.vendor === 'vtd' ? 2 : 1);
 
-/** Root ports that have units of their own. */
+/** Root ports of segment 0 that have units of their own. */
 const splitPorts = (spec: MachineSpec, functions: readonly FunctionSpec[]): Sbdf[] =>
-  functions.flatMap((f) => (f.kind === 'root-port' ? [f.sbdf] : [])).slice(0, unitsOf(spec) - 1);
+  functions
+    .flatMap((f) => (f.kind === 'root-port' && segOf(f.sbdf) === 0 ? [f.sbdf] : []))
+    .slice(0, unitsOf(spec) - 1);
 
-/** Lays the slots out on buses and writes the firmware tables for them. */
-export function layOut(spec: MachineSpec): TestMachine {
+/** Segments but the first. */
+const furtherSegments = (spec: MachineSpec): number[] =>
+  Array.from({ length: (spec.segments ?? 1) - 1 }, (_, i) => i + 1);
+
+/** Host bridges and AMD's units, which are functions of bus 0. */
+function rootFunctions(spec: MachineSpec): FunctionSpec[] {
   const functions: FunctionSpec[] = [{ sbdf: sbdf(0, 0, 0, 0), kind: 'host-bridge' }];
   if (spec.vendor === 'amd')
     for (let i = 0; i < unitsOf(spec); i++)
       functions.push({ sbdf: withDevfn(AMD_IOMMU, 2 + i), kind: 'amd-iommu' });
-  const devices: TestDevice[] = [];
-  let bus = 1;
-  spec.slots.forEach((kind, i) => {
-    const port = sbdf(0, 0, i + 1, 0);
-    const behind = bus;
-    const plain = (at: Sbdf, stride: number): void => {
-      devices.push({ sbdf: at, conventional: false, sharedRids: [], stride });
-    };
-    switch (kind) {
-      case 'legacyDevice':
-        functions.push({ sbdf: port, kind: 'pci-device' });
-        devices.push({ sbdf: port, conventional: true, sharedRids: [], stride: 0 });
-        return;
-      case 'legacyBridge':
-        legacyBridge(port, behind, functions, devices);
-        bus += 1;
-        return;
-      case 'pcieToPci':
-        pcieToPci(port, behind, functions, devices);
-        bus += 2;
-        return;
-      case 'nestedBridge':
-        nestedBridge(port, behind, functions, devices);
-        bus += 3;
-        return;
-      default:
-        functions.push({ sbdf: port, kind: 'root-port', secondary: behind });
-        bus += 1;
-    }
-    const at = sbdf(0, behind, 0, 0);
-    const phantomBits = kind === 'phantom1' ? 1 : kind === 'phantom2' ? 2 : kind === 'phantom3' ? 3 : 0;
-    const msix = phantomBits === 0 ? 0 : 4;
-    functions.push({ sbdf: at, kind: 'pcie-endpoint', phantomBits, msix, ats: spec.ats === true });
-    const byOption = spec.phantomOption && !devices.some((d) => !d.conventional);
-    const announced = phantomBits === 0 ? 0 : 8 >> phantomBits;
-    plain(at, announced !== 0 ? announced : byOption ? (kind === 'twoFunctions' ? 2 : 1) : 0);
-    if (kind === 'twoFunctions') {
-      functions.push({ sbdf: withDevfn(at, 1), kind: 'pcie-endpoint' });
-      plain(withDevfn(at, 1), 0);
-    }
-  });
-  const holders =
-    spec.reserved < 0 ? [] : devices.slice(spec.reserved, spec.reserved + (spec.sharedReserved ? 2 : 1));
+  for (const seg of furtherSegments(spec)) {
+    functions.push({ sbdf: sbdf(seg, 0, 0, 0), kind: 'host-bridge' });
+    if (spec.vendor === 'amd') functions.push({ sbdf: sbdf(seg, 0, 0, 2), kind: 'amd-iommu' });
+  }
+  return functions;
+}
+
+/**
+ * Devices that hold the reserved range: firmware names those that are there when it hands over, all on one segment, and
+ * an IVMD has none to name.
+ */
+function holdersOf(spec: MachineSpec, devices: readonly TestDevice[]): TestDevice[] {
+  const able = devices.filter(
+    (d) => d.physfn === undefined && (spec.vendor === 'vtd' || segOf(d.sbdf) === 0),
+  );
+  const first = spec.reserved < 0 ? undefined : able[spec.reserved];
+  if (first === undefined) return [];
+  const here = able.filter((d) => segOf(d.sbdf) === segOf(first.sbdf));
+  const at = here.indexOf(first);
+  return here.slice(at, at + (spec.sharedReserved ? 2 : 1));
+}
+
+/** Lays the slots out on buses and writes the firmware tables for them. */
+export function layOut(spec: MachineSpec): TestMachine {
+  const slots = laySlots(spec);
+  const { devices } = slots;
+  const functions = [...rootFunctions(spec), ...slots.functions];
+  const holders = holdersOf(spec, devices);
   const reserved =
     holders.length === 0
       ? undefined
@@ -281,7 +226,7 @@ export function layOut(spec: MachineSpec): TestMachine {
           sbdfs: spec.vendor === 'amd' ? withSiblings(devices, holders) : holders.map((d) => d.sbdf),
         };
   const phantomOf = spec.phantomOption ? devices.find((d) => !d.conventional)?.sbdf : undefined;
-  const phantom = phantomOf === undefined ? '' : ` pci-phantom=${hex(busOf(phantomOf), 2)}:00,1`;
+  const phantom = phantomOf === undefined ? '' : ` pci-phantom=${phantomName(phantomOf)},1`;
   return {
     spec,
     host: hostOf(spec, spec.messages === true ? functions.map(withMessages) : functions, reserved),
@@ -292,7 +237,14 @@ export function layOut(spec: MachineSpec): TestMachine {
   };
 }
 
+/** `[segment:]bus:slot` of a function 0. */
+const phantomName = (at: Sbdf): string => {
+  const seg = segOf(at) === 0 ? '' : `${hex(segOf(at), 4)}:`;
+  return `${seg}${hex(busOf(at), 2)}:00`;
+};
+
 function withMessages(spec: FunctionSpec): FunctionSpec {
+  if (spec.virtual === true) return { ...spec, msix: 4 };
   if (spec.kind === 'pcie-endpoint') return { ...spec, msi: 8, msix: 4 };
   return spec.kind === 'pci-device' ? { ...spec, msi: 8 } : spec;
 }
@@ -350,6 +302,17 @@ const SMALL_DOM0: HostDescription['dom0'] = {
   files: {},
 };
 
+/** Windows to configuration space, sixteen buses of each segment; a machine of one segment has none. */
+const windowsOf = (spec: MachineSpec): NonNullable<HostDescription['mcfg']> =>
+  furtherSegments(spec).length === 0
+    ? []
+    : [0, ...furtherSegments(spec)].map((seg) => ({
+        base: WINDOWS_BASE + seg * WINDOW_BYTES,
+        seg,
+        firstBus: 0,
+        lastBus: 15,
+      }));
+
 const memoryMap = (spec: MachineSpec): HostDescription['e820'] => [
   { start: 0, end: 0x9_f000, type: 'usable' },
   { start: 0x10_0000, end: RAM_BYTES, type: 'usable' },
@@ -364,6 +327,11 @@ const memoryMap = (spec: MachineSpec): HostDescription['e820'] => [
         },
       ]
     : []),
+  ...windowsOf(spec).map(({ base }) => ({
+    start: base,
+    end: base + WINDOW_BYTES,
+    type: 'reserved' as const,
+  })),
 ];
 
 function hostOf(
@@ -378,11 +346,17 @@ function hostOf(
   if (ranges.length > 0 && spec.gapInReserved === true)
     ranges.push({ start: SECOND_RESERVED, end: SECOND_RESERVED, devices: ranges[0]!.devices });
   const split = splitPorts(spec, functions);
-  const bases = [...split.map((_, i) => SECOND_UNIT_BASE + i * 4096), DEFAULT_UNIT_BASE];
+  const further = furtherSegments(spec);
+  const bases = [
+    ...split.map((_, i) => SECOND_UNIT_BASE + i * 4096),
+    DEFAULT_UNIT_BASE,
+    ...further.map((seg) => VTD_SEGMENT_BASE + seg * 4096),
+  ];
   return {
     name: `random-${spec.vendor}`,
     functions: buildFunctions(functions),
     e820: memoryMap(spec),
+    mcfg: windowsOf(spec),
     cpu: {
       vendor: spec.vendor === 'vtd' ? 'intel' : 'amd',
       count: spec.cpus ?? 2,
@@ -398,6 +372,7 @@ function hostOf(
           dmar: buildDmar({
             functions,
             unitBases: bases,
+            segments: [...split.map(() => 0), 0, ...further],
             ats: spec.ats === true,
             behind: split.map((port) => [port]),
             reserved: ranges,
@@ -413,11 +388,17 @@ function hostOf(
           ivrs: buildIvrs({
             functions,
             iommu: AMD_IOMMU,
-            more: split.map((port, i) => ({
-              iommu: withDevfn(AMD_IOMMU, 3 + i),
-              base: DEFAULT_AMD_BASE + (i + 1) * 0x4000,
-              behind: [port],
-            })),
+            more: [
+              ...split.map((port, i) => ({
+                iommu: withDevfn(AMD_IOMMU, 3 + i),
+                base: DEFAULT_AMD_BASE + (i + 1) * 0x4000,
+                behind: [port],
+              })),
+              ...further.map((seg) => ({
+                iommu: sbdf(seg, 0, 0, 2),
+                base: AMD_SEGMENT_BASE + seg * 0x4000,
+              })),
+            ],
             reserved: ranges,
           }),
         }),

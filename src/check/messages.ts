@@ -1,5 +1,5 @@
 /** Interrupts of devices: the toolstack maps and binds them, devices send messages of their own and of others. */
-import { busOf, devfnOf, type Sbdf, segOf } from '../base/sbdf.js';
+import { bdfOf, busOf, devfnOf, type Sbdf, segOf } from '../base/sbdf.js';
 import type { Domain, Pirq } from '../hypervisor/domain.js';
 import { allDpciSoftirqs } from '../hypervisor/passthrough/dpci.js';
 import type { PhysdevOp } from '../hypervisor/public/physdev.js';
@@ -97,7 +97,7 @@ function raise(w: WorldState, c: Extract<MessageCommand, { op: 'raise' }>, devic
   const rid = rids[c.rid % rids.length]!;
   const message = w.messages[c.which % w.messages.length];
   if (message === undefined) return;
-  const irq = w.machine.raise(segOf(device.sbdf), rid, message.address, message.data, c.rounds);
+  const irq = w.machine.raise(segOf(rid), bdfOf(rid), message.address, message.data, c.rounds);
   w.count(irq < 0 ? 'message refused' : 'message arrives');
   if (irq >= 0) w.raised = { rid, irq };
 }

@@ -27,7 +27,7 @@ export function changeMemory(w: WorldState, c: OnMemory, dom: WorldDomain): numb
     case 'transfer':
       return transferPage(w, dom, w.domains[c.to % w.domains.length]!, c.page);
     case 'pod':
-      return markPod(w, dom);
+      return promise(w, dom, c.back === true);
     case 'sharing':
       return sharing(w, dom, c.what, c.on);
   }
@@ -161,21 +161,37 @@ function transferPage(w: WorldState, dom: WorldDomain, to: WorldDomain, page: nu
 /** Where pages that come from others are put. */
 const TRANSFER_GFN = 0x180;
 
-/** Memory that comes when it is touched. */
-const markPod = (w: WorldState, { domid }: WorldDomain): number =>
-  runAlone(
-    w.machine.hypercalls.memoryOp({ cmd: 'populate_physmap', domid, gfns: [0x9_0000], order: 0, pod: true }),
+/** Memory that comes when it is touched, or is given back before. Xen says how many pages, not why not. */
+function promise(w: WorldState, { domid }: WorldDomain, back: boolean): 0 | undefined {
+  const page = { domid, gfns: [0x9_0000], order: 0 };
+  const done = runAlone(
+    w.machine.hypercalls.memoryOp(
+      back ? { cmd: 'decrease_reservation', ...page } : { cmd: 'populate_physmap', ...page, pod: true },
+    ),
   );
+  if (done !== 1) w.count(back ? 'nothing was promised' : 'populate on demand refused');
+  return done === 1 ? 0 : undefined;
+}
 
+/** What keeps devices away. */
 function sharing(
   w: WorldState,
   { domid }: WorldDomain,
-  what: 'paging' | 'sharing' | 'logdirty',
+  what: Extract<Command, { op: 'sharing' }>['what'],
   on: boolean,
-): number {
-  const { hypercalls } = w.machine;
-  if (what === 'paging')
-    return runAlone(hypercalls.domctl({ cmd: 'vm_event_op', domid, ring: 'paging', enable: on }));
-  if (what === 'sharing') return runAlone(hypercalls.domctl({ cmd: 'mem_sharing_op', domid, enable: on }));
-  return runAlone(hypercalls.domctl({ cmd: 'shadow_op', domid, op: on ? 'enable_logdirty' : 'off' }));
+): number | undefined {
+  const { hypercalls, xen } = w.machine;
+  // Xen lets a fork share what devices use, when told so: that is the caller's affair.
+  if (what === 'fork' && (xen.domains.get(domid)?.pdevList.size ?? 0) > 0) return undefined;
+  switch (what) {
+    case 'paging':
+      return runAlone(hypercalls.domctl({ cmd: 'vm_event_op', domid, ring: 'paging', enable: on }));
+    case 'sharing':
+    case 'fork':
+      return runAlone(
+        hypercalls.domctl({ cmd: 'mem_sharing_op', domid, enable: on, forkWithIommu: what === 'fork' }),
+      );
+    case 'logdirty':
+      return runAlone(hypercalls.domctl({ cmd: 'shadow_op', domid, op: on ? 'enable_logdirty' : 'off' }));
+  }
 }

@@ -3,6 +3,7 @@ import { busOf, devfnOf, type Sbdf, segOf } from '../base/sbdf.js';
 import { PCI_DEV_FLAG } from '../hypervisor/public/physdev.js';
 import { runAlone } from '../sim/co.js';
 import type { Command } from './commands.js';
+import { findExtended } from './device_tlb.js';
 import type { TestDevice } from './machines.js';
 import { entryOf, translationOf } from './tables_now.js';
 import type { WorldState } from './world_state.js';
@@ -28,7 +29,7 @@ function launch(w: WorldState, device: TestDevice, which: number, dfn: number, w
   const rid = rids[which % rids.length]!;
   const entry = entryOf(machine, rid);
   const unit = machine.units.indexOf(machine.unitFor(rid)!);
-  const mfn = machine.translate(segOf(device.sbdf), rid, dfn, write);
+  const mfn = w.reach(rid, dfn, write);
   if (entry === undefined || unit < 0 || mfn < 0 || translationOf(machine, rid, dfn)?.mfn !== mfn) return;
   const owner = machine.hw.frames.owner(mfn);
   if (owner !== w.pdev(device.sbdf)?.domain?.domid || owner === 0) return;
@@ -97,4 +98,20 @@ export function armFault(
   if (c.op === 'fail') faults.failNth(c.nth, c.site);
   else if (c.op === 'failFlush') faults.failNth(c.nth, 'flush');
   else faults.failNth(c.nth, 'vendorOp', c.gap);
+}
+
+const SRIOV = 0x10;
+/** Control: VF Enable and VF MSE. */
+const SRIOV_CONTROL = 8;
+const VFS_ON = 0x09;
+const TOTAL_VFS = 0x0e;
+const NUM_VFS = 0x10;
+
+/** The driver of a physical function makes its virtual ones. @linux drivers/pci/iov.c sriov_enable */
+export function switchVfsOn({ machine, layout }: WorldState, pf: Sbdf): void {
+  const { pci } = machine.hw;
+  if (!layout.devices.some((d) => d.physfn === pf)) return;
+  const at = findExtended(pci, pf, SRIOV);
+  pci.configWrite(pf, at + NUM_VFS, 2, pci.configRead(pf, at + TOTAL_VFS, 2));
+  pci.configWrite(pf, at + SRIOV_CONTROL, 2, pci.configRead(pf, at + SRIOV_CONTROL, 2) | VFS_ON);
 }

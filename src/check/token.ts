@@ -35,6 +35,8 @@ const machineSchema = z.strictObject({
         'nestedBridge',
         'legacyBridge',
         'legacyDevice',
+        'sriov',
+        'ari',
       ]),
     )
     .min(1)
@@ -56,6 +58,7 @@ const machineSchema = z.strictObject({
   messages: z.boolean().optional(),
   superpages: z.boolean().optional(),
   units: z.number().int().min(1).max(3).optional(),
+  segments: z.number().int().min(1).max(4).optional(),
   cpus: z.number().int().min(1).max(8).optional(),
 });
 
@@ -90,7 +93,7 @@ const commandSchema = z.discriminatedUnion('op', [
   z.strictObject({
     op: z.literal('sharing'),
     dom: small,
-    what: z.enum(['paging', 'sharing', 'logdirty']),
+    what: z.enum(['paging', 'sharing', 'fork', 'logdirty']),
     on: z.boolean(),
   }),
   z.strictObject({
@@ -112,7 +115,7 @@ const commandSchema = z.discriminatedUnion('op', [
     site: z.enum(['alloc', 'domainAlloc', 'vendorOp', 'cmpxchg', 'flush']),
     nth: small,
   }),
-  z.strictObject({ op: z.literal('pod'), dom: small }),
+  z.strictObject({ op: z.literal('pod'), dom: small, back: z.boolean().optional() }),
   z.strictObject({ op: z.literal('undoReserved'), dom: small, page: small, replace: z.boolean() }),
   z.strictObject({ op: z.literal('mmio'), dom: small, dev: small, add: z.boolean(), allow: z.boolean() }),
   z.strictObject({ op: z.literal('failFlush'), nth: small }),

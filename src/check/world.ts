@@ -1,6 +1,6 @@
 /** A machine under a random history: applies commands, keeps what the invariants need, counts what was reached. */
 import { E } from '../base/errno.js';
-import { bdfOf, formatSbdf, type Sbdf, segOf } from '../base/sbdf.js';
+import { formatSbdf, type Sbdf } from '../base/sbdf.js';
 import type { CreateDomain } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
 import type { Pdev } from '../iommu/driver/types.js';
@@ -15,7 +15,7 @@ import { afterCommand, runMessage } from './messages.js';
 import { changeMemory, SMALL_PAGES, stall, takeLastPage } from './moves.js';
 import { layOutHost } from './own_machine.js';
 import { chargedFor, countFault, FAULTS_MAX, type FaultAccount } from './reference/faults.js';
-import { armFault, maskAll, runSpecial } from './special.js';
+import { armFault, maskAll, runSpecial, switchVfsOn } from './special.js';
 import { entryOf, translationOf } from './tables_now.js';
 import { FRAME_ZERO_MARK, type WorldDomain, type WorldOptions, WorldState } from './world_state.js';
 
@@ -74,7 +74,10 @@ export class World extends WorldState {
           : { seams: o.seams }),
     });
     super(layout, machine, counted);
-    for (const fn of this.layout.host.functions) this.physdev('pci_device_add', fn.sbdf);
+    for (const fn of this.layout.host.functions) {
+      this.physdev('pci_device_add', fn.sbdf);
+      switchVfsOn(this, fn.sbdf);
+    }
     this.create('hvm', true);
     this.create('pv', false);
     this.machine.hw.ram.write32(0, FRAME_ZERO_MARK);
@@ -85,6 +88,7 @@ export class World extends WorldState {
   /** From now on events are not heard, and invariants about the last command have nothing to say. */
   quiet(): void {
     this.detach();
+    this.steps.end();
   }
 
   /** Applies one command and leaves its trace in `last`. */
@@ -102,7 +106,7 @@ export class World extends WorldState {
       rid,
       entry: entryOf(this.machine, rid),
     }));
-    this.startCommand();
+    this.startCommand(c);
     this.moments = [];
     this.gaps = new Set();
     this.watched = this.reservedInReach();
@@ -161,7 +165,7 @@ export class World extends WorldState {
     return this.layout.devices.filter(
       (d) =>
         reserved.sbdfs.includes(d.sbdf) &&
-        translationOf(this.machine, bdfOf(d.sbdf), reserved.start)?.mfn === reserved.start,
+        translationOf(this.machine, d.sbdf, reserved.start)?.mfn === reserved.start,
     );
   }
 
@@ -192,7 +196,7 @@ export class World extends WorldState {
     for (const device of this.layout.devices) {
       const at = device.sbdf;
       const mine = this.ridsOf(device);
-      const own = ops.filter((e) => mine.includes(e.sbdf & 0xffff));
+      const own = ops.filter((e) => mine.includes(e.sbdf));
       if (own.length === 0) continue;
       const failed = own.some((e) => e.rc !== 0);
       // A refusal that no fault had a part in has changed nothing.
@@ -432,9 +436,8 @@ export class World extends WorldState {
     if (device === undefined) return;
     const rids = [...this.ownRids(device), ...device.sharedRids];
     const id = this.pick(rids, rid)!;
-    if (id !== bdfOf(device.sbdf))
-      this.count(device.sharedRids.includes(id) ? 'dma by alias' : 'dma by phantom');
-    const mfn = this.machine.translate(segOf(device.sbdf), id, frame, write);
+    if (id !== device.sbdf) this.count(device.sharedRids.includes(id) ? 'dma by alias' : 'dma by phantom');
+    const mfn = this.reach(id, frame, write);
     this.count(mfn < 0 ? 'dma fault' : 'dma lands');
     // What lands on a scratch page must be gone when the next one is quarantined there.
     const leaf = this.pdev(device.sbdf)?.arch.leafMfn ?? 0;
@@ -448,17 +451,17 @@ export class World extends WorldState {
     runAlone(this.machine.serviceInterrupts());
     this.lookAtDevices();
     // A device can forge the other functions of its slot, too.
-    const slot = bdfOf(device.sbdf) & ~7;
+    const slot = device.sbdf & ~7;
     const rids = device.conventional
-      ? [bdfOf(device.sbdf)]
-      : [bdfOf(device.sbdf), ...[4, 7, 2, 1, 6, 3, 5].map((fn) => slot | fn)];
+      ? [device.sbdf]
+      : [device.sbdf, ...[4, 7, 2, 1, 6, 3, 5].map((fn) => slot | fn)];
     const { clock } = this.machine.hw;
     const known = [...this.machine.xen.pdevs.values()];
     const model = new Map(known.map((p) => [p.sbdf, { time: p.faultTime, count: p.faultCount }]));
     for (let i = 0; i < faults; i++) {
       const rid = rids[i % rids.length]!;
       const from = this.events.length;
-      this.machine.translate(segOf(device.sbdf), rid, 0xf_ff00 + i, true);
+      this.reach(rid, 0xf_ff00 + i, true);
       const seen = this.events.slice(from).filter((e) => e.kind === 'fault').length;
       const charged = chargedFor(rid, (at) => this.pdev(at)?.phantomStride);
       const now = clock.nowNs;

@@ -1,6 +1,7 @@
-import { bdfOf, busOf, devfnOf, type Sbdf, segOf } from '../base/sbdf.js';
+import { bdfOf, busOf, devfnOf, type Sbdf, sbdfOf, segOf } from '../base/sbdf.js';
 import type { DomctlOp } from '../hypervisor/public/domctl.js';
 import type { MemoryOp } from '../hypervisor/public/memory.js';
+import { PCI_DEV_FLAG, type PhysdevOp } from '../hypervisor/public/physdev.js';
 import type { Seams } from '../hypervisor/seams.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import type { Pdev } from '../iommu/driver/types.js';
@@ -9,6 +10,7 @@ import type { IommuUnit } from '../machine_hw.js';
 import { runAlone } from '../sim/co.js';
 import type { Sink, StampedEvent } from '../sim/events.js';
 import { DOMID } from '../sim/frames.js';
+import { LastSteps } from './blame.js';
 import type { Command } from './commands.js';
 import { DeviceTlbs } from './device_tlb.js';
 import { InFlight, type Request } from './in_flight.js';
@@ -138,6 +140,8 @@ export abstract class WorldState {
   /** Who was given an interrupt of a device of whom by the last command, and which interrupt somebody raised. */
   mapped: { readonly domid: number; readonly owner: number | undefined } | undefined = undefined;
   raised: { readonly rid: number; readonly irq: number } | undefined = undefined;
+  /** Which step of Xen wrote what last. */
+  readonly steps = new LastSteps();
   /** Results that several invariants share, for the time of one command. */
   readonly memo = new Map<string, unknown>();
   /** Requester ids of each device, also while Xen does not know it. */
@@ -163,7 +167,8 @@ export abstract class WorldState {
     this.inFlight = new InFlight(layout.spec.vendor);
   }
 
-  protected startCommand(): void {
+  protected startCommand(c: Command): void {
+    this.steps.begin(c);
     this.memo.clear();
     this.mapped = undefined;
     this.raised = undefined;
@@ -172,21 +177,23 @@ export abstract class WorldState {
   /** Keeps events, and looks at the tables each time an entry has changed. */
   protected listen(e: StampedEvent): void {
     this.events.push(e);
+    this.steps.hear(this.machine, e);
     this.inFlight.hear(e);
     if (e.kind === 'alloc' && e.free) this.freedUnder.push(...this.inFlight.to(e.mfn, 2 ** e.order));
     if (e.kind === 'alloc' && e.free && this.movesPages && e.owner < DOMID.FIRST_RESERVED)
       this.freedAtOnce(e.mfn, e.order);
     if (e.kind === 'descriptor' && this.layout.spec.ats === true)
-      this.deviceTlbs.hear(e.words, this.layout.spec.vendor);
+      this.deviceTlbs.hear(this.machine, e.unit, e.words, this.layout.spec.vendor);
     if (e.kind === 'alloc' && e.free && this.tableLines.length > 0) this.tableFreed(e.mfn);
     if (e.kind === 'entry' && e.table === 'irte') this.irtes.add(e.unit * 2 ** 32 + e.id);
     if (e.kind !== 'entry' || e.table === 'root' || e.table === 'irte') return;
     if (e.table !== 'pte') {
-      this.moments.push({ unit: e.unit, rid: e.id, entry: entryOf(this.machine, e.id) });
+      const rid = this.machine.hw.idOn(e.unit, e.id);
+      this.moments.push({ unit: e.unit, rid, entry: entryOf(this.machine, rid) });
     }
     const { reserved } = this.layout;
     for (const device of this.watched) {
-      if (translationOf(this.machine, bdfOf(device.sbdf), reserved!.start)?.mfn !== reserved!.start)
+      if (translationOf(this.machine, device.sbdf, reserved!.start)?.mfn !== reserved!.start)
         this.gaps.add(device.sbdf);
     }
     if (e.table === 'pte') for (const page of this.pages) if (!this.isThere(page)) this.blinks.add(page);
@@ -200,7 +207,7 @@ export abstract class WorldState {
   protected largePages(): WatchedPage[] {
     return this.layout.devices.flatMap((device) => {
       const dom = this.domains.find((d) => d.domid === this.pdev(device.sbdf)?.domain?.domid);
-      const rid = bdfOf(device.sbdf);
+      const rid = device.sbdf;
       return [...(dom?.memory ?? [])].flatMap(([dfn, order]) => {
         const mfn = order === 0 ? undefined : translationOf(this.machine, rid, dfn)?.mfn;
         return mfn === undefined ? [] : [{ rid, dfn, mfn }];
@@ -263,7 +270,11 @@ export abstract class WorldState {
   protected countMoves(before: ReadonlyMap<Sbdf, number | undefined>): void {
     for (const [at, domid] of before) {
       const now = this.pdev(at)?.domain?.domid;
-      if (now !== domid) this.count(`move ${holderName(domid)} -> ${holderName(now)}`);
+      if (now === domid) continue;
+      this.count(`move ${holderName(domid)} -> ${holderName(now)}`);
+      if (segOf(at) > 0) this.count('move on another segment');
+      if (this.pdev(at)?.isVirtfn === true) this.count('move of a virtual function');
+      if (this.pdev(at)?.isExtfn === true) this.count('move of an extended function');
     }
   }
 
@@ -280,10 +291,21 @@ export abstract class WorldState {
   }
 
   protected physdev(cmd: 'pci_device_add' | 'pci_device_remove', at: Sbdf): number {
-    const op = { cmd, seg: segOf(at), bus: busOf(at), devfn: devfnOf(at) };
+    const op = { seg: segOf(at), bus: busOf(at), devfn: devfnOf(at) };
+    const { hypercalls } = this.machine;
     return runAlone(
-      this.machine.hypercalls.physdevOp(cmd === 'pci_device_add' ? { ...op, cmd, flags: 0 } : { ...op, cmd }),
+      cmd === 'pci_device_remove'
+        ? hypercalls.physdevOp({ ...op, cmd })
+        : hypercalls.physdevOp({ ...op, cmd, ...this.announcement(at) }),
     );
+  }
+
+  /** What dom0's kernel says of a function. @linux drivers/xen/pci.c xen_add_device */
+  announcement(at: Sbdf): Pick<Extract<PhysdevOp, { cmd: 'pci_device_add' }>, 'flags' | 'physfn'> {
+    const device = this.layout.devices.find((d) => d.sbdf === at);
+    if (device?.physfn === undefined) return { flags: device?.extended === true ? PCI_DEV_FLAG.EXTFN : 0 };
+    const physfn = { bus: busOf(device.physfn), devfn: devfnOf(device.physfn) };
+    return { flags: PCI_DEV_FLAG.VIRTFN, physfn };
   }
   protected domctl(op: DomctlOp): number {
     return runAlone(this.machine.hypercalls.domctl(op));
@@ -301,9 +323,15 @@ export abstract class WorldState {
     return [...dom.memory.keys()].map((at) => this.mfnOf(dom, at)).filter((mfn) => mfn >= 0);
   }
 
-  /** Requester ids a device may use by itself: its own and its phantom functions'. */
+  /** Frame that a requester id reaches now, -1 when it is stopped. */
+  reach(rid: Sbdf, dfn: number, write: boolean): number {
+    return this.machine.translate(segOf(rid), bdfOf(rid), dfn, write);
+  }
+
+  /** Requester ids a device may use by itself, each with its segment: its own and its phantom functions'. */
   ownRids(device: TestDevice): number[] {
-    return [bdfOf(device.sbdf), ...this.machine.phantomRids(device.sbdf)];
+    const at = device.sbdf;
+    return [at, ...this.machine.phantomRids(at).map((rid) => sbdfOf(segOf(at), rid))];
   }
 
   /** The same, also while Xen does not know the device. */

@@ -118,6 +118,8 @@ export class Domain extends DeviceOwner implements IommuDomain {
   readonly pvGfns = new Map<number, number>();
 
   /** Rights to machine frames, I/O ports and interrupts. @xen iomem_caps, ioport_caps, irq_caps */
+  /** Where guest frames are marked that `podEntries` counts. */
+  readonly podGfns = new RangeSet();
   readonly iomemCaps = new RangeSet();
   readonly ioportCaps = new RangeSet();
   readonly irqCaps = new RangeSet();

@@ -123,7 +123,7 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
     case 'shadow_op':
       return shadowOp(xen, d, op);
     case 'mem_sharing_op':
-      return memSharingOp(d, op);
+      return memSharingOp(xen, d, op);
     case 'vm_event_op':
       return vmEventOp(xen, d, op);
   }
@@ -273,35 +273,40 @@ function* ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Co<Rc> {
   return rc;
 }
 
-/** Log-dirty mode and devices exclude each other. @xen paging_log_dirty_enable */
+/** Log-dirty mode and devices exclude each other. @xen paging_domctl, paging_log_dirty_enable */
 function shadowOp(xen: Xen, d: Domain, op: Op<'shadow_op'>): Rc {
+  if (d === caller(xen) || d.isDying) return E.INVAL;
   if (op.op === 'off') {
     d.logDirty = false;
     return 0;
   }
-  if (d.pdevList.size > 0 && d.iommuEnabled && xen.seams.logDirtyRefusesDevices()) return E.INVAL;
-  if (d.logDirty) return E.BUSY;
+  if (d.pdevList.size > 0 && xen.seams.logDirtyRefusesDevices()) return E.INVAL;
+  if (d.logDirty) return E.INVAL;
   d.logDirty = true;
   return 0;
 }
 
-/** @xen mem_sharing_control */
-function memSharingOp(d: Domain, op: Op<'mem_sharing_op'>): Rc {
-  if (!d.isHvm) return E.OPNOTSUPP;
-  if (!d.hap) return E.NODEV;
-  if (op.enable && d.iommuEnabled && op.forkWithIommu !== true) return E.XDEV;
+/** Only with EPT. @xen mem_sharing_control */
+function memSharingOp(xen: Xen, d: Domain, op: Op<'mem_sharing_op'>): Rc {
+  if (op.enable) {
+    if (!d.isHvm || xen.cpu.vendor !== 'intel') return E.OPNOTSUPP;
+    if (!d.hap) return E.NODEV;
+    if (d.iommuEnabled && op.forkWithIommu !== true) return E.XDEV;
+  }
   d.memSharing = op.enable;
   return 0;
 }
 
-/** @xen vm_event_domctl: the paging ring needs HAP, no PoD and no IOMMU */
+/** The paging ring needs HAP, no PoD and no IOMMU. @xen vm_event_domctl, vm_event_enable */
 function vmEventOp(xen: Xen, d: Domain, op: Op<'vm_event_op'>): Rc {
-  if (op.ring === 'monitor') return 0;
+  if (d === caller(xen)) return E.INVAL;
+  if (d.isDying || op.ring === 'monitor') return 0;
   if (!op.enable) {
+    if (!d.pagingRing) return E.INVAL;
     d.pagingRing = false;
     return 0;
   }
-  if (d.domid === xen.hwdom.domid) return E.OPNOTSUPP;
+  if (xen.hwdom.isHvm) return E.OPNOTSUPP;
   if (!d.hap) return E.NODEV;
   if (d.iommuEnabled) return E.MLINK;
   if (d.podEntries > 0) return E.XDEV;

@@ -8,6 +8,7 @@ import { memoryExchange, transferPage } from './exchange.js';
 import { ownsFrame, takeExtent } from './extents.js';
 import { P2M } from './mm/p2m.js';
 import { guestMayChange, guestPhysmapAddPage, guestPhysmapRemovePage, p2mSetEntry } from './mm/physmap.js';
+import { markPopulateOnDemand, podGivenBack, podIsReplaced, setPodTarget } from './mm/pod.js';
 import { iommuIotlbFlush } from './passthrough/iommu.js';
 import type { MemoryOp } from './public/memory.js';
 import type { Xen } from './xen.js';
@@ -42,7 +43,7 @@ export function* memoryOp(xen: Xen, op: MemoryOp): Co<number> {
     case 'add_to_physmap':
       return 0;
     case 'set_pod_target':
-      return d.isHvm ? 0 : E.NOSYS;
+      return setPodTarget(d, op.targetPages);
     case 'maximum_gpfn':
       return d.maxGfn();
   }
@@ -70,8 +71,9 @@ function* populatePhysmap(
 ): Co<number> {
   if (op.order > ORDER_MAX) return E.INVAL;
   if (op.pod === true) {
-    const rc = markPopulateOnDemand(d, op.gfns.length * 2 ** op.order);
-    return rc !== 0 ? rc : op.gfns.length;
+    // A refusal ends it and is not told. PV guests are promised nothing.
+    const refused = op.gfns.findIndex((gfn) => d.isHvm && markPopulateOnDemand(d, gfn, op.order) !== 0);
+    return refused < 0 ? op.gfns.length : refused;
   }
   const mfns: number[] = [];
   for (const gfn of op.gfns) {
@@ -82,19 +84,11 @@ function* populatePhysmap(
     d.totPages += 2 ** op.order;
     const rc = yield* guestPhysmapAddPage(xen, d, gfn, mfn, op.order);
     if (rc !== 0) break;
+    podIsReplaced(d, gfn, op.order);
     mfns.push(mfn);
   }
   op.mfns = mfns;
   return mfns.length;
-}
-
-/** @xen guest_physmap_mark_populate_on_demand: refused once a device or an I/O resource is there */
-function markPopulateOnDemand(d: Domain, pages: number): Rc {
-  if (!d.isHvm) return E.INVAL;
-  const hasIo = !d.iomemCaps.isEmpty() || !d.ioportCaps.isEmpty();
-  if (d.pdevList.size > 0 || hasIo) return E.NOTEMPTY;
-  d.podEntries += pages;
-  return 0;
 }
 
 /** @xen decrease_reservation, guest_remove_page: unmapped and flushed first, freed after */
@@ -102,9 +96,11 @@ function* decreaseReservation(xen: Xen, d: Domain, gfns: readonly number[], orde
   if (order > ORDER_MAX) return E.INVAL;
   let done = 0;
   for (const gfn of gfns) {
-    const mfn = mfnAt(d, gfn);
-    if (mfn < 0) break;
-    if ((yield* guestRemovePage(xen, d, gfn, mfn, order)) !== 0) break;
+    if (!podGivenBack(d, gfn, order)) {
+      const mfn = mfnAt(d, gfn);
+      if (mfn < 0) break;
+      if ((yield* guestRemovePage(xen, d, gfn, mfn, order)) !== 0) break;
+    }
     done += 1;
   }
   return done;

@@ -33,6 +33,17 @@ export interface FunctionSpec {
   /** MSI-X vectors, 0 for no capability. */
   readonly msix?: number;
   readonly ats?: boolean;
+  /** Virtual functions, which are still off, and the memory of the first. */
+  readonly sriov?: {
+    readonly count: number;
+    readonly offset: number;
+    readonly stride: number;
+    readonly bar: { readonly address: number; readonly bytes: number };
+  };
+  /** It is a virtual function. */
+  readonly virtual?: boolean;
+  /** Function 0 of a device with more than eight. */
+  readonly ari?: boolean;
   /** Memory BARs, by index: address and size in bytes. */
   readonly bars?: readonly { readonly index: number; readonly address: number; readonly bytes: number }[];
   readonly driver?: string;
@@ -110,8 +121,9 @@ export function buildFunction(spec: FunctionSpec, multifunction: boolean): Funct
     link(CAP_MSI, 0x05);
     put16(CAP_MSI + 2, 0x0080);
   }
-  if (spec.ats === true) put32(0x100, 0x0001_000f);
   const barBytes: (number | undefined)[] = [];
+  putExtended(spec, put16, put32);
+  if (spec.sriov !== undefined) barBytes[VF_BARS] = spec.sriov.bar.bytes;
   for (const bar of spec.bars ?? []) barBytes[bar.index] = bar.bytes;
   return {
     sbdf: spec.sbdf,
@@ -120,6 +132,37 @@ export function buildFunction(spec: FunctionSpec, multifunction: boolean): Funct
     ...(spec.driver === undefined ? {} : { driver: spec.driver }),
     ...(spec.irq === undefined ? {} : { irq: spec.irq }),
   };
+}
+
+/** Where the sizes of a virtual function's registers are in `barBytes`. */
+const VF_BARS = 7;
+const EXTENDED = 0x100;
+/** A capability takes no more. */
+const EXTENDED_BYTES = 0x40;
+
+/** Extended capabilities: ATS (PCIe 10.5.1), ARI (7.8.7), SR-IOV (9.3.3). */
+function putExtended(
+  spec: FunctionSpec,
+  put16: (at: number, v: number) => void,
+  put32: (at: number, v: number) => void,
+): void {
+  const ids = [
+    ...(spec.ats === true ? [0x0f] : []),
+    ...(spec.ari === true ? [0x0e] : []),
+    ...(spec.sriov === undefined ? [] : [0x10]),
+  ];
+  ids.forEach((id, i) => {
+    const at = EXTENDED + i * EXTENDED_BYTES;
+    const next = i + 1 < ids.length ? at + EXTENDED_BYTES : 0;
+    put32(at, id + 0x1_0000 + next * 2 ** 20);
+    if (id !== 0x10 || spec.sriov === undefined) return;
+    const { bar, count, offset, stride } = spec.sriov;
+    put16(at + 0x0c, count);
+    put16(at + 0x0e, count);
+    put16(at + 0x14, offset);
+    put16(at + 0x16, stride);
+    put32(at + 0x24, bar.address);
+  });
 }
 
 /** All functions of a machine; slots with several functions get the multi-function bit. */

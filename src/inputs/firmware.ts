@@ -1,5 +1,5 @@
 /** DMAR and IVRS tables made to order, as the bytes that firmware would leave in memory. */
-import { bdfOf, funcOf, type Sbdf, slotOf } from '../base/sbdf.js';
+import { bdfOf, funcOf, type Sbdf, segOf, slotOf } from '../base/sbdf.js';
 import {
   ATSR_ALL_PORTS,
   type DeviceScope,
@@ -25,14 +25,16 @@ import type { FunctionSpec } from './build.js';
 export interface ReservedSpec {
   readonly start: number;
   readonly end: number;
-  /** Devices on bus 0, or reached by `path` when behind bridges. */
+  /** Devices of one segment. */
   readonly devices: readonly Sbdf[];
 }
 
 export interface DmarSpec {
   /** Register pages of the units, the last one serving whatever no other names. Default: one at FED90000. */
   readonly unitBases?: readonly number[];
-  /** For every unit but the last: the bridges on bus 0 whose devices it serves. */
+  /** Segment of each unit, 0 when not given. The last unit of a segment serves the rest of it. */
+  readonly segments?: readonly number[];
+  /** For the others: the bridges on bus 0 whose devices it serves. */
   readonly behind?: readonly (readonly Sbdf[])[];
   readonly reserved?: readonly ReservedSpec[];
   /** Every root port passes translation requests on: an ATSR for all of them. */
@@ -50,7 +52,7 @@ function pathTo(functions: readonly FunctionSpec[], at: Sbdf): { dev: number; fn
   const hop = { dev: slotOf(at & 0xff), fn: funcOf(at & 0xff) };
   const bus = (at >>> 8) & 0xff;
   if (bus === 0) return [hop];
-  const bridge = functions.find((f) => f.secondary === bus);
+  const bridge = functions.find((f) => f.secondary === bus && segOf(f.sbdf) === segOf(at));
   return bridge === undefined ? [hop] : [...pathTo(functions, bridge.sbdf), hop];
 }
 
@@ -65,13 +67,15 @@ const scope = (functions: readonly FunctionSpec[], at: Sbdf, type: number): Devi
 
 export function buildDmar(spec: DmarSpec): Uint8Array {
   const bases = spec.unitBases ?? [DEFAULT_UNIT_BASE];
+  const segmentOf = (i: number): number => spec.segments?.[i] ?? 0;
+  const segments = [...new Set(bases.map((_, i) => segmentOf(i)))];
   const structures: DmarStructure[] = bases.map((base, i) => {
-    const last = i === bases.length - 1;
+    const last = !bases.some((_, k) => k > i && segmentOf(k) === segmentOf(i));
     return {
       kind: 'drhd',
       flags: last ? DRHD_INCLUDE_PCI_ALL : 0,
       size: 0,
-      segment: 0,
+      segment: segmentOf(i),
       base,
       scopes: (spec.behind?.[i] ?? []).map((b) => scope(spec.functions, b, SCOPE_TYPE.BRIDGE)),
     };
@@ -80,14 +84,14 @@ export function buildDmar(spec: DmarSpec): Uint8Array {
     structures.push({
       kind: 'rmrr',
       reserved: 0,
-      segment: 0,
+      segment: segOf(r.devices[0] ?? 0),
       base: r.start * 4096,
       limit: r.end * 4096 + 4095,
       scopes: r.devices.map((d) => scope(spec.functions, d, SCOPE_TYPE.ENDPOINT)),
     });
   }
-  if (spec.ats === true)
-    structures.push({ kind: 'atsr', flags: ATSR_ALL_PORTS, reserved: 0, segment: 0, scopes: [] });
+  for (const segment of spec.ats === true ? segments : [])
+    structures.push({ kind: 'atsr', flags: ATSR_ALL_PORTS, reserved: 0, segment, scopes: [] });
   return fixChecksum(
     encodeDmar({
       signature: 'DMAR',
@@ -111,11 +115,11 @@ export interface IvrsSpec {
   /** The IOMMU's own function. */
   readonly iommu: Sbdf;
   readonly base?: number;
-  /** Further units, and the bridges on bus 0 whose devices each serves. */
+  /** Further units, and the bridges on bus 0 whose devices each serves; all of its segment when not given. */
   readonly more?: readonly {
     readonly iommu: Sbdf;
     readonly base: number;
-    readonly behind: readonly Sbdf[];
+    readonly behind?: readonly Sbdf[];
   }[];
   readonly reserved?: readonly ReservedSpec[];
 }
@@ -131,7 +135,8 @@ export const DEFAULT_AMD_BASE = 0xfeb8_0000;
 /** The bridges above a function, the nearest first. */
 function bridgesAbove(functions: readonly FunctionSpec[], at: Sbdf): FunctionSpec[] {
   const bus = (at >>> 8) & 0xff;
-  const bridge = bus === 0 ? undefined : functions.find((f) => f.secondary === bus);
+  const above = (f: FunctionSpec): boolean => f.secondary === bus && segOf(f.sbdf) === segOf(at);
+  const bridge = bus === 0 ? undefined : functions.find(above);
   return bridge === undefined ? [] : [bridge, ...bridgesAbove(functions, bridge.sbdf)];
 }
 
@@ -151,17 +156,25 @@ function deviceEntries(spec: IvrsSpec, mine: (at: Sbdf) => boolean): IvhdEntry[]
   const behind = new Set<number>();
   for (const f of spec.functions) {
     if (f.kind !== 'pcie-to-pci-bridge' && f.kind !== 'pci-bridge') continue;
-    behind.add(f.secondary!);
+    behind.add(segOf(f.sbdf) * 256 + f.secondary!);
     if (!mine(f.sbdf)) continue;
     const first = f.secondary! << 8;
     add(IVHD_DEV.ALIAS_START, first, aliasBehind(spec.functions, f));
     add(IVHD_DEV.END, first | 0xff);
   }
   for (const f of spec.functions) {
-    if (f.kind === 'amd-iommu' || behind.has((f.sbdf >>> 8) & 0xff) || !mine(f.sbdf)) continue;
-    // Phantom functions are requester ids of their own: the whole slot is named.
-    if (f.phantomBits === undefined || f.phantomBits === 0) add(IVHD_DEV.SELECT, bdfOf(f.sbdf));
+    if (f.kind === 'amd-iommu' || behind.has(f.sbdf >>> 8) || !mine(f.sbdf)) continue;
+    const whole = spec.functions.find(
+      (o) => o.sbdf >>> 8 === f.sbdf >>> 8 && (o.sriov !== undefined || o.ari === true),
+    );
+    if (whole !== undefined) {
+      // Functions come later than firmware, or have slot numbers: the whole bus is named.
+      if (whole !== f) continue;
+      add(IVHD_DEV.START, bdfOf(f.sbdf));
+      add(IVHD_DEV.END, bdfOf(f.sbdf) | 0xff);
+    } else if (f.phantomBits === undefined || f.phantomBits === 0) add(IVHD_DEV.SELECT, bdfOf(f.sbdf));
     else {
+      // Phantom functions are requester ids of their own: the whole slot is named.
       add(IVHD_DEV.START, bdfOf(f.sbdf));
       add(IVHD_DEV.END, bdfOf(f.sbdf) | 7);
     }
@@ -176,7 +189,7 @@ const ivhdBlock = (iommu: Sbdf, base: number, entries: readonly IvhdEntry[]): Iv
   deviceId: bdfOf(iommu),
   capOffset: 0xa0,
   base,
-  segment: 0,
+  segment: segOf(iommu),
   info: 0,
   attr: 0,
   entries,
@@ -189,7 +202,8 @@ const PADDING: readonly IvhdEntry[] = [0, 1, 2, 3].map(() => ({ type: IVHD_DEV.P
 export function buildIvrs(spec: IvrsSpec): Uint8Array {
   const { more = [] } = spec;
   const rootOf = (at: Sbdf): Sbdf => bridgesAbove(spec.functions, at).at(-1)?.sbdf ?? at;
-  const unitOf = (at: Sbdf): number => more.findIndex((u) => u.behind.includes(rootOf(at)));
+  const unitOf = (at: Sbdf): number =>
+    more.findIndex((u) => u.behind?.includes(rootOf(at)) ?? segOf(u.iommu) === segOf(at));
   const ioApic: IvhdEntry = {
     type: IVHD_DEV.SPECIAL,
     id: 0,

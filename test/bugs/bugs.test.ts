@@ -55,6 +55,30 @@ test('ids are there once, and nothing that waits is there already', () => {
   expect(findBug('xsa-449')?.year).toBe(2024);
 });
 
+test.each([
+  [
+    'XSA-449',
+    /0000:01:00\.0, owned by d1, as requester 104 read frame [0-9a-f]+ .*, a free frame: its entry \(root [0-9a-f]+, domain id 0\) leads there; its entry was last written by Xen before the first command/,
+  ],
+  [
+    'NX-01',
+    /0000:01:00\.0, owned by d\[XEN\], read frame [0-9a-f]+ .*, memory of d1: its entry \(.*domain id 1\) leads there; its entry was last written by command 1 \(assign .*, assign_device of 0000:01:00\.0\)/,
+  ],
+  [
+    'XSA-78',
+    /0000:01:01\.0, owned by d2, read frame [0-9a-f]+ .*: the IOTLB of unit 0, domain id 2, has it still, the tables do not; .* page tables by command 3 \(decrease/,
+  ],
+  [
+    'XSA-442',
+    /without the flush "pages 0", though the entry of requester 100 was replaced on unit 0: .*command 1 \(assign/,
+  ],
+])('%s: a violation names requester, frame, owner, the entry or cache, and the step of Xen', (id, text) => {
+  const bug = findBug(id)!;
+  expect(
+    violationOf(parseToken(witnesses[id]!), { seams: bug.seams, judges: bug.breaks })?.violation.what,
+  ).toMatch(text);
+});
+
 test('a bug is told as a story: commands, the wrong landing, and the fix', () => {
   let text = '';
   expect(runBug('XSA-449', {}, (t) => (text += t))).toBe(0);

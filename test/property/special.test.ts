@@ -112,3 +112,40 @@ test.each(cases)('$vendor: $id holds where it can be broken', (c) => {
   expect(r.failure?.report).toBeUndefined();
   expect(c.reached.filter((what) => (r.counts.get(what) ?? 0) === 0)).toEqual([]);
 });
+
+/** Machines that few histories draw, under every invariant. */
+const rare: readonly { name: string; machine: Partial<MachineSpec>; release?: string; reached: string[] }[] =
+  [
+    {
+      name: 'two segments',
+      machine: { segments: 2, slots: ['phantom1', 'endpoint', 'pcieToPci', 'twoFunctions'] },
+      reached: ['move on another segment', 'dma by phantom'],
+    },
+    {
+      name: 'virtual functions and a ninth function',
+      machine: { slots: ['sriov', 'ari', 'endpoint'] },
+      reached: ['move of a virtual function', 'move of an extended function'],
+    },
+    {
+      name: 'virtual functions on two segments, 4.23',
+      release: '4.23',
+      machine: { segments: 2, slots: ['sriov', 'sriov', 'legacyBridge'] },
+      reached: ['move on another segment', 'move of a virtual function', 'remove -16'],
+    },
+  ];
+
+test.each(rare.flatMap((m) => (['vtd', 'amd'] as const).map((vendor) => ({ ...m, vendor }))))(
+  '$vendor: $name: every invariant holds',
+  ({ machine, reached, release, vendor }) => {
+    const r = checkHistories({
+      vendor,
+      release: release ?? '4.18',
+      runs: 40,
+      commands: 50,
+      seed: SEED,
+      machine,
+    });
+    expect(r.failure?.report).toBeUndefined();
+    expect(reached.filter((what) => (r.counts.get(what) ?? 0) === 0)).toEqual([]);
+  },
+);

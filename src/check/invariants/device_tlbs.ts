@@ -11,12 +11,12 @@ const violation = (what: string): Violation => ({ id: 'INV-F4', what });
 
 function staleDeviceTlb(w: World): Violation | undefined {
   for (const device of w.layout.devices) {
-    const rid = bdfOf(device.sbdf);
+    const rid = device.sbdf;
     const unit = w.machine.unitFor(device.sbdf);
     const kept = w.deviceTlbs.kept.get(rid);
     if (kept === undefined || unit === undefined || !atsEnabled(w.machine, device)) continue;
     for (const [dfn, mfn] of kept) {
-      if (translationOf(w.machine, rid, dfn)?.mfn === mfn || unit.translated(rid, mfn, false) !== mfn)
+      if (translationOf(w.machine, rid, dfn)?.mfn === mfn || unit.translated(bdfOf(rid), mfn, false) !== mfn)
         continue;
       return violation(
         `${formatSbdf(device.sbdf)} still goes to frame ${mfn.toString(16)} for bus frame ${dfn.toString(16)}, by itself`,
@@ -31,7 +31,7 @@ function offBeforeItGoes(w: World): Violation | undefined {
   const t = w.last;
   if (t === undefined || t.command.op === 'add') return undefined;
   for (const { rid, entry } of t.entriesBefore) {
-    const device = w.layout.devices.find((d) => bdfOf(d.sbdf) === rid);
+    const device = w.layout.devices.find((d) => d.sbdf === rid);
     if (entry === undefined || device === undefined || entryOf(w.machine, rid) !== undefined) continue;
     if (w.unsettled.has(device.sbdf) || w.lost.has(device.sbdf)) continue;
     if (atsEnabled(w.machine, device))

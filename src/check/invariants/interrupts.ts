@@ -66,7 +66,7 @@ function raisable(w: World, rid: number): Numbered[] {
   const written = w.once(`irtes of ${w.machine.units.indexOf(unit)}`, () => writtenOn(w, unit));
   if (unit instanceof VtdUnit) {
     const present = w.once(`present of ${w.machine.units.indexOf(unit)}`, () => read(w, rid, written));
-    return present.filter(({ irte }) => irte.accepts(rid));
+    return present.filter(({ irte }) => irte.accepts(bdfOf(rid)));
   }
   return read(w, rid, written);
 }
@@ -92,7 +92,7 @@ function entryFor(w: World, rid: number, index: number): RemappedInterrupt | und
   const unit = w.machine.unitFor(rid);
   if (unit === undefined) return undefined;
   const memory = memoryOf(w.machine, unit);
-  return unit instanceof VtdUnit ? vtdInterrupt(memory, index) : amdInterrupt(memory, rid, index);
+  return unit instanceof VtdUnit ? vtdInterrupt(memory, index) : amdInterrupt(memory, bdfOf(rid), index);
 }
 
 function entriesAreTheirs(w: World): Violation | undefined {
@@ -122,12 +122,12 @@ function phantomsAndNoMore(w: World): Violation | undefined {
     if (device === undefined || device.conventional || !(unit instanceof VtdUnit)) continue;
     const irte = entry.remapIndex < 0 ? undefined : vtdInterrupt(memoryOf(w.machine, unit), entry.remapIndex);
     const own = w.ridsOf(device);
-    const slot = bdfOf(device.sbdf) & ~7;
+    const slot = device.sbdf & ~7;
     for (let fn = 0; fn < 8 && irte !== undefined; fn++) {
-      if (irte.accepts(slot | fn) === own.includes(slot | fn)) continue;
+      if (irte.accepts(bdfOf(slot | fn)) === own.includes(slot | fn)) continue;
       return {
         id: 'INV-P7',
-        what: `interrupts of ${formatSbdf(device.sbdf)} ${irte.accepts(slot | fn) ? 'accept' : 'refuse'} function ${fn}`,
+        what: `interrupts of ${formatSbdf(device.sbdf)} ${irte.accepts(bdfOf(slot | fn)) ? 'accept' : 'refuse'} function ${fn}`,
       };
     }
   }

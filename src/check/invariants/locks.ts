@@ -1,7 +1,7 @@
 /** Which locks are taken in which order, what needs one, and what must hold whenever pcidevs_lock is free. */
 
 import { XenBug } from '../../base/assert.js';
-import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { formatSbdf } from '../../base/sbdf.js';
 import { iommuIdentityMapping } from '../../hypervisor/passthrough/identity.js';
 import {
   assignDevice,
@@ -11,6 +11,7 @@ import {
   iommuEnableDevice,
 } from '../../hypervisor/passthrough/pci.js';
 import { pciGetPdev } from '../../hypervisor/passthrough/segment.js';
+import { archIommuUsePermitted } from '../../hypervisor/passthrough/x86_iommu.js';
 import { runAlone } from '../../sim/co.js';
 import type { World } from '../world.js';
 import type { Invariant, Violation } from './invariant.js';
@@ -58,13 +59,7 @@ function bareCallsAreBugs(w: World): Violation | undefined {
     iommu_identity_mapping: () => runAlone(iommuIdentityMapping(xen, xen.hwdom, 'x', 0, 0, 0)),
   };
   // Refusals for a domain that may not use the IOMMU come before the assertion.
-  if (
-    guest !== undefined &&
-    !guest.memSharing &&
-    !guest.pagingRing &&
-    guest.podEntries === 0 &&
-    !guest.logDirty
-  ) {
+  if (guest !== undefined && archIommuUsePermitted(xen, guest)) {
     bare.assign_device = () => runAlone(assignDevice(xen, guest, seg, bus, devfn, 0));
     bare.deassign_device = () => runAlone(deassignDevice(xen, guest, seg, bus, devfn));
   }
@@ -93,7 +88,7 @@ export function freeLockMeansRest(w: World): Violation | undefined {
   for (const device of w.layout.devices) {
     if (w.pdev(device.sbdf)?.domain !== undefined || w.unsettled.has(device.sbdf) || w.lost.has(device.sbdf))
       continue;
-    if (w.machine.translate(0, bdfOf(device.sbdf), 0x100, false) >= 0)
+    if (w.reach(device.sbdf, 0x100, false) >= 0)
       return violation(
         'INV-L7',
         `pcidevs_lock is free, and ${formatSbdf(device.sbdf)} of nobody reaches memory`,

@@ -1,5 +1,5 @@
 /** Tables against what guests were given: the world's own list of pages is the reference. */
-import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { formatSbdf } from '../../base/sbdf.js';
 import type { Domain } from '../../hypervisor/domain.js';
 import { P2M } from '../../hypervisor/mm/p2m.js';
 import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
@@ -17,9 +17,7 @@ const hex = (n: number): string => n.toString(16);
 
 /** Devices whose own entry counts and is settled. */
 const plain = (w: World): TestDevice[] =>
-  w.layout.devices.filter(
-    (d) => !w.unsettled.has(d.sbdf) && !w.lost.has(d.sbdf) && !isSharedId(w, bdfOf(d.sbdf)),
-  );
+  w.layout.devices.filter((d) => !w.unsettled.has(d.sbdf) && !w.lost.has(d.sbdf) && !isSharedId(w, d.sbdf));
 
 interface GuestDevice {
   readonly dom: WorldDomain;
@@ -48,7 +46,7 @@ function absentStaysAbsent(w: World): Violation | undefined {
     if (dom.kind !== 'hvm') continue;
     for (const gfn of [...everGiven, 0xd_0000, 0xd_0003]) {
       if (dom.memory.has(gfn) || dom.mmio.has(gfn)) continue;
-      const t = translationOf(w.machine, bdfOf(device.sbdf), gfn);
+      const t = translationOf(w.machine, device.sbdf, gfn);
       if (t === undefined) continue;
       return violation(
         'INV-I8',
@@ -65,7 +63,7 @@ function readOnlyStays(w: World): Violation | undefined {
     for (const [at, order] of dom.memory) {
       for (const frame of order === 0 ? [at] : [at, at + 2 ** order - 1]) {
         if (d.p2m.lookup(frame).writable) continue;
-        if (translationOf(w.machine, bdfOf(device.sbdf), frame)?.write !== true) continue;
+        if (translationOf(w.machine, device.sbdf, frame)?.write !== true) continue;
         return violation(
           'INV-I8',
           `page ${hex(frame)} of d${dom.domid} is read-only, and ${formatSbdf(device.sbdf)} can write to it`,
@@ -85,7 +83,7 @@ function pagesAreMapped(w: World): Violation | undefined {
   for (const { dom, d, device } of guestsWithDevices(w)) {
     for (const [at, order] of dom.memory) {
       for (const frame of order === 0 ? [at] : [at, at + 2 ** order - 1]) {
-        const t = translationOf(w.machine, bdfOf(device.sbdf), frame);
+        const t = translationOf(w.machine, device.sbdf, frame);
         const due = dom.kind === 'hvm' ? (d.p2m?.lookup(frame).mfn ?? -1) : frame;
         const writable = d.p2m?.lookup(frame).writable ?? true;
         if (t?.mfn === due && t.read && (t.write || !writable)) continue;
@@ -116,7 +114,7 @@ function passThroughIsDom0s(w: World): Violation | undefined {
 /** No cache holds for a domain id in use what the table of that id does not say. */
 function cachesAgree(w: World): Violation | undefined {
   for (const device of plain(w)) {
-    const e = entryOf(w.machine, bdfOf(device.sbdf));
+    const e = entryOf(w.machine, device.sbdf);
     const unit = w.machine.unitFor(device.sbdf);
     if (e === undefined || unit === undefined) continue;
     const stale = staleFor(w, unit, e);
@@ -185,7 +183,7 @@ function tablesAreXens(w: World): Violation | undefined {
 function sharedRootIsTheP2m(w: World): Violation | undefined {
   for (const { d, device } of guestsWithDevices(w)) {
     if (!d.iommu.hapPtShare || d.p2m === undefined) continue;
-    const e = entryOf(w.machine, bdfOf(device.sbdf));
+    const e = entryOf(w.machine, device.sbdf);
     if (e === undefined || e.levels !== 4) continue;
     if (e.root !== d.p2m.rootMfn)
       return violation(
@@ -254,7 +252,7 @@ function reservedInReach(w: World): Violation | undefined {
     if (p.domain === xen.hwdom || p.domain === xen.domXen) continue;
     const d = xen.domains.get(p.domain.domid);
     if (!quarantined && (d === undefined || d.crashed || d.isDying)) continue;
-    const t = translationOf(w.machine, bdfOf(device.sbdf), reserved.end);
+    const t = translationOf(w.machine, device.sbdf, reserved.end);
     if (t?.mfn === reserved.end && t.write) continue;
     return violation(
       'INV-F11',
@@ -289,9 +287,10 @@ function exclusions(w: World): Violation | undefined {
   for (const dom of w.domains) {
     const d = w.machine.xen.domains.get(dom.domid);
     if (d === undefined || d.pdevList.size === 0) continue;
-    const active = d.memSharing ? 'sharing' : d.pagingRing ? 'paging' : d.podEntries > 0 ? 'PoD' : d.logDirty;
-    if (active !== false)
-      return violation('INV-M1', `d${dom.domid} has devices and ${active || 'log-dirty mode'}`);
+    // Log-dirty mode of the physical map, which PV guests do not have.
+    const tracked = d.logDirty && d.hap ? 'log-dirty mode' : undefined;
+    const active = d.memSharing ? 'sharing' : d.pagingRing ? 'paging' : d.podEntries > 0 ? 'PoD' : tracked;
+    if (active !== undefined) return violation('INV-M1', `d${dom.domid} has devices and ${active}`);
   }
   return undefined;
 }

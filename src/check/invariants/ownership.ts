@@ -1,5 +1,5 @@
 /** Who owns which device, what failures leave behind, and in which order the vendor's hooks are called. */
-import { bdfOf, formatSbdf, funcOf, type Sbdf } from '../../base/sbdf.js';
+import { formatSbdf, funcOf, type Sbdf } from '../../base/sbdf.js';
 import { DOMID } from '../../sim/frames.js';
 import { entryOf } from '../tables_now.js';
 import type { Trace, World } from '../world.js';
@@ -122,7 +122,7 @@ function primaryFailureChangesNothing(w: World): Violation | undefined {
     return violation('INV-O6', `assign failed with ${a.rc}, yet ${formatSbdf(p.sbdf)} is marked`);
   if (w.unsettled.has(a.target.sbdf)) return undefined;
   for (const { rid, entry } of a.entriesBefore) {
-    if (rid !== bdfOf(a.target.sbdf) || isSharedId(w, rid)) continue;
+    if (rid !== a.target.sbdf || isSharedId(w, rid)) continue;
     const now = entryOf(w.machine, rid);
     if (now?.root !== entry?.root || now?.did !== entry?.did)
       return violation(

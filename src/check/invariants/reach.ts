@@ -2,10 +2,11 @@
  * Where DMA gets to: every requester id of every device tries pages of every domain, freed pages and reserved ranges,
  * through the unit's caches and tables, and the owner of the frame it reaches is judged by who owns the device.
  */
-import { bdfOf, formatSbdf, segOf } from '../../base/sbdf.js';
+import { formatSbdf } from '../../base/sbdf.js';
 import type { Pdev } from '../../iommu/driver/types.js';
 import type { IommuUnit } from '../../machine_hw.js';
 import { DOMID } from '../../sim/frames.js';
+import { letBy, stillCached } from '../blame.js';
 import type { TestDevice } from '../machines.js';
 import { entryOf } from '../tables_now.js';
 import type { World } from '../world.js';
@@ -74,18 +75,19 @@ function reachViolations(w: World): Map<string, Violation> {
     const p = w.pdev(device.sbdf);
     for (const rid of w.ownRids(device)) {
       if (isSharedId(w, rid)) continue;
-      if (rid !== bdfOf(device.sbdf) && w.unsettled.has(device.sbdf)) continue;
+      if (rid !== device.sbdf && w.unsettled.has(device.sbdf)) continue;
       for (const dfn of frames) {
         for (const write of [false, true]) {
-          const mfn = w.machine.translate(segOf(device.sbdf), rid, dfn, write);
+          const mfn = w.reach(rid, dfn, write);
           if (mfn < 0) continue;
           const v = judge(w, p, device, dfn, mfn);
           if (v.ok || found.has(v.id)) continue;
           const who = `${formatSbdf(device.sbdf)}, owned by ${w.machine.xen.services.pd(p?.domain)}`;
-          const by = rid === bdfOf(device.sbdf) ? '' : ` as requester ${rid.toString(16)}`;
+          const by = rid === device.sbdf ? '' : ` as requester ${rid.toString(16)}`;
+          const why = `${letBy(w.machine, rid, dfn, mfn)}; ${w.steps.of(rid)}`;
           found.set(v.id, {
             id: v.id,
-            what: `${who},${by} ${write ? 'wrote to' : 'read'} frame ${mfn.toString(16)} (bus frame ${dfn.toString(16)}): ${v.why}`,
+            what: `${who},${by} ${write ? 'wrote to' : 'read'} frame ${mfn.toString(16)} (bus frame ${dfn.toString(16)}), ${v.why}: ${why}`,
           });
         }
       }
@@ -98,7 +100,7 @@ function reachViolations(w: World): Map<string, Violation> {
 export const isSharedId = (w: World, rid: number): boolean =>
   w.layout.devices.some((d) => d.sharedRids.includes(rid)) ||
   (w.layout.spec.vendor === 'amd' &&
-    w.layout.devices.some((d) => d.conventional && d.sharedRids.length > 0 && bdfOf(d.sbdf) === rid));
+    w.layout.devices.some((d) => d.conventional && d.sharedRids.length > 0 && d.sbdf === rid));
 
 /** No IOTLB may still hold a frame that has just been handed to somebody. Looked at when frames are allocated. */
 function staleAtAllocation(w: World): Violation | undefined {
@@ -107,7 +109,7 @@ function staleAtAllocation(w: World): Violation | undefined {
     if (mayHold(w, unit, did, DOMID.INVALID)) continue;
     return {
       id: 'INV-I7',
-      what: `frame ${mfn.toString(16)} was freed while an IOTLB still had it for domain id ${did}`,
+      what: `frame ${mfn.toString(16)} was freed while ${stillCached(w, unit, did)}`,
     };
   }
   for (const e of w.last?.events ?? []) {
@@ -121,7 +123,7 @@ function staleAtAllocation(w: World): Violation | undefined {
         if (!overlaps || mayHold(w, unit, did, e.owner)) continue;
         return {
           id: 'INV-I7',
-          what: `frame ${e.mfn.toString(16)} went to d${e.owner} while an IOTLB still had it for domain id ${did}`,
+          what: `frame ${e.mfn.toString(16)} went to d${e.owner} while ${stillCached(w, unit, did)}`,
         };
       }
     }
@@ -154,7 +156,7 @@ function isOfLost(w: World, unit: IommuUnit, did: number): boolean {
 function holdersOf(w: World, unit: IommuUnit, did: number): number[] {
   return w.layout.devices.flatMap((d) => {
     const domid = w.pdev(d.sbdf)?.domain?.domid;
-    const e = w.machine.unitFor(d.sbdf) === unit ? entryOf(w.machine, bdfOf(d.sbdf)) : undefined;
+    const e = w.machine.unitFor(d.sbdf) === unit ? entryOf(w.machine, d.sbdf) : undefined;
     return domid === undefined || domid === DOMID.IO || e?.did !== did ? [] : [domid];
   });
 }
@@ -171,7 +173,7 @@ function lateRequest(w: World): Violation | undefined {
     if (mine && (now === r.owner || w.freed.includes(r.mfn))) continue;
     const why = mine ? `which is d${now}'s by now` : `which the device has left`;
     const what = `a request of ${formatSbdf(device.sbdf)} as ${r.rid.toString(16)} to frame ${r.mfn.toString(16)} of d${r.owner}`;
-    return { id: 'INV-I6', what: `${what}, ${why}, has not arrived yet` };
+    return { id: 'INV-I6', what: `${what}, ${why}, has not arrived yet: ${w.steps.of(r.rid)}` };
   }
   return undefined;
 }
@@ -183,7 +185,7 @@ function freedUnderRequest(w: World): Violation | undefined {
     ? undefined
     : {
         id: 'INV-I7',
-        what: `frame ${r.mfn.toString(16)} was freed with a request of ${r.rid.toString(16)} on its way`,
+        what: `frame ${r.mfn.toString(16)} of d${r.owner} was freed with a request of ${r.rid.toString(16)} on its way: ${w.steps.of(r.rid)}`,
       };
 }
 
@@ -193,10 +195,10 @@ function scratchPageIsThere(w: World): Violation | undefined {
   if (xen.opts.quarantine !== 'scratch-page') return undefined;
   for (const device of w.layout.devices) {
     const p = w.pdev(device.sbdf);
-    const rid = bdfOf(device.sbdf);
+    const rid = device.sbdf;
     if (p?.domain !== xen.domIo || w.unsettled.has(device.sbdf) || w.lost.has(device.sbdf)) continue;
     if (isSharedId(w, rid)) continue;
-    const mfn = w.machine.translate(segOf(device.sbdf), rid, 0x123, true);
+    const mfn = w.reach(rid, 0x123, true);
     if (mfn !== p.arch.leafMfn)
       return { id: 'INV-I5', what: `quarantined ${formatSbdf(device.sbdf)} does not reach its scratch page` };
   }

@@ -1,5 +1,5 @@
 /** What a mapping may never give: writes to read-only pages, Xen's own pages, anything to the dying or after a failure. */
-import { bdfOf, formatSbdf, segOf } from '../../base/sbdf.js';
+import { formatSbdf } from '../../base/sbdf.js';
 import { unitFrames } from '../machines.js';
 import { entryOf } from '../tables_now.js';
 import type { World } from '../world.js';
@@ -16,7 +16,7 @@ function readOnlyStays(w: World): Violation | undefined {
     for (const [gfn, mfn] of dom?.mmio ?? []) {
       if (!xen.mmioRo.contains(mfn, mfn)) continue;
       w.count('write to a read-only page');
-      if (w.machine.translate(segOf(device.sbdf), bdfOf(device.sbdf), gfn, true) === mfn)
+      if (w.reach(device.sbdf, gfn, true) === mfn)
         return violation('INV-I8', `${formatSbdf(device.sbdf)} may write to read-only frame ${hex(mfn)}`);
     }
   }
@@ -33,7 +33,7 @@ function xensPagesStay(w: World): Violation | undefined {
       if (e === undefined || e.passThrough) continue;
       const guest = w.domains.find((d) => d.domid === w.pdev(device.sbdf)?.domain?.domid);
       for (const dfn of [...own, ...(guest?.mmio.keys() ?? [])]) {
-        const mfn = w.machine.translate(segOf(device.sbdf), rid, dfn, false);
+        const mfn = w.reach(rid, dfn, false);
         if (own.includes(mfn))
           return violation(
             'INV-I9',
@@ -77,7 +77,7 @@ function failureLeavesNothing(w: World): Violation | undefined {
     for (const device of w.layout.devices) {
       if (w.pdev(device.sbdf)?.domain?.domid !== t.targetDomid) continue;
       for (let dfn = first; dfn < at; dfn++) {
-        if (w.machine.translate(segOf(device.sbdf), bdfOf(device.sbdf), dfn, false) >= 0)
+        if (w.reach(device.sbdf, dfn, false) >= 0)
           return violation('INV-F8', `a map failed at ${hex(at)}, and ${hex(dfn)} of it is there`);
       }
     }

@@ -1,5 +1,5 @@
 /** What devices have in common: reserved ranges, and ids behind bridges. */
-import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { formatSbdf } from '../../base/sbdf.js';
 import { didToDomainId } from '../../iommu/driver/vtd/did.js';
 import { VtdDriver } from '../../iommu/driver/vtd/iommu.js';
 import { DOMID } from '../../sim/frames.js';
@@ -38,7 +38,7 @@ export function aliasesWentAlong(w: World): Violation | undefined {
     w.layout.spec.vendor !== 'vtd'
   )
     return undefined;
-  const own = t.target === undefined ? undefined : entryOf(w.machine, bdfOf(t.target.sbdf));
+  const own = t.target === undefined ? undefined : entryOf(w.machine, t.target.sbdf);
   if (own === undefined || w.pdev(t.target!.sbdf)?.domain?.domid !== t.targetDomid) return undefined;
   if (t.events.every((e) => e.kind !== 'entry' || e.table !== 'context')) return undefined;
   for (const rid of t.target!.sharedRids) {
@@ -95,7 +95,7 @@ export function idsLeadBack(w: World): Violation | undefined {
   if (!(driver instanceof VtdDriver) || !w.layout.spec.fewIds) return undefined;
   for (const device of w.layout.devices) {
     const p = w.pdev(device.sbdf);
-    const e = entryOf(w.machine, bdfOf(device.sbdf));
+    const e = entryOf(w.machine, device.sbdf);
     if (p?.domain === undefined || e === undefined || w.unsettled.has(p.sbdf) || w.lost.has(p.sbdf)) continue;
     if (device.sharedRids.length > 0) continue;
     const unit = w.machine.unitFor(device.sbdf);

@@ -1,5 +1,5 @@
 /** Quarantine, domain ids, fault accounting, locks, aliases, and what the flags of a device must say. */
-import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { formatSbdf } from '../../base/sbdf.js';
 import type { Pdev } from '../../iommu/driver/types.js';
 import { DOMID } from '../../sim/frames.js';
 import type { TestDevice } from '../machines.js';
@@ -34,7 +34,7 @@ function aliasesFollow(w: World): Violation | undefined {
     if (devices.some((d) => w.unsettled.has(d.sbdf) || w.lost.has(d.sbdf))) continue;
     const e = entryOf(w.machine, rid);
     if (e === undefined) continue;
-    const own = w.layout.spec.vendor === 'amd' ? [] : devices.map((d) => entryOf(w.machine, bdfOf(d.sbdf)));
+    const own = w.layout.spec.vendor === 'amd' ? [] : devices.map((d) => entryOf(w.machine, d.sbdf));
     if (w.layout.spec.vendor === 'amd' || own.some((o) => o?.root === e.root && o.did === e.did)) continue;
     return violation('INV-I4', `requester ${hex(rid)} of a bridge has an entry that no device behind it has`);
   }
@@ -193,7 +193,7 @@ function idOfOwner(w: World): Violation | undefined {
   if (w.layout.spec.fewIds) return undefined;
   const complement = w.layout.spec.vendor === 'vtd' && w.layout.spec.cachingMode;
   for (const { device, p } of settled(w)) {
-    const rid = bdfOf(device.sbdf);
+    const rid = device.sbdf;
     const e = isSharedId(w, rid) ? undefined : entryOf(w.machine, rid);
     if (e === undefined) continue;
     const domid =
@@ -212,7 +212,7 @@ function idOfOwner(w: World): Violation | undefined {
 function unitsOfDomains(w: World): Violation | undefined {
   if (w.layout.spec.vendor !== 'vtd') return undefined;
   for (const { device, p } of settled(w)) {
-    const rid = bdfOf(device.sbdf);
+    const rid = device.sbdf;
     if (p.domain === w.machine.xen.domIo || p.domain === w.machine.xen.domXen) continue;
     if (entryOf(w.machine, rid) === undefined) continue;
     const unit = w.machine.units.indexOf(w.machine.unitFor(device.sbdf)!);

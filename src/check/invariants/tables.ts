@@ -1,5 +1,5 @@
 /** What the tables in memory say, read by the reference readers, and the order of changes and flushes. */
-import { bdfOf, formatSbdf } from '../../base/sbdf.js';
+import { formatSbdf } from '../../base/sbdf.js';
 import { VtdUnit } from '../../iommu/hw/vtd/unit.js';
 import type { IommuUnit } from '../../machine_hw.js';
 import type { TableEntry } from '../reference/tables.js';
@@ -14,9 +14,9 @@ const countsFor = (w: World, rid: number): boolean => !isSharedId(w, rid);
 function phantomsFollow(w: World): Violation | undefined {
   for (const device of w.layout.devices) {
     if (w.unsettled.has(device.sbdf) || w.pdev(device.sbdf) === undefined) continue;
-    const primary = entryOf(w.machine, bdfOf(device.sbdf));
+    const primary = entryOf(w.machine, device.sbdf);
     const owner = w.pdev(device.sbdf)?.domain;
-    for (const rid of w.machine.phantomRids(device.sbdf)) {
+    for (const rid of w.ownRids(device).slice(1)) {
       const phantom = entryOf(w.machine, rid);
       // An error while the device was added leaves a phantom function without entry: it faults, which is safe.
       if (phantom === undefined && owner === w.machine.xen.hwdom) continue;
@@ -38,7 +38,7 @@ function domainIdsAreUnique(w: World): Violation | undefined {
   for (const device of w.layout.devices) {
     const p = w.pdev(device.sbdf);
     if (p?.domain === undefined || w.unsettled.has(device.sbdf)) continue;
-    const rid = bdfOf(device.sbdf);
+    const rid = device.sbdf;
     const e = countsFor(w, rid) ? entryOf(w.machine, rid) : undefined;
     if (e === undefined) continue;
     const unit = w.machine.unitFor(device.sbdf)!;
@@ -57,6 +57,13 @@ const QI = { context: 1, iotlb: 2 };
 const CMD = { devtab: 2, pages: 3 };
 /** `cc 3 100`: context cache of domain id 3 and requester 100; `iotlb 3`; `dte 100`; `pages 3`. */
 type Step = string;
+
+/** What is owed, and the entry whose change it is owed for. */
+interface Owed {
+  readonly due: Step;
+  readonly unit: number;
+  readonly rid: number;
+}
 
 /** Invalidations the unit saw, page-selective ones left out: those belong to page tables. */
 function flushesSeen(unit: IommuUnit, words: readonly number[]): Step | undefined {
@@ -95,7 +102,11 @@ function flushesOwed(
 function flushOrder(w: World, vendor: 'vtd' | 'amd', wasPresent: boolean): Violation | undefined {
   if (w.layout.spec.vendor !== vendor || w.last === undefined) return undefined;
   const table = vendor === 'vtd' ? 'context' : 'dte';
-  const owed: Step[] = [];
+  const owed: Owed[] = [];
+  const entry = ({ rid, unit }: Owed): string => {
+    const of = w.machine.hw.idOn(unit, rid);
+    return `the entry of requester ${of.toString(16)} was replaced on unit ${unit}: ${w.steps.of(of)}`;
+  };
   let relevant = false;
   for (const e of w.last.events) {
     if (e.kind === 'entry' && e.table === table) {
@@ -103,17 +114,24 @@ function flushOrder(w: World, vendor: 'vtd' | 'amd', wasPresent: boolean): Viola
       const absentAfter = vendor === 'vtd' && (e.after[0]! & 1) === 0;
       if (!present && absentAfter) continue; // the rest of an entry that is gone already
       relevant ||= present === wasPresent;
-      owed.push(...flushesOwed(w, w.machine.units[e.unit]!, e.id, e.before, e.after));
+      for (const due of flushesOwed(w, w.machine.units[e.unit]!, e.id, e.before, e.after))
+        owed.push({ due, unit: e.unit, rid: e.id });
     } else if (e.kind === 'descriptor' && owed.length > 0) {
       const seen = flushesSeen(w.machine.units[e.unit]!, e.words);
       if (seen === undefined) continue;
-      const due = owed.shift()!;
-      if (seen !== due && relevant)
-        return { id: flushId(vendor, wasPresent), what: `flushed "${seen}" where "${due}" was due` };
+      const next = owed.shift()!;
+      if (seen !== next.due && relevant)
+        return {
+          id: flushId(vendor, wasPresent),
+          what: `flushed "${seen}" where "${next.due}" was due, since ${entry(next)}`,
+        };
     }
   }
   if (owed.length > 0 && relevant)
-    return { id: flushId(vendor, wasPresent), what: `returned without the flush "${owed[0]}"` };
+    return {
+      id: flushId(vendor, wasPresent),
+      what: `returned without the flush "${owed[0]!.due}", though ${entry(owed[0]!)}`,
+    };
   return undefined;
 }
 const flushId = (vendor: 'vtd' | 'amd', wasPresent: boolean): string =>

@@ -126,6 +126,7 @@ export type DomctlOp =
       readonly cmd: 'mem_sharing_op';
       readonly domid: number;
       readonly enable: boolean;
+      /** XENMEM_FORK_WITH_IOMMU_ALLOWED, as a fork that switches it on for the parent gives it. */
       readonly forkWithIommu?: boolean;
     }
   | {
