@@ -143,12 +143,15 @@ const replaySchema = z.strictObject({
 const PREFIX = 'xp1.';
 const TOKEN_MAX = 1_000_000;
 
+/** A text as a token has it: other letters than Latin ones are lost. */
+export const nameInToken = (text: string): string => text.replace(/[^\0-\x7f]/g, '?');
+
 /** `xp1.` and the replay as base64url of JSON. */
 export function formatToken(r: Replay): string {
   // Names of hosts may have any letters; those of base64 are Latin.
   const { release, fixed, bug, host, machine, commands, race } = r;
   const text = JSON.stringify({ release, fixed, bug, host, machine, commands, race });
-  const base64 = btoa(text.replace(/[^\0-\x7f]/g, '?'));
+  const base64 = btoa(nameInToken(text));
   return PREFIX + base64.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }
 

@@ -1,4 +1,6 @@
 /** One call for a test of one's own, in any framework: `expect(isolation({ host })).toBe('holds')`. */
+import { InputError } from '../base/assert.js';
+import { findBug } from '../hypervisor/bugs/catalogue.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { violationOf } from './bug_search.js';
 import { checkHistories, type HistoryOptions } from './histories.js';
@@ -42,10 +44,18 @@ export function isolation(o: IsolationOptions): string {
   return missing.length === 0 ? 'holds' : `never reached: ${missing.join(', ')}`;
 }
 
-/** The history of a token, on the machine it is of. */
+/** The history of a token, on the machine it is of. @throws InputError */
 function replayed(token: string, host: HostDescription | undefined): string {
-  const { commands, fixed, machine, release, host: named } = parseToken(token);
-  const own = named === undefined || host === undefined ? {} : { host };
-  const failed = violationOf({ machine, commands }, { release, fixed, ...own });
+  const { bug, commands, fixed, machine, race, release, host: named } = parseToken(token);
+  const refuse = (problem: string, remedy: string): InputError =>
+    new InputError('token', '', problem, remedy);
+  if (race !== undefined) throw refuse('is of hypercalls at once', 'run it with xpsim replay');
+  if (named !== undefined && host === undefined)
+    throw refuse(`is of the machine ${named}`, 'give its description as host');
+  const known = bug === undefined ? undefined : findBug(bug);
+  if (bug !== undefined && known === undefined)
+    throw refuse(`${bug} is not in the catalogue`, 'use it with the version that made it');
+  const own = named === undefined ? undefined : host;
+  const failed = violationOf({ machine, commands }, { release, fixed, host: own, seams: known?.seams });
   return failed === undefined ? 'holds' : `${failed.violation.id}: ${failed.violation.what}`;
 }

@@ -40,8 +40,14 @@ export function runBug(id: string, o: BugOptions, print: Print): number {
   }
   if (o.explain === true) return explain(bug, print);
   const history =
-    o.find === true ? find(bug, o.seed ?? 1, print) : parseToken(o.replay ?? witnesses[bug.id]!);
+    o.find === true ? find(bug, o.seed ?? 1, print) : ofOneVcpu(bug, o.replay ?? witnesses[bug.id]!);
   return history === undefined ? 1 : story(bug, history, print);
+}
+
+function ofOneVcpu(bug: Bug, token: string): History {
+  const replay = parseToken(token);
+  if (replay.race === undefined) return replay;
+  throw new InputError('token', '', 'is of hypercalls at once', `${bug.id} takes one vCPU: use xpsim replay`);
 }
 
 function list(print: Print): number {

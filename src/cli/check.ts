@@ -14,7 +14,7 @@ import {
 import { coverageLines, requireCoverage, usualCoverage } from '../check/coverage.js';
 import type { Vendor } from '../check/machines.js';
 import { layOutHost } from '../check/own_machine.js';
-import { parseToken } from '../check/token.js';
+import { nameInToken, parseToken } from '../check/token.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { runPool } from './check_pool.js';
 import { readReport } from './check_report.js';
@@ -50,7 +50,7 @@ export async function runCheck(o: CheckOptions): Promise<number> {
   const blocks = blocksOf(plan);
   const mine = o.shard === undefined ? blocks : shardOf(blocks, o.shard.index, o.shard.of);
   if (o.store !== false) {
-    const known = replayStore(o.store, o);
+    const known = replayStore(o.store, o, plan, host);
     if (known !== undefined) return known;
   }
   const { interrupted, results } = await runBlocks(plan, mine, host, o.workers);
@@ -81,11 +81,21 @@ function planOf(o: CheckOptions, host: HostDescription | undefined): Plan {
   return plan;
 }
 
-/** Stored failures come first: one that still fails ends the run. */
-function replayStore(folder: string, o: CheckOptions): number | undefined {
+/** Stored failures of the same release, profile, vendors and machine come first: one that still fails ends the run. */
+function replayStore(
+  folder: string,
+  o: CheckOptions,
+  plan: Plan,
+  own: HostDescription | undefined,
+): number | undefined {
   for (const stored of readStore(folder)) {
-    const { host } = parseToken(stored.token);
-    if ((host !== undefined) !== (o.host !== undefined)) continue;
+    const { fixed, host, machine, release } = parseToken(stored.token);
+    const other =
+      release !== plan.release ||
+      fixed !== plan.fixed ||
+      (own === undefined && !plan.vendors.includes(machine.vendor)) ||
+      host !== (own === undefined ? undefined : nameInToken(own.name));
+    if (other) continue;
     const lines: string[] = [];
     const code = replayToken(stored.token, o, (text) => void lines.push(text));
     if (code === EXIT.ok) {

@@ -76,6 +76,12 @@ describe('a failure', () => {
     expect(spans.filter((e) => e.ph === 'B')).toHaveLength(spans.filter((e) => e.ph === 'E').length);
   });
 
+  test('of another release, profile or vendor is not asked, and stays', () => {
+    const other = xpsim('check', '--fixed', '--vendor', 'amd', '--runs', '1', '--store', 'store');
+    expect(other.status).toBe(0);
+    expect(fs.readdirSync(at('store'))).toHaveLength(1);
+  });
+
   test('that holds again is forgotten', () => {
     const held = xpsim('check', '--fixed', '--vendor', 'amd', '--runs', '1', '--store', 'held');
     expect(held.status).toBe(0);

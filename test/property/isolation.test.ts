@@ -8,7 +8,9 @@ import { requireCoverage, usualCoverage } from '../../src/check/coverage.js';
 import { checkHistories, type HistoryResult, invariants } from '../../src/check/histories.js';
 import type { Invariant } from '../../src/check/invariants/invariant.js';
 import type { Vendor } from '../../src/check/machines.js';
+import { formatToken, parseToken } from '../../src/check/token.js';
 import { isolation } from '../../src/check/verdict.js';
+import { witnesses } from '../../src/check/witnesses.js';
 import { SEED } from '../support/seed.js';
 
 const RUNS = 300;
@@ -151,6 +153,19 @@ test('the flaw R1 of every release is found on the unfixed AMD profile: quaranti
   expect(r.ok).toBe(false);
   expect(r.failure!.violation.id).toMatch(/^INV-(I5|P1)$/);
   expect(r.failure!.report.split('\n').length).toBeLessThan(12);
+});
+
+test('a token is replayed with the bug that it names, and one of another machine or of two vCPUs is refused', () => {
+  expect(isolation({ replay: witnesses['XSA-78']! })).toMatch(/^INV-/);
+  const { bug, ...fixed } = parseToken(witnesses['XSA-78']!);
+  expect(isolation({ replay: formatToken(fixed) })).toBe('holds');
+  expect(() => isolation({ replay: formatToken({ ...fixed, host: 'elsewhere' }) })).toThrow(
+    /is of the machine elsewhere/,
+  );
+  expect(() => isolation({ replay: formatToken({ ...fixed, bug: 'XSA-0' }) })).toThrow(
+    /not in the catalogue/,
+  );
+  expect(() => isolation({ replay: witnesses.V13! })).toThrow(/at once/);
 });
 
 /** `XPSIM_REPLAY=xp1.… npx vitest run test/property/isolation.test.ts -t token` */
