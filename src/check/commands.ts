@@ -178,7 +178,7 @@ const drawn: { readonly [Op in General]: Drawn } = {
     }),
   },
   readOnly: {
-    weight: 1,
+    weight: 2,
     arbitrary: fc.record({
       op: fc.constant('readOnly' as const),
       dom,
