@@ -325,6 +325,9 @@ export const arbCommandOf = (ops: readonly string[] = commandOps): fc.Arbitrary<
 
 export const arbCommand: fc.Arbitrary<Command> = arbCommandOf();
 
+/** Steps that will fail: one of any site, a flush, or two calls of the vendor's driver. */
+export const arbFault: fc.Arbitrary<Command> = arbCommandOf(['fail', 'failFlush', 'failTwo']);
+
 /** 4 MiB for a PV guest: one request to map, and more than a table of small pages holds. */
 export const arbLargePage: fc.Arbitrary<Command> = fc.record({
   op: fc.constant('populate' as const),

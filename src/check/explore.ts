@@ -5,6 +5,7 @@
  * asked.
  */
 
+import fc from 'fast-check';
 import { Rng } from '../base/rng.js';
 import { Accesses } from '../sim/accesses.js';
 import { type Co, describe, type YieldPoint } from '../sim/co.js';
@@ -69,6 +70,8 @@ export interface ExploreOptions extends WorldOptions {
   readonly interrupted?: boolean;
   /** This schedule alone. */
   readonly schedule?: Schedule;
+  /** One schedule: the nth choice is the nth of these, modulo who can go on, and in the end the first who can. */
+  readonly picks?: readonly number[];
   /** Called when a vCPU has given up, with where. */
   readonly onYield?: (cpu: number, at: string) => void;
   /** false: no device looks on between the steps. */
@@ -220,6 +223,7 @@ export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
     );
   };
   if (o.schedule !== undefined) once(replay(o.schedule));
+  else if (o.picks !== undefined) once(picked(o.picks));
   else if (o.interrupted === true) forEachInterruption(pair.calls.length, once, () => found !== undefined);
   else if (o.pct !== undefined) for (let i = 0; i < o.pct.runs; i++) once(pct(o.pct.seed + i, o.pct.depth));
   else if (o.unreduced === true) {
@@ -250,6 +254,16 @@ export function explorePair(pair: Pair, o: ExploreOptions = {}): PairResult {
   const schedule = /\(schedule ([^)]*)\)/.exec(found.what)?.[1] ?? '-';
   return { ...r, violation: { ...found, schedule } };
 }
+
+function picked(picks: readonly number[]): Choose {
+  let next = 0;
+  return (n) => (picks[next++] ?? 0) % n;
+}
+
+/** Turns of up to 30 steps in a row, as `picks`; shorter ones are simpler, and none is one vCPU after the other. */
+export const arbSchedule: fc.Arbitrary<readonly number[]> = fc
+  .array(fc.tuple(fc.nat(3), fc.integer({ min: 1, max: 30 })), { maxLength: 12 })
+  .map((turns) => turns.flatMap(([who, steps]) => Array.from({ length: steps }, () => who)));
 
 /** Each vCPU runs 1, 2, 3... steps, then the others to their ends, and then it, until `enough`. */
 function forEachInterruption(cpus: number, once: (choose: Choose) => void, enough: () => boolean): void {

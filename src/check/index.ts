@@ -1,5 +1,5 @@
 /** The property kit, public as `xen-passthrough-sim/check`: machines, commands, invariants, runs and their replay. */
-export { arbCommand, type Command, showCommand } from './commands.js';
+export { arbCommand, arbCommandOf, arbFault, type Command, commandOps, showCommand } from './commands.js';
 export { requireCoverage, usualCoverage } from './coverage.js';
 export {
   checkHistories,

@@ -334,6 +334,55 @@ const memoryMap = (spec: MachineSpec): HostDescription['e820'] => [
   })),
 ];
 
+/** The DMAR, and what its units can do. */
+function vtdTables(
+  spec: MachineSpec,
+  functions: readonly FunctionSpec[],
+  reserved: readonly ReservedSpec[],
+): Pick<HostDescription, 'dmar' | 'vtdUnits'> {
+  const split = splitPorts(spec, functions);
+  const further = furtherSegments(spec);
+  const bases = [
+    ...split.map((_, i) => SECOND_UNIT_BASE + i * 4096),
+    DEFAULT_UNIT_BASE,
+    ...further.map((seg) => VTD_SEGMENT_BASE + seg * 4096),
+  ];
+  const ats = spec.ats === true;
+  return {
+    dmar: buildDmar({
+      functions,
+      unitBases: bases,
+      segments: [...split.map(() => 0), 0, ...further],
+      ats,
+      behind: split.map((port) => [port]),
+      reserved,
+    }),
+    vtdUnits: bases.map((base) => ({
+      base,
+      cap: [capLo(spec), QEMU_CAP_HI] as const,
+      ecap: [QEMU_ECAP_LO | (ats ? DT : 0), 0] as const,
+      ...(spec.unsnooped === true ? { unsnooped: true } : {}),
+    })),
+  };
+}
+
+function amdTables(
+  spec: MachineSpec,
+  functions: readonly FunctionSpec[],
+  reserved: readonly ReservedSpec[],
+): Pick<HostDescription, 'ivrs'> {
+  const behindPorts = splitPorts(spec, functions).map((port, i) => ({
+    iommu: withDevfn(AMD_IOMMU, 3 + i),
+    base: DEFAULT_AMD_BASE + (i + 1) * 0x4000,
+    behind: [port],
+  }));
+  const further = furtherSegments(spec).map((seg) => ({
+    iommu: sbdf(seg, 0, 0, 2),
+    base: AMD_SEGMENT_BASE + seg * 0x4000,
+  }));
+  return { ivrs: buildIvrs({ functions, iommu: AMD_IOMMU, more: [...behindPorts, ...further], reserved }) };
+}
+
 function hostOf(
   spec: MachineSpec,
   functions: readonly FunctionSpec[],
@@ -345,13 +394,6 @@ function hostOf(
       : [{ start: reserved.start, end: reserved.end, devices: reserved.sbdfs }];
   if (ranges.length > 0 && spec.gapInReserved === true)
     ranges.push({ start: SECOND_RESERVED, end: SECOND_RESERVED, devices: ranges[0]!.devices });
-  const split = splitPorts(spec, functions);
-  const further = furtherSegments(spec);
-  const bases = [
-    ...split.map((_, i) => SECOND_UNIT_BASE + i * 4096),
-    DEFAULT_UNIT_BASE,
-    ...further.map((seg) => VTD_SEGMENT_BASE + seg * 4096),
-  ];
   return {
     name: `random-${spec.vendor}`,
     functions: buildFunctions(functions),
@@ -367,41 +409,7 @@ function hostOf(
       hap1g: true,
       cx16: true,
     },
-    ...(spec.vendor === 'vtd'
-      ? {
-          dmar: buildDmar({
-            functions,
-            unitBases: bases,
-            segments: [...split.map(() => 0), 0, ...further],
-            ats: spec.ats === true,
-            behind: split.map((port) => [port]),
-            reserved: ranges,
-          }),
-          vtdUnits: bases.map((base) => ({
-            base,
-            cap: [capLo(spec), QEMU_CAP_HI] as const,
-            ecap: [QEMU_ECAP_LO | (spec.ats === true ? DT : 0), 0] as const,
-            ...(spec.unsnooped === true ? { unsnooped: true } : {}),
-          })),
-        }
-      : {
-          ivrs: buildIvrs({
-            functions,
-            iommu: AMD_IOMMU,
-            more: [
-              ...split.map((port, i) => ({
-                iommu: withDevfn(AMD_IOMMU, 3 + i),
-                base: DEFAULT_AMD_BASE + (i + 1) * 0x4000,
-                behind: [port],
-              })),
-              ...further.map((seg) => ({
-                iommu: sbdf(seg, 0, 0, 2),
-                base: AMD_SEGMENT_BASE + seg * 0x4000,
-              })),
-            ],
-            reserved: ranges,
-          }),
-        }),
+    ...(spec.vendor === 'vtd' ? vtdTables(spec, functions, ranges) : amdTables(spec, functions, ranges)),
     dom0: SMALL_DOM0,
   };
 }

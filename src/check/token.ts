@@ -1,6 +1,8 @@
 /** One line that replays a failure: release, profile, machine and commands, so that no generator has to stay the same. */
 import { z } from 'zod';
 import { InputError } from '../base/assert.js';
+import { findBug } from '../hypervisor/bugs/catalogue.js';
+import type { Seams } from '../hypervisor/seams.js';
 import type { Command } from './commands.js';
 import type { MachineSpec } from './machines.js';
 import { messageCommandSchemas } from './message_commands.js';
@@ -174,4 +176,22 @@ export function parseToken(token: string): Replay {
   const parsed = replaySchema.safeParse(json);
   if (!parsed.success) throw bad();
   return parsed.data;
+}
+
+/** A token whose commands run one after the other, on a machine that is known. @throws InputError */
+export function parseForOneVcpu(token: string, hostGiven: boolean): Replay {
+  const replay = parseToken(token);
+  if (replay.race !== undefined)
+    throw new InputError('token', '', 'is of hypercalls at once', 'run it with xpsim replay');
+  if (replay.host === undefined || hostGiven) return replay;
+  throw new InputError('token', '', `is of the machine ${replay.host}`, 'give its description as host');
+}
+
+/** @throws InputError for a bug that is not in the catalogue */
+export function seamsOfBug(id: string | undefined): Partial<Seams> | undefined {
+  if (id === undefined) return undefined;
+  const bug = findBug(id);
+  if (bug === undefined)
+    throw new InputError('token', '', `${id} is not in the catalogue`, 'use it with the xpsim that made it');
+  return bug.seams;
 }

@@ -1,11 +1,9 @@
 /** One call for a test of one's own, in any framework: `expect(isolation({ host })).toBe('holds')`. */
-import { InputError } from '../base/assert.js';
-import { findBug } from '../hypervisor/bugs/catalogue.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { violationOf } from './bug_search.js';
 import { checkHistories, type HistoryOptions } from './histories.js';
 import type { Vendor } from './machines.js';
-import { parseToken } from './token.js';
+import { parseForOneVcpu, seamsOfBug } from './token.js';
 
 export interface IsolationOptions {
   /** The machine; random ones of `vendor` when not given. */
@@ -46,16 +44,8 @@ export function isolation(o: IsolationOptions): string {
 
 /** The history of a token, on the machine it is of. @throws InputError */
 function replayed(token: string, host: HostDescription | undefined): string {
-  const { bug, commands, fixed, machine, race, release, host: named } = parseToken(token);
-  const refuse = (problem: string, remedy: string): InputError =>
-    new InputError('token', '', problem, remedy);
-  if (race !== undefined) throw refuse('is of hypercalls at once', 'run it with xpsim replay');
-  if (named !== undefined && host === undefined)
-    throw refuse(`is of the machine ${named}`, 'give its description as host');
-  const known = bug === undefined ? undefined : findBug(bug);
-  if (bug !== undefined && known === undefined)
-    throw refuse(`${bug} is not in the catalogue`, 'use it with the version that made it');
+  const { bug, commands, fixed, machine, release, host: named } = parseForOneVcpu(token, host !== undefined);
   const own = named === undefined ? undefined : host;
-  const failed = violationOf({ machine, commands }, { release, fixed, host: own, seams: known?.seams });
+  const failed = violationOf({ machine, commands }, { release, fixed, host: own, seams: seamsOfBug(bug) });
   return failed === undefined ? 'holds' : `${failed.violation.id}: ${failed.violation.what}`;
 }

@@ -6,7 +6,7 @@ import { showCommand } from '../check/commands.js';
 import { type ExploreOptions, explorePair, type PairResult } from '../check/explore.js';
 import type { MachineSpec } from '../check/machines.js';
 import { searchRace } from '../check/race_search.js';
-import { parseToken, type Replay } from '../check/token.js';
+import { parseToken, type Replay, seamsOfBug } from '../check/token.js';
 import { witnesses } from '../check/witnesses.js';
 import type { Bug } from '../hypervisor/bugs/bug.js';
 import { findBug } from '../hypervisor/bugs/catalogue.js';
@@ -14,7 +14,6 @@ import type { Seams } from '../hypervisor/seams.js';
 import type { StampedEvent } from '../sim/events.js';
 import { parseSchedule } from '../sim/schedule.js';
 import { type BugOptions, machineText, SEARCH_MS, whatXenDid, wrap } from './bug.js';
-import { seamsOfBug } from './replay_token.js';
 
 type Print = (text: string) => void;
 

@@ -7,9 +7,7 @@ import { runHistory } from '../check/histories.js';
 import type { Violation } from '../check/invariants/invariant.js';
 import { layOutHost } from '../check/own_machine.js';
 import { Timeline } from '../check/timeline.js';
-import { parseToken, type Replay } from '../check/token.js';
-import { findBug } from '../hypervisor/bugs/catalogue.js';
-import type { Seams } from '../hypervisor/seams.js';
+import { parseToken, type Replay, seamsOfBug } from '../check/token.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { readHostPath } from './files.js';
 
@@ -41,15 +39,6 @@ export function hostFor(replay: Replay, given: string | undefined): HostDescript
   const { host } = readHostPath(given);
   layOutHost(host, replay.machine);
   return host;
-}
-
-/** @throws InputError for a bug that is not in the catalogue */
-export function seamsOfBug(id: string | undefined): Partial<Seams> | undefined {
-  if (id === undefined) return undefined;
-  const bug = findBug(id);
-  if (bug === undefined)
-    throw new InputError('token', '', `${id} is not in the catalogue`, 'use it with the xpsim that made it');
-  return bug.seams;
 }
 
 function play(

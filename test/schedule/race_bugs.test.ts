@@ -1,5 +1,8 @@
 /** Bugs that take two vCPUs: each shows on its stored schedule and not without it, and is found by a search. */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { arbFault } from '../../src/check/commands.js';
+import { arbSchedule, explorePair, kitCalls, smallMachine, starts } from '../../src/check/explore.js';
 import type { MachineSpec } from '../../src/check/machines.js';
 import { searchRace } from '../../src/check/race_search.js';
 import { parseToken } from '../../src/check/token.js';
@@ -52,4 +55,25 @@ describe.each(racing.map((b) => [b.id, b] as const))('%s', (id, bug) => {
 test('V13 takes two vCPUs', () => {
   expect(racing.map((b) => b.id)).toContain('V13');
   expect(() => runRaceBug('V13', { replay: witnesses['XSA-449']! }, () => {})).toThrow(/is of one vCPU/);
+});
+
+test('schedules can be drawn: one that shows V13 is found, and shrinks to one interruption', () => {
+  const pair = {
+    machine: smallMachine('vtd'),
+    before: starts['with dom0']!,
+    calls: [kitCalls['assign to PV']!, kitCalls['decrease PV']!],
+  };
+  const holds = (seams: object) => (picks: readonly number[]) =>
+    explorePair(pair, { picks, seams }).violation === undefined;
+  const drawn = (seams: object) => fc.check(fc.property(arbSchedule, holds(seams)), { numRuns: 60, seed: 1 });
+  const flawed = drawn({ vtdCountsUnitFirst: () => false });
+  expect(flawed.failed).toBe(true);
+  const picks = flawed.counterexample![0];
+  expect(picks.filter((who, i) => i > 0 && who !== picks[i - 1]).length).toBeLessThanOrEqual(2);
+  expect(drawn({}).failed).toBe(false);
+});
+
+test('faults can be drawn', () => {
+  const sites = new Set(fc.sample(arbFault, { numRuns: 100, seed: 1 }).map((c) => c.op));
+  expect([...sites].sort()).toEqual(['fail', 'failFlush', 'failTwo']);
 });
