@@ -1,5 +1,6 @@
 /** struct domain, as far as passthrough, memory and the toolstack need it. State only: functions take it. */
 import { DomainIommu, type IommuDomain, PdevList } from '../iommu/driver/types.js';
+import { LazyMap } from '../sim/lazy_map.js';
 import { RANK } from '../sim/lock_ranks.js';
 import { type Cpus, RwLock, SpinLock } from '../sim/locks.js';
 import type { P2m } from './mm/p2m.js';
@@ -115,7 +116,7 @@ export class Domain extends DeviceOwner implements IommuDomain {
   /** HVM: guest frame to machine frame. */
   p2m: P2m | undefined = undefined;
   /** PV: what populate_physmap reported, by guest frame. */
-  readonly pvGfns = new Map<number, number>();
+  readonly pvGfns = new LazyMap<number, number>();
 
   /** Rights to machine frames, I/O ports and interrupts. @xen iomem_caps, ioport_caps, irq_caps */
   /** Where guest frames are marked that `podEntries` counts. */
@@ -124,11 +125,11 @@ export class Domain extends DeviceOwner implements IommuDomain {
   readonly ioportCaps = new RangeSet();
   readonly irqCaps = new RangeSet();
   readonly ioportMaps: { gport: number; mport: number; np: number }[] = [];
-  readonly pirqs = new Map<number, Pirq>();
+  readonly pirqs = new LazyMap<number, Pirq>();
   /** HVM: it has had an interrupt of a device bound, and is not cleaned yet. @xen struct hvm_irq_dpci */
   dpci = false;
   /** By port. */
-  readonly eventChannels = new Map<number, EventChannel>();
+  readonly eventChannels = new LazyMap<number, EventChannel>();
   /** Its kernel runs, and its ports have the newer form. @xen evtchn_fifo */
   fifoEvents = false;
   /** Pages that Xen has and the domain sees. @xen xenpage_list */

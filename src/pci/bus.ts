@@ -10,11 +10,17 @@ import * as R from './registers.js';
 import { addRoute, collect, routeAll, wire } from './routing.js';
 import { virtualFunctions } from './virtual_functions.js';
 
+/** No function has this address. */
+const NOWHERE = -1;
+
 export class PciHost {
   private readonly roots: PciBus[];
   /** By present address. Stale after a bridge's bus numbers changed. */
   private readonly routes = new Table<Sbdf, PciFunction>();
   private stale = true;
+  /** What was found in them last: one function is read many times over. */
+  private lastAt: Sbdf = NOWHERE;
+  private last: PciFunction | undefined = undefined;
   /** Numbers of the buses with functions, `seg << 8 | bus`, ascending; undefined until somebody asks. */
   private buses: readonly number[] | undefined = undefined;
 
@@ -31,6 +37,7 @@ export class PciHost {
     if (!this.stale) return;
     routeAll(this.roots, this.routes);
     this.stale = false;
+    this.lastAt = NOWHERE;
     this.buses = undefined;
   }
 
@@ -47,8 +54,7 @@ export class PciHost {
 
   /** A configuration read of 1, 2 or 4 bytes, unsigned; all ones where nobody answers. */
   configRead(sbdf: Sbdf, offset: number, size: number): number {
-    if (this.stale) this.refresh();
-    const fn = this.routes.get(sbdf);
+    const fn = this.functionAt(sbdf);
     return fn === undefined ? allOnes(size) : fn.config.read(offset, size);
   }
 
@@ -58,7 +64,7 @@ export class PciHost {
     if (this.events.on) {
       this.events.emit({ kind: 'config', sbdf, write: true, offset, size, value: value >>> 0 });
     }
-    const fn = this.routes.get(sbdf);
+    const fn = this.functionAt(sbdf);
     if (fn === undefined) return;
     if (fn.pf === undefined) fn.capturedBus = busOf(sbdf);
     const before = fn.config.write(offset, size, value);
@@ -105,7 +111,10 @@ export class PciHost {
   /** The function that answers there now. */
   functionAt(sbdf: Sbdf): PciFunction | undefined {
     if (this.stale) this.refresh();
-    return this.routes.get(sbdf);
+    if (sbdf === this.lastAt) return this.last;
+    this.last = this.routes.get(sbdf);
+    this.lastAt = sbdf;
+    return this.last;
   }
 
   /** All functions that are plugged in, reachable or not, parents before children. */
@@ -133,6 +142,7 @@ export class PciHost {
     } else bus.functions.splice(at < 0 ? bus.functions.length : at, 0, fn);
     if (fn.isBridge) this.stale = true;
     else addRoute(fn, this.routes);
+    this.lastAt = NOWHERE;
     this.buses = undefined;
     return fn;
   }
@@ -156,6 +166,7 @@ export class PciHost {
     const list = fn.pf === undefined ? fn.bus.functions : fn.pf.vfs;
     const at = list.indexOf(fn);
     if (at >= 0) list.splice(at, 1);
+    this.lastAt = NOWHERE;
     this.buses = undefined;
     if (gone.length === 1) this.routes.delete(sbdf);
     else this.stale = true;

@@ -64,7 +64,7 @@ export function wire(inits: readonly PciFunctionInit[]): PciBus[] {
     }
     const from = at;
     at += layoutOf(init.config, init.barBytes).initial.length;
-    const fn = new PciFunction(init, bus, undefined, 0, words.subarray(from, at));
+    const fn = new PciFunction(init, bus, undefined, 0, new Int32Array(words.buffer, from * 4, at - from));
     bus.functions.push(fn);
     const below = (segOf(init.sbdf) << 8) | fn.secondaryBus;
     if (fn.secondary !== undefined && below > key && !buses.has(below)) buses.set(below, fn.secondary);

@@ -37,8 +37,10 @@ export class Cpus {
     n: number,
     readonly events: EventStream,
   ) {
-    this.list = Array.from({ length: n }, (_, i) => new Cpu(i));
-    this.current = this.list[0]!;
+    const list: Cpu[] = [];
+    for (let i = 0; i < n; i++) list.push(new Cpu(i));
+    this.list = list;
+    this.current = list[0]!;
   }
 }
 

@@ -13,6 +13,8 @@ const LINE_WORDS = 16;
 const BOOT_FRAMES = 18;
 /** Frames covered by one piece of the frame-to-slot directory: 4 MiB. */
 const PIECE = 1024;
+/** Pieces that have their place at once: those of 16 GiB. */
+const FIRST_PIECES_MAX = 4096;
 /** No walk has more levels. */
 const LEVELS = 8;
 
@@ -23,10 +25,10 @@ export class Ram implements CopiesItself {
    * Two flat tables, so that a page walk in hardware reads two words to find a frame and nothing else:
    * `slots[pieces[mfn / PIECE] + mfn % PIECE]` is the slot. Piece 0 is all zeroes and stands for every untouched one.
    */
-  pieces = new Int32Array(64);
+  pieces: Int32Array;
   slots = new Int32Array(2 * PIECE);
   /** Frames below this one have their place in `pieces`, and a number of 31 bits. */
-  private near = 64 * PIECE;
+  private near: number;
   /** What was written back, while there is hardware that sees no more than that. */
   unsnooped: Ram | undefined = undefined;
   /**
@@ -45,7 +47,10 @@ export class Ram implements CopiesItself {
   constructor(
     /** Frames of the machine's physical address space; addresses beyond abort. */
     readonly frames: number,
-  ) {}
+  ) {
+    this.pieces = new Int32Array(Math.min(Math.ceil(frames / PIECE), FIRST_PIECES_MAX));
+    this.near = this.pieces.length * PIECE;
+  }
 
   /** The slot to read `mfn` from: 0, the zero frame, while it is untouched. */
   peek(mfn: number): number {

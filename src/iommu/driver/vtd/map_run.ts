@@ -31,15 +31,20 @@ export function mapRun(
   const lock = d.iommu.mappingLock;
   lock.checkBeforeWait();
   lock.acquire();
+  const tables = d.iommu.pgtables.length;
   const table = addrToDmaPage(vtd, d, dfn, level, acc, true);
-  const mapped = table > 0 && fillRun(vtd, table, idx, end, mfn, flags, level);
+  const grown = d.iommu.pgtables.length > tables;
+  const mapped = table > 0 && fillRun(vtd, table, idx, end, mfn, flags, level, grown);
   lock.release();
   if (!mapped) return 0;
   acc.flags |= FLUSHF.added;
   return end - idx;
 }
 
-/** Entries `idx` to before `end` of a table, with the marks that mapping one after the other would leave. */
+/**
+ * Entries `idx` to before `end` of a table, with the marks that mapping one after the other would leave. `made`: the
+ * table was made for them.
+ */
 function fillRun(
   vtd: Vtd,
   table: number,
@@ -48,6 +53,7 @@ function fillRun(
   mfn: number,
   flags: number,
   level: number,
+  made: boolean,
 ): boolean {
   const base = tableBase(vtd, table);
   const t = vtd.s.ram.words;
@@ -56,24 +62,39 @@ function fillRun(
   // Frames that do not stand where their own number says can never become one larger page, and bear no marks.
   const marked = canCoalesce(vtd, level) && indexAt(mfn, level) === idx;
   if (marked && (end - idx === PTE_NUM || joins(t, base, idx, mfn, step, low))) return false;
-  for (let at = base + idx * 2; at < base + end * 2; at += 2) {
-    if (t[at] !== 0 || (t[at + 1]! & ~MARK_MASK) !== 0) return false;
-  }
+  // One that was made from a larger page is full.
+  const empty = made && t[base] === 0;
+  if (!empty && !isEmpty(t, base + idx * 2, base + end * 2)) return false;
   if (end < PTE_NUM && marked && t[base + end * 2] !== 0) return false;
   const hi = pteHi(mfn);
   if (pteHi(mfn + (end - idx - 1) * step) !== hi) return false;
   // Runs that reached over the first entry end before it.
   t[base + idx * 2 + 1] = hi;
   ptUpdateContigMarkers(t, base, idx, level, PTE_KIND.table);
-  let lo = pteLo(mfn, low);
-  const lowStep = (step * 4096) | 0;
-  for (let i = idx; i < end; i++, lo = (lo + lowStep) | 0) {
-    t[base + i * 2] = lo;
-    t[base + i * 2 + 1] = marked ? hi | freshMarks[i]! : hi;
-  }
+  storeLow(t, base + idx * 2, base + end * 2, pteLo(mfn, low), (step * 4096) | 0);
+  // An empty table has the marks of a full one, and zeros beside them.
+  if (empty && marked && hi === 0) t[base + idx * 2 + 1] = freshMarks[idx]!;
+  else for (let i = idx; i < end; i++) t[base + i * 2 + 1] = marked ? hi | freshMarks[i]! : hi;
   if (marked) endRuns(t, base, idx, end);
   if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
   return true;
+}
+
+/** Nothing but marks in these entries? */
+function isEmpty(t: Int32Array, from: number, end: number): boolean {
+  for (let at = from; at < end; at += 2) {
+    if (t[at] !== 0 || (t[at + 1]! & ~MARK_MASK) !== 0) return false;
+  }
+  return true;
+}
+
+/** The lower words of entries, each of which leads `step` bytes further. */
+function storeLow(t: Int32Array, from: number, end: number, first: number, step: number): void {
+  let lo = first;
+  for (let at = from; at < end; at += 2) {
+    t[at] = lo;
+    lo = (lo + step) | 0;
+  }
 }
 
 /** Does the entry before continue what now starts? */
