@@ -148,8 +148,8 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
       ecap: own?.ecap ?? DEFAULT_ECAP,
       version: own?.version ?? DEFAULT_VERSION,
       haw: dmar.hostAddressWidth + 1,
-      ...(own?.unsnooped === true ? { unsnooped: true } : {}),
-      ...(own?.asQemu === true ? { quirks: AS_QEMU } : {}),
+      unsnooped: own?.unsnooped === true,
+      quirks: own?.asQemu === true ? AS_QEMU : NO_QUIRKS,
     });
     // The size field is four bits of newer tables and reserved in older ones.
     hw.mmio.add(drhd.base, 4096 * 2 ** (drhd.size & 15), unit);
@@ -171,6 +171,8 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
 
 /** A flush that no software asked for would look like one that it did: QEMU's record does not show them either. */
 const AS_QEMU: ReadonlySet<VtdQuirk> = new Set(VTD_QUIRKS.filter((q) => q !== 'flush-on-enable'));
+
+const NO_QUIRKS: ReadonlySet<VtdQuirk> = new Set();
 
 /** A single unit without PCI scopes to tell devices apart serves them all. */
 const coversSegment = (drhd: Drhd): boolean => (drhd.flags & DRHD_INCLUDE_PCI_ALL) !== 0;

@@ -3,3 +3,16 @@ export function sameItems<T>(a: ArrayLike<T>, b: ArrayLike<T>): boolean {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return a.length === b.length;
 }
+
+/** What was made of a list the last time: machines are made again and again from one description. */
+export class KnownBy<T, R extends object> {
+  private readonly known = new WeakMap<readonly T[], { readonly given: readonly T[]; readonly made: R }>();
+  constructor(private readonly make: (list: readonly T[]) => R) {}
+  of(list: readonly T[]): R {
+    const found = this.known.get(list);
+    if (found !== undefined && sameItems(found.given, list)) return found.made;
+    const made = this.make(list);
+    this.known.set(list, { given: list.slice(), made });
+    return made;
+  }
+}

@@ -3,7 +3,7 @@
  * @xen arch/x86/setup.c __start_xen
  */
 import { panic } from '../base/assert.js';
-import { sameItems } from '../base/same.js';
+import { KnownBy } from '../base/same.js';
 import { acpiIvrsInit } from '../iommu/driver/amd/iommu_acpi.js';
 import { type E820Entry, XENLOG } from '../iommu/driver/types.js';
 import { acpiDmarInit } from '../iommu/driver/vtd/dmar.js';
@@ -16,6 +16,7 @@ import { dom0Pages, dom0Vcpus } from './dom0_options.js';
 import { Domain } from './domain.js';
 import { acpiMmcfgInit } from './mmconfig.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
+import { RangeSet } from './rangeset.js';
 import type { Xen } from './xen.js';
 import type { XenBootOptions } from './xen_state.js';
 
@@ -24,7 +25,7 @@ export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): 
   printBanner(xen);
   const images = initHeap(xen, o.images);
   initIommuTables(xen, o);
-  acpiMmcfgInit(xen, o.mcfg ?? []);
+  acpiMmcfgInit(xen, o.mcfg);
   yield* iommuSetup(xen);
   const ringKb = xen.console.allocateRing(options.conringSize, xen.cpu.count);
   xen.console.printk(XENLOG.WARNING, `Allocated console ring of ${ringKb} KiB.`);
@@ -42,24 +43,14 @@ function printBanner(xen: Xen): void {
   if (v.buildId !== '') print(`build-id: ${v.buildId}`);
   print(`Command line: ${xen.cmdline}`);
   print('Xen-e820 RAM map:');
-  for (const line of e820Lines(xen.e820)) print(line);
+  for (const line of e820Lines.of(xen.e820)) print(line);
   const pages = totalPages(xen.e820);
   print(`System RAM: ${Math.floor(pages / 256)}MB (${pages * 4}kB)`);
 }
 
-/** By memory map: machines are made again and again from one description, which does not change. */
-const known = new WeakMap<
-  object,
-  { readonly e820: readonly E820Entry[]; readonly lines: readonly string[] }
->();
-
-function e820Lines(e820: readonly E820Entry[]): readonly string[] {
-  const found = known.get(e820);
-  if (found !== undefined && sameItems(found.e820, e820)) return found.lines;
-  const lines = e820.map((e) => ` [${hex16(e.start)}, ${hex16(e.end - 1)}] (${e.type})`);
-  known.set(e820, { e820: e820.slice(), lines });
-  return lines;
-}
+const e820Lines = new KnownBy((e820: readonly E820Entry[]) =>
+  e820.map((e) => ` [${hex16(e.start)}, ${hex16(e.end - 1)}] (${e.type})`),
+);
 
 const hex16 = (n: number): string => n.toString(16).padStart(16, '0');
 
@@ -116,10 +107,13 @@ const DENIED_PORTS = [
   [0xcfc, 0xcff],
 ] as const;
 
+const DOM0_PORTS = new RangeSet();
+DOM0_PORTS.add(0, 0xffff);
+for (const [first, last] of DENIED_PORTS) DOM0_PORTS.remove(first, last);
+
 /** What dom0 may reach of ports, device memory and interrupts. @xen dom0_setup_permissions */
 function dom0SetupPermissions(xen: Xen, d: Domain): void {
-  d.ioportCaps.add(0, 0xffff);
-  for (const [first, last] of DENIED_PORTS) d.ioportCaps.remove(first, last);
+  d.ioportCaps.setTo(DOM0_PORTS);
   d.iomemCaps.add(0, paddrFrames(xen.cpu) - 1);
   d.iomemCaps.remove(0xfee00, 0xfeeff); // local APIC and MSI
   if (xen.cpu.vendor === 'amd') d.iomemCaps.remove(0xfd0_0000, 0x1000_0000 - 1); // HyperTransport

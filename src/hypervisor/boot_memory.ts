@@ -1,4 +1,5 @@
 /** Where Xen puts itself, and what is left for its heap. @xen arch/x86/setup.c __start_xen, end_boot_allocator */
+import { KnownBy } from '../base/same.js';
 import type { E820Entry } from '../iommu/driver/types.js';
 import { DOMID, FRAME_TYPE, type RamRange } from '../sim/frames.js';
 import type { Xen } from './xen.js';
@@ -34,21 +35,30 @@ export interface BootImages {
   readonly initrd: RamRange;
 }
 
-/** Whole frames of RAM. @xen total_pages */
-export const totalPages = (e820: readonly E820Entry[]): number =>
-  ranges(e820).reduce((sum, r) => sum + Math.max(0, r.end - r.start), 0);
-
-const ranges = (e820: readonly E820Entry[]): { start: number; end: number }[] =>
+/** Whole frames of RAM, `end` exclusive. */
+interface Frames {
+  readonly start: number;
+  readonly end: number;
+}
+const known = new KnownBy((e820: readonly E820Entry[]): readonly Frames[] =>
   e820
     .filter((e) => e.type === 'usable')
-    .map((e) => ({ start: Math.ceil(e.start / 4096), end: Math.floor(e.end / 4096) }));
+    .map((e) => ({ start: Math.ceil(e.start / 4096), end: Math.floor(e.end / 4096) })),
+);
+
+/** @xen total_pages */
+export function totalPages(e820: readonly E820Entry[]): number {
+  let sum = 0;
+  for (const r of known.of(e820)) sum += Math.max(0, r.end - r.start);
+  return sum;
+}
 
 /**
  * Hands RAM to the heap, less what Xen and the low megabyte keep; where sizes of images are given, less those and Xen's
  * own tables too. @returns where the images are
  */
 export function initHeap(xen: Xen, sizes: ImageSizes | undefined): BootImages | undefined {
-  const ram = ranges(xen.e820);
+  const ram = known.of(xen.e820);
   const low = ram.filter((r) => r.end <= 0x10_0000 && r.end - r.start > 2 * IMAGE_FRAMES).at(-1);
   const top = ram.at(-1);
   let images: BootImages | undefined;

@@ -64,6 +64,7 @@ export function parseCmdline(cmdline: string, console: Console): CmdlineResult {
     dom0Vcpus: undefined,
     conringSize: 0,
   };
+  if (cmdline === '') return r;
   // Quotes mean nothing to Xen: boot loaders take them away.
   for (const word of cmdline.split(' '))
     if (word !== '') parseWord(r, word.slice(0, PARAM_CHARS_MAX), console);

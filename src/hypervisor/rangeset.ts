@@ -60,6 +60,11 @@ export class RangeSet {
     return this.ranges.list.some((r) => r.s < s && r.e > e);
   }
 
+  /** The same integers as in another set. */
+  setTo(other: RangeSet): void {
+    this.ranges = other.ranges;
+  }
+
   /** True when every integer of [s, e] is in the set. @xen rangeset_contains_range */
   contains(s: number, e: number): boolean {
     return this.ranges.list.some((r) => r.s <= s && e <= r.e);

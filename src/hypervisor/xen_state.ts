@@ -42,13 +42,13 @@ export interface XenBootOptions {
   readonly cmdline: string;
   readonly dom0MemBytes: number;
   readonly dom0Vcpus: number;
-  readonly images?: ImageSizes;
+  readonly images: ImageSizes | undefined;
   readonly dmar: Uint8Array | undefined;
   readonly ivrs: Uint8Array | undefined;
   /** Undefined: no I/O APIC is modelled. */
-  readonly ioApic?: IoApicDescription;
-  /** Windows of the MCFG table; Xen uses none when absent. */
-  readonly mcfg?: readonly McfgWindow[];
+  readonly ioApic: IoApicDescription | undefined;
+  /** Windows of the MCFG table. */
+  readonly mcfg: readonly McfgWindow[];
   readonly cpuKhz: number;
   readonly hwCaps: readonly number[];
 }

@@ -1,5 +1,6 @@
 /** The memory map of a machine, from the lines that Xen or Linux print at boot. */
 import { InputError } from '../base/assert.js';
+import { KnownBy } from '../base/same.js';
 import type { E820Entry } from '../iommu/driver/types.js';
 import { linesOf, textOf } from './text.js';
 
@@ -91,8 +92,15 @@ export function defaultE820(bytes: number): E820Entry[] {
  * Frames behind which memory answers: the usable ranges, and what adjoins them. Firmware reserves parts of the memory
  * (ACPI tables, what an RMRR names); what it reserves elsewhere are registers.
  */
-export function ramRanges(e820: readonly E820Entry[]): { start: number; count: number }[] {
-  const ranges: { start: number; count: number }[] = [];
+export const ramRanges = (e820: readonly E820Entry[]): readonly RamRange[] => known.of(e820);
+interface RamRange {
+  readonly start: number;
+  readonly count: number;
+}
+const known = new KnownBy(findRam);
+
+function findRam(e820: readonly E820Entry[]): readonly RamRange[] {
+  const ranges: RamRange[] = [];
   let run: E820Entry[] = [];
   const close = (): void => {
     if (run.some((e) => e.type === 'usable')) {

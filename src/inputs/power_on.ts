@@ -1,5 +1,5 @@
 /** What a dump of a running machine shows that power-on does not. */
-import { sameItems } from '../base/same.js';
+import { KnownBy } from '../base/same.js';
 import type { FunctionDescription } from './host_description.js';
 
 const CAP_MSI = 0x05;
@@ -18,18 +18,11 @@ function findCap(config: Uint8Array, id: number): number {
   return 0;
 }
 
-/** By description: machines are made again and again from one, which does not change. */
-const known = new WeakMap<object, { readonly given: Functions; readonly on: Functions }>();
-type Functions = readonly FunctionDescription[];
+const known = new KnownBy((functions: readonly FunctionDescription[]) => functions.map(poweredOn));
 
 /** All functions of a machine that has just been switched on. */
-export function allPoweredOn(functions: Functions): Functions {
-  const found = known.get(functions);
-  if (found !== undefined && sameItems(found.given, functions)) return found.on;
-  const on = functions.map(poweredOn);
-  known.set(functions, { given: functions.slice(), on });
-  return on;
-}
+export const allPoweredOn = (functions: readonly FunctionDescription[]): readonly FunctionDescription[] =>
+  known.of(functions);
 
 /**
  * The function as it is before any driver ran: no message-signalled interrupts enabled (PCI 3.0, 6.8). Returns the

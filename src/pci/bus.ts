@@ -45,10 +45,10 @@ export class PciHost {
   busesInUse(seg: number): readonly number[] {
     if (this.stale) this.refresh();
     if (this.buses === undefined) {
-      const found = new Set<number>();
-      for (const at of this.routes.keys()) found.add(at >>> 8);
-      this.buses = [...found].sort((a, b) => a - b);
+      this.buses = busesOf(this.routes.keys());
     }
+    // Most machines have one segment.
+    if (seg === 0 && (this.buses.at(-1) ?? 0) <= 0xff) return this.buses;
     return this.buses.filter((b) => b >>> 8 === seg).map((b) => b & 0xff);
   }
 
@@ -195,4 +195,18 @@ export class PciHost {
   phantomRid(fn: PciFunction, devfn: number): number {
     return withDevfn(fn.rid, devfn) & 0xffff;
   }
+}
+
+function busesOf(addresses: Iterable<Sbdf>): number[] {
+  const buses: number[] = [];
+  let ascending = true;
+  let last = -1;
+  for (const at of addresses) {
+    const bus = at >>> 8;
+    if (bus === last) continue;
+    if (bus < last) ascending = false;
+    buses.push(bus);
+    last = bus;
+  }
+  return ascending ? buses : [...new Set(buses)].sort((a, b) => a - b);
 }

@@ -33,6 +33,8 @@ export type FrameType = (typeof FRAME_TYPE)[keyof typeof FRAME_TYPE];
 
 /** Frames of one piece of the table: one superpage. */
 const PIECE = 512;
+/** Pieces that a small machine has mixed owners in until dom0 starts. Arrays double when they are full. */
+const BOOT_MIXED = 4;
 /** The piece of a frame: a shift where physical memory is less than 8 TiB, as it is. */
 const pieceAt = (mfn: number): number => (mfn <= 0x7fff_ffff ? mfn >>> 9 : Math.floor(mfn / PIECE));
 /** Owner and type in one number, which is 0 for an address that is no RAM. */
@@ -47,7 +49,7 @@ export interface RamRange {
 export class Frames implements CopiesItself {
   /** Packed owner and type of a uniform piece, or -(index + 1) of its frames in `mixed`. */
   private readonly pieces: Int32Array;
-  private mixed = new Int32Array(4 * PIECE);
+  private mixed: Int32Array;
   private mixedUsed = 0;
   /** The piece of each place in `mixed`, -1 for a free one. */
   private readonly pieceOf: number[] = [];
@@ -56,12 +58,15 @@ export class Frames implements CopiesItself {
   /** References beyond the owner's own one. @xen page_info.count_info */
   private readonly extraRefs = new Map<number, number>();
   /** By place in `mixed`, 1 when it was written since the table was as in `#since`. No part of the state, so hidden. */
-  #written = new Uint8Array(4);
+  #written = new Uint8Array(BOOT_MIXED);
   #piecesWritten = false;
   #since: FramesCopy | undefined = undefined;
 
   constructor(readonly frames: number) {
-    this.pieces = new Int32Array(Math.ceil(frames / PIECE));
+    const pieces = Math.ceil(frames / PIECE);
+    const buffer = new ArrayBuffer((pieces + BOOT_MIXED * PIECE) * 4);
+    this.pieces = new Int32Array(buffer, 0, pieces);
+    this.mixed = new Int32Array(buffer, pieces * 4);
   }
 
   private packed(mfn: number): number {
@@ -222,28 +227,34 @@ class FramesCopy implements Copies {
   }
 }
 
+/** 1 GiB blocks are the largest. */
+export const ORDER_MAX = 18;
+const NO_LISTS: readonly (number[] | undefined)[] = Array.from({ length: ORDER_MAX + 1 }, () => undefined);
+
 /** Free blocks whose addresses have the same number of bits. */
 class Zone {
   /** By order, where there have been any; the last one is handed out first. */
-  readonly free: (number[] | undefined)[] = [];
+  readonly free: (number[] | undefined)[] = NO_LISTS.slice();
   freeFrames = 0;
 
   list(order: number): number[] {
     const there = this.free[order];
     if (there !== undefined) return there;
-    while (this.free.length <= order) this.free.push(undefined);
     const list: number[] = [];
     this.free[order] = list;
     return list;
   }
 }
 
+/** Addresses have 52 bits, so frame numbers have 40. */
+const NO_ZONES: readonly (Zone | undefined)[] = Array.from({ length: 41 }, () => undefined);
+
 /** A buddy allocator that prefers high zones and, within one, the smallest block that does. @xen common/page_alloc.c */
 export class Heap {
   /** From the highest to the lowest, those that have memory. */
   private readonly zones: Zone[] = [];
   /** The zone of each number of address bits. */
-  private readonly zoneOf: (Zone | undefined)[] = [];
+  private readonly zoneOf: (Zone | undefined)[] = NO_ZONES.slice();
   freeFrames = 0;
   totalFrames = 0;
   /** Fewer bits than these make no zone of their own. */
@@ -299,7 +310,6 @@ export class Heap {
 
   private addZone(bits: number): Zone {
     const zone = new Zone();
-    while (this.zoneOf.length <= bits) this.zoneOf.push(undefined);
     this.zoneOf[bits] = zone;
     this.zones.length = 0;
     for (let n = this.zoneOf.length - 1; n >= this.lowestZone; n--) {
@@ -457,6 +467,3 @@ function merge(zone: Zone): void {
     free[order] = kept;
   }
 }
-
-/** 1 GiB blocks are the largest. */
-export const ORDER_MAX = 18;

@@ -20,13 +20,13 @@ const LEVELS = 8;
 
 export class Ram implements CopiesItself {
   /** Slot 0 is the zero frame: untouched frames read from it, and nobody writes to it. */
-  words = new Int32Array(BOOT_FRAMES * FRAME_WORDS);
+  words: Int32Array;
   /**
    * Two flat tables, so that a page walk in hardware reads two words to find a frame and nothing else:
    * `slots[pieces[mfn / PIECE] + mfn % PIECE]` is the slot. Piece 0 is all zeroes and stands for every untouched one.
    */
   pieces: Int32Array;
-  slots = new Int32Array(2 * PIECE);
+  slots: Int32Array;
   /** Frames below this one have their place in `pieces`, and a number of 31 bits. */
   private near: number;
   /** What was written back, while there is hardware that sees no more than that. */
@@ -48,8 +48,14 @@ export class Ram implements CopiesItself {
     /** Frames of the machine's physical address space; addresses beyond abort. */
     readonly frames: number,
   ) {
-    this.pieces = new Int32Array(Math.min(Math.ceil(frames / PIECE), FIRST_PIECES_MAX));
-    this.near = this.pieces.length * PIECE;
+    const pieces = Math.min(Math.ceil(frames / PIECE), FIRST_PIECES_MAX);
+    // One buffer to begin with: each takes time of its own to make, and to give back.
+    const words = BOOT_FRAMES * FRAME_WORDS;
+    const buffer = new ArrayBuffer((words + pieces + 2 * PIECE) * 4);
+    this.words = new Int32Array(buffer, 0, words);
+    this.pieces = new Int32Array(buffer, words * 4, pieces);
+    this.slots = new Int32Array(buffer, (words + pieces) * 4);
+    this.near = pieces * PIECE;
   }
 
   /** The slot to read `mfn` from: 0, the zero frame, while it is untouched. */

@@ -200,6 +200,7 @@ export class AmdHost {
       findUpstreamBridge: () => 0,
       pdevType: () => PDEV_TYPE.PCIE_ENDPOINT,
       pciDeviceDetect: (sbdf) => host.pdevs.has(sbdf),
+      busesInUse: () => [],
       confRead: (sbdf, offset, size) => {
         const bytes = host.config.get(sbdf);
         if (bytes === undefined) return 2 ** (8 * size) - 1;

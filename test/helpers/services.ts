@@ -325,6 +325,9 @@ export class TestServices implements XenServices {
   pciDeviceDetect(sbdf: Sbdf): boolean {
     return this.config.has(sbdf);
   }
+  busesInUse(): readonly number[] {
+    return Array.from({ length: 256 }, (_, bus) => bus);
+  }
   confRead(sbdf: Sbdf, offset: number, size: 1 | 2 | 4): number {
     const bytes = this.config.get(sbdf);
     let value = 0;

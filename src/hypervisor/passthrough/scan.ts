@@ -46,6 +46,17 @@ function scanBus(xen: Xen, pseg: PciSeg, bus: number): Rc {
   return 0;
 }
 
+/** Most lists of devices are in order already. */
+function ascending(keys: Iterable<number>): readonly number[] {
+  const list: number[] = [];
+  let sorted = true;
+  for (const key of keys) {
+    if (list.length > 0 && key < list[list.length - 1]!) sorted = false;
+    list.push(key);
+  }
+  return sorted ? list : list.sort((a, b) => a - b);
+}
+
 /**
  * Gives every device without owner to `d` and calls `handler` for it and its phantoms. Hidden devices get the same
  * treatment, without changing hands. The lock is let go between buses, or between devices when Xen is talkative.
@@ -57,7 +68,7 @@ export function* setupHwdomPciDevices(
   handler: (devfn: number, pdev: Pdev) => Co<Rc>,
 ): Co<void> {
   for (const pseg of segmentsAscending(xen)) {
-    const bdfs = [...pseg.alldevs.keys()].sort((a, b) => a - b);
+    const bdfs = ascending(pseg.alldevs.keys());
     let i = 0;
     while (i < bdfs.length) {
       let last = i + 1;

@@ -23,7 +23,10 @@ export function allocPseg(xen: Xen, seg: number): PciSeg {
 }
 
 /** Segments in ascending order. @xen pci_segments_iterate */
-export const segmentsAscending = (xen: Xen): PciSeg[] => [...xen.segs.values()].sort((a, b) => a.nr - b.nr);
+export function segmentsAscending(xen: Xen): PciSeg[] {
+  const segs = [...xen.segs.values()];
+  return segs.length > 1 ? segs.sort((a, b) => a.nr - b.nr) : segs;
+}
 
 /** Devices of a segment, newest first, as the list in Xen is kept. */
 export const alldevsNewestFirst = (pseg: PciSeg): Pdev[] => [...pseg.alldevs.values()].reverse();

@@ -190,6 +190,10 @@ export class Services implements XenServices {
     return pciDeviceDetect(this.xen, sbdf);
   }
 
+  busesInUse(seg: number): readonly number[] {
+    return this.xen.pci.busesInUse(seg);
+  }
+
   confRead(sbdf: Sbdf, offset: number, size: 1 | 2 | 4): number {
     return this.xen.pci.configRead(sbdf, offset, size);
   }

@@ -29,6 +29,7 @@ function decode(iommu: VtdIommu): void {
   iommu.drain = (iommu.writeDrain ? 0x40 : 0) | (iommu.readDrain ? 0x80 : 0);
   iommu.pageSelective = get(caps, 0, CAP.PSI) === 1;
   iommu.maxAmask = get(caps, 0, CAP.MAMV);
+  iommu.sagaw = get(caps, 0, CAP.SAGAW);
   iommu.rwbf = get(caps, 0, CAP.RWBF) === 1;
   iommu.faultRegs = get(caps, 0, CAP.NFR) + 1;
   iommu.faultRegOffset = (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
@@ -97,7 +98,7 @@ const isSupported = (iommu: VtdIommu): boolean =>
 
 /** Three or four levels, whichever is more. */
 function choosePtLevels(vtd: Vtd, iommu: VtdIommu): Rc {
-  const sagaw = get(new Int32Array([iommu.capLo, iommu.capHi]), 0, CAP.SAGAW);
+  const { sagaw } = iommu;
   if ((sagaw & 6) === 0) {
     vtd.s.printk(XENLOG.ERR, `${VTDPREFIX}IOMMU: unsupported sagaw ${sagaw.toString(16)}`);
     printIommuRegs(iommu);

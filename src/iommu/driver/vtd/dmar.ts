@@ -48,7 +48,7 @@ function acpiParseOneDrhd(vtd: Vtd, t: Lenient<Drhd>): Rc {
     ioapics: [],
     hpets: [],
   };
-  verbose(vtd, `  dmaru->address = ${t.base.toString(16)}`);
+  if (vtd.opts.verbose) verbose(vtd, `  dmaru->address = ${t.base.toString(16)}`);
   let rc = iommuAlloc(vtd, drhd);
   if (rc !== 0) return rc;
   rc = acpiParseDevScope(vtd, t.scopes, drhd.scope, drhd, t.segment);
@@ -190,7 +190,7 @@ function parseStructure(vtd: Vtd, t: DmarStructure): Rc {
   if (type === DMAR_TYPE.SATC && !vtd.seams.vtdReadsSatc()) return 0;
   const name = NAMES[type];
   if (name === undefined) return 0;
-  verbose(vtd, `found ACPI_DMAR_${name}:`);
+  if (vtd.opts.verbose) verbose(vtd, `found ACPI_DMAR_${name}:`);
   const whole = t.kind === 'broken' ? mend(vtd, t) : t;
   if (typeof whole === 'number') return whole;
   switch (whole.kind) {
@@ -248,7 +248,7 @@ function acpiParseDmar(vtd: Vtd, table: Uint8Array): Rc {
     vtd.s.printk(XENLOG.WARNING, `${VTDPREFIX}Zero: Invalid DMAR width`);
     return E.INVAL;
   }
-  verbose(vtd, `Host address width ${dmar.hostAddressWidth + 1}`);
+  if (vtd.opts.verbose) verbose(vtd, `Host address width ${dmar.hostAddressWidth + 1}`);
   for (const t of dmar.structures) {
     const rc = parseStructure(vtd, t);
     if (rc === 0) continue;

@@ -46,7 +46,8 @@ export function platformQuirksInit(vtd: Vtd): void {
 
 /** @xen tylersburg_intremap_quirk */
 function tylersburgIntremapQuirk(s: XenServices, vtd: Vtd): void {
-  for (let bus = 0; bus < 0x100; bus++) {
+  // Xen asks each of 256 buses; nobody answers on the others.
+  for (const bus of s.busesInUse(0)) {
     const port = sbdf(0, bus, 0, 0);
     const id = s.confRead(port, 0, 4);
     const x58 = id === 0x3405_8086;

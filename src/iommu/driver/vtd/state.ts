@@ -86,6 +86,7 @@ export class VtdIommu {
   drain = 0;
   pageSelective = false;
   maxAmask = 0;
+  sagaw = 0;
   rwbf = false;
   queuedInval = false;
   devIotlb = false;
