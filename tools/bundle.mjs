@@ -6,6 +6,7 @@
  */
 import path from 'node:path';
 import { rolldown } from 'rolldown';
+import { withConstants } from './constants.mjs';
 
 /** @typedef {import('./erase.mjs').Edition} Edition */
 
@@ -44,7 +45,9 @@ export async function bundle(modules, outDir, edition) {
   });
   await build.close();
   return new Map(
-    output.flatMap((o) => (o.type === 'chunk' ? [[path.join(outDir, o.fileName), o.code]] : [])),
+    output.flatMap((o) =>
+      o.type === 'chunk' ? [[path.join(outDir, o.fileName), withConstants(o.code)]] : [],
+    ),
   );
 }
 
