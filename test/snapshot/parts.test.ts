@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 /** The parts of a machine that copy themselves: what must be noticed for that to be right. */
 import { describe, expect, test } from 'vitest';
 import { contextGlobal, iotlbGlobal } from '../../src/iommu/hw/vtd/caches.js';
@@ -96,6 +97,28 @@ test('a table goes back, in the order it had, when entries were added, replaced,
     },
     () => table.delete(2),
     () => table.clear(),
+  );
+});
+
+test('a table answers as a map does, whatever was looked up before a change', () => {
+  const step = fc.tuple(fc.constantFrom('get', 'set', 'delete', 'clear', 'back'), fc.nat(2));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+      const table = new Table<number, object>();
+      let map = new Map<number, object>();
+      const { copy } = table.copyItself();
+      for (const [what, key] of steps) {
+        const value = { key };
+        if (what === 'set') for (const m of [table, map]) m.set(key, value);
+        else if (what === 'delete') for (const m of [table, map]) m.delete(key);
+        else if (what === 'clear') for (const m of [table, map]) m.clear();
+        else if (what === 'back') {
+          copy.restore();
+          map = new Map();
+        }
+        expect(table.get(key)).toBe(map.get(key));
+      }
+    }),
   );
 });
 

@@ -40,7 +40,7 @@ export const processPendingSoftirqs = (xen: Xen): void => xen.services.processPe
 
 /** @xen iommu_do_domctl */
 export function* iommuDoDomctl(xen: Xen, op: PciDomctl, d: Domain | undefined): Co<Rc> {
-  if (!(d === undefined ? xen.iommuEnabled : d.iommuEnabled)) return E.OPNOTSUPP;
+  if ((d === undefined ? xen.iommuEnabled : d.iommuEnabled) === false) return E.OPNOTSUPP;
   return yield* iommuDoPciDomctl(xen, op, d);
 }
 

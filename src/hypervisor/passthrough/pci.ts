@@ -102,7 +102,7 @@ export function* assignDevice(
   firstDevfn: number,
   flag: number,
 ): Co<Rc> {
-  if (!d.iommuEnabled) return 0;
+  if (d.iommuEnabled === false) return 0;
   if (!archIommuUsePermitted(xen, d)) return E.XDEV;
 
   assert(pcidevsLocked(xen), 'pcidevs lock is held');
@@ -160,7 +160,7 @@ export function* deassignDevice(
   bus: number,
   firstDevfn: number,
 ): Co<Rc> {
-  if (!d.iommuEnabled) return E.INVAL;
+  if (d.iommuEnabled === false) return E.INVAL;
 
   assert(pcidevsLocked(xen), 'pcidevs lock is held');
   let devfn = firstDevfn;

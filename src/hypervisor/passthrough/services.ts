@@ -117,7 +117,8 @@ export class Services implements XenServices {
   }
 
   domainById(domid: number): IommuDomain | undefined {
-    return this.xen.domains.get(domid);
+    const { hwdom } = this.xen;
+    return domid === hwdom.domid ? hwdom : this.xen.domains.get(domid);
   }
 
   allocPgtable(d: IommuDomain | undefined): number {
