@@ -169,7 +169,7 @@ export class Suite {
     const module = { exports: {} };
     registry.set(file, module);
     const { reached } = this;
-    if (file.startsWith('src/') && reached !== undefined) this.reached = this.whileLoading;
+    if (file.startsWith('src/')) this.reached = this.whileLoading;
     try {
       this.#function(file)(
         module.exports,
