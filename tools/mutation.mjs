@@ -29,7 +29,7 @@ const TESTS =
   /^test\/(unit|conformance|machine|golden|bugs|snapshot)\/|^test\/qtest\/(?!recorded|standin)|^test\/corpus\/(dmar|ivrs)\./;
 /** Of these, the quick ones that are about the areas. */
 const QUICK =
-  /^test\/(conformance|machine|qtest)\/|^test\/unit\/(hv_|vtd_(?!map)|amd_|ivrs|dmar|in_flight)|parts/;
+  /^test\/(conformance|machine|qtest)\/|^test\/unit\/(hv_|vtd_(?!map)|amd_|ivrs|dmar|in_flight|hypervisor)|parts|_board/;
 /** An edit that makes a loop endless is killed after this time without a word. */
 const SILENT_MS = 60_000;
 
