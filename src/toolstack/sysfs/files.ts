@@ -145,9 +145,10 @@ export class Dom0Files implements Vfs {
     if (isErr(f)) return f;
     if (f.node.kind !== 'file') return EISDIR as Errno;
     if ((f.node.mode & 0o444) === 0) return E.ACCES;
-    const text = f.node.read();
-    if (this.events.on && isKernelPath(f.path)) this.events.emit({ kind: 'sysfs', op: 'read', path: f.path });
-    return text;
+    const kernel = isKernelPath(f.path);
+    if (kernel && this.events.on) this.events.emit({ kind: 'sysfs', op: 'read', path: f.path });
+    if (kernel && this.faults.on && this.faults.take('sysfs')) return E.IO;
+    return f.node.read();
   }
 
   *writeFile(path: string, text: string): Co<Rc> {
