@@ -270,7 +270,7 @@ export class Heap {
 
   /** Every number of bits is a zone, as in Xen. Before any memory is there. */
   tellLowZonesApart(): void {
-    assert(this.zoneOf.length === 0, 'the heap is empty');
+    assert(this.zones.length === 0, 'the heap is empty');
     this.lowestZone = 1;
   }
 
