@@ -15,14 +15,13 @@ const Walk = z.object({ ranges: z.array(z.tuple([hex, hex, hex, z.string()])).ma
 const FILE = /^slpt-([\w.]{1,64})\.json$/;
 /** A walk is of this guest when at least this part of its pages is in it. */
 const SHARE = 0.9;
-const FRAMES_MAX = 2 ** 24;
 
 interface Range {
   readonly start: number;
   readonly end: number;
 }
 
-/** Frames that each guest's devices reach, by guest name. @throws InputError */
+/** Frames that each guest's devices reach, by guest name, rising. @throws InputError */
 export function guestWalks(dir: string): Map<string, readonly Range[]> {
   const walks = new Map<string, readonly Range[]>();
   for (const file of fs.readdirSync(dir).sort()) {
@@ -42,24 +41,93 @@ export function guestWalks(dir: string): Map<string, readonly Range[]> {
       const start = Math.floor(Number(to) / 4096);
       return { start, end: start + Math.floor(Number(bytes) / 4096) };
     });
-    if (ranges.reduce((n, r) => n + r.end - r.start, 0) <= FRAMES_MAX) walks.set(name, ranges);
+    walks.set(
+      name,
+      ranges.sort((a, b) => a.start - b.start),
+    );
   }
   return walks;
 }
 
 /** Bits of the highest frame: the guest got nothing above, so nothing there was scrubbed when it was made. */
 export const bitsOf = (ranges: readonly Range[]): number =>
-  Math.floor(Math.log2(Math.max(1, ...ranges.map((r) => r.end - 1)))) + 1;
+  Math.floor(Math.log2(ranges.reduce((max, r) => Math.max(max, r.end - 1), 1))) + 1;
+
+const LEAF = /^\(XEN\) +dfn: [0-9a-f]{8,13} mfn: ([0-9a-f]{8,13}) r?w?$/;
+
+/** As bitsOf(), from a dump of tables on the console; undefined where there is none. */
+export function dumpedBits(log: readonly string[]): number | undefined {
+  let max = -1;
+  for (const line of log) {
+    const mfn = LEAF.exec(line)?.[1];
+    if (mfn !== undefined) max = Math.max(max, Number.parseInt(mfn, 16));
+  }
+  return max < 0 ? undefined : bitsOf([{ start: max, end: max + 1 }]);
+}
+
+/**
+ * Page tables of the recorded guests' Linux once it is up, by guest frame: those that libxc made, those of its direct map
+ * and of its processors. Two walks of guests agree in these; more come with processes.
+ */
+const LINUX_TABLES: readonly (readonly [number, number])[] = [
+  [0x2a10, 0x2a10],
+  [0x2a12, 0x2a13],
+  [0x2a15, 0x2a19],
+  [0x3312, 0x3312],
+  [0x3314, 0x3315],
+  [0x4400, 0x4400],
+  [0x4a06, 0x4a2b],
+  [0x5001, 0x503f],
+  [0x5054, 0x5055],
+  [0x5057, 0x5057],
+  [0x505c, 0x505c],
+  [0x505e, 0x5060],
+  [0x51b0, 0x51b1],
+  [0x58bd, 0x58bd],
+  [0x980b, 0x980b],
+  [0x9ede, 0x9edf],
+  [0x9f41, 0x9f41],
+  [0x9f96, 0x9f98],
+  [0x9f9a, 0x9f9b],
+  [0x9f9e, 0x9fa1],
+  [0x9fd7, 0x9fff],
+];
+/** Of a guest with so much memory, as all of them have: 160 MiB. */
+const LINUX_PAGES = 0xa000;
+const SUPERPAGE = 512;
+
+/** A PV guest of which there is no walk. */
+export function useKernelTables(machine: Machine, domid: number): void {
+  const d = machine.xen.domains.get(domid);
+  if (d === undefined || d.isHvm || d.totPages !== LINUX_PAGES) return;
+  for (const [first, last] of LINUX_TABLES) {
+    for (let pfn = first; pfn <= last; pfn++) {
+      const start = pfn - (pfn % SUPERPAGE);
+      const whole = d.pvGfns.get(start);
+      const mfn = d.pvGfns.get(pfn) ?? (whole === undefined ? -1 : whole + (pfn - start));
+      runAlone(machine.hypercalls.mmuextOp({ cmd: 'pin_table', domid, mfn }));
+    }
+  }
+}
+
+/** Whether one of the ranges has it, which are sorted. */
+function within(ranges: readonly Range[], mfn: number): boolean {
+  let [low, high] = [0, ranges.length];
+  while (low < high) {
+    const mid = Math.floor((low + high) / 2);
+    if (ranges[mid]!.start <= mfn) low = mid + 1;
+    else high = mid;
+  }
+  return low > 0 && mfn < ranges[low - 1]!.end;
+}
 
 /** What the guest has and the walk has not are page tables. @returns whether the walk is of this guest */
 export function usePageTables(machine: Machine, domid: number, ranges: readonly Range[]): boolean {
   const d = machine.xen.domains.get(domid);
   if (d === undefined || d.isHvm) return false;
-  const reached = new Set<number>();
-  for (const r of ranges) for (let mfn = r.start; mfn < r.end; mfn++) reached.add(mfn);
   const tables: number[] = [];
   for (const x of d.extents)
-    for (let mfn = x.mfn; mfn < x.mfn + 2 ** x.order; mfn++) if (!reached.has(mfn)) tables.push(mfn);
+    for (let mfn = x.mfn; mfn < x.mfn + 2 ** x.order; mfn++) if (!within(ranges, mfn)) tables.push(mfn);
   if (tables.length > d.totPages * (1 - SHARE)) return false;
   for (const mfn of tables) runAlone(machine.hypercalls.mmuextOp({ cmd: 'pin_table', domid, mfn }));
   return true;

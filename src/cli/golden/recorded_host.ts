@@ -19,7 +19,7 @@ import { type EntryRecord, entryRecord } from '../entries.js';
 import { type CommandRecord, Recorder } from '../recorder.js';
 import { Session } from '../session.js';
 import { RecordedDma } from './dma_command.js';
-import { bitsOf, guestWalks, usePageTables } from './guest_walks.js';
+import { bitsOf, dumpedBits, guestWalks, useKernelTables, usePageTables } from './guest_walks.js';
 import { HeldPages } from './held_pages.js';
 import { presetCommands } from './preset_commands.js';
 import type { GoldenRecord, Recording } from './recording.js';
@@ -65,6 +65,10 @@ export class RecordedHost {
   private crashed = false;
   /** Walks of tables, of guests that have not come yet. */
   private readonly walks: ReturnType<typeof guestWalks>;
+  /** How far Xen had scrubbed, of commands whose guests' tables were dumped later. */
+  private readonly scrubbed: ReadonlyMap<GoldenRecord, number>;
+  /** Guests whose kernels have their page tables. */
+  private readonly settled = new Set<number>();
 
   /** Boots Xen and dom0. @throws InputError, HostCrash */
   constructor(
@@ -75,6 +79,7 @@ export class RecordedHost {
     this.session = new Session(host, { release: '4.17', sinks: [this.recorder.sink] });
     this.pages = new HeldPages(this.session.machine);
     this.walks = guestWalks(recording.dir);
+    this.scrubbed = scrubbedBits(recording.records);
     this.session.guests.logged = true;
     // The recorder's agent opens the second serial line to set it up, and again for good.
     const { interrupts } = this.session.dom0.kernel;
@@ -169,9 +174,8 @@ export class RecordedHost {
     const kernel = dom0.fs.readFile(KERNEL);
     const damaged = theirs.stderr.includes('unable to XZ decompress kernel') && typeof kernel === 'string';
     if (damaged) dom0.fs.install(KERNEL, DAMAGED_KERNEL);
-    const walk = this.walks.get(this.guestMadeBy(theirs.cmd) ?? '');
     const { heap } = this.machine.hw;
-    if (walk !== undefined) heap.scrubbedBelow(bitsOf(walk));
+    heap.scrubbedBelow(this.scrubbedBits(theirs));
     const result = this.session.run(theirs.cmd);
     heap.scrubbedBelow(Number.POSITIVE_INFINITY);
     // Its kernel goes on with what a killed command has begun.
@@ -180,20 +184,31 @@ export class RecordedHost {
     return result;
   }
 
+  /** How far Xen had scrubbed when the guest of this command was made, as far as its frames tell. */
+  private scrubbedBits(theirs: GoldenRecord): number {
+    const walk = this.walks.get(this.guestMadeBy(theirs.cmd) ?? '');
+    if (walk !== undefined) return bitsOf(walk);
+    return this.scrubbed.get(theirs) ?? Number.POSITIVE_INFINITY;
+  }
+
   /** The name in the configuration file that a command makes a guest from. */
   private guestMadeBy(cmd: string): string | undefined {
-    const file = CREATES.test(cmd) ? /(\/\S+\.cfg)\b/.exec(cmd)?.[1] : undefined;
+    const words = CREATES.test(cmd) ? cmd.split(/[\s;&|]/) : [];
+    const file = words.find((w) => w.startsWith('/') && w.endsWith('.cfg'));
     const text = file === undefined ? undefined : this.session.dom0.fs.readFile(file);
     return typeof text === 'string' ? /^ *name *= *["']([\w.-]{1,64})["']/m.exec(text)?.[1] : undefined;
   }
 
   /** What kernels of new guests did with their pages. */
   private usePages(): void {
-    for (const [name, walk] of this.walks) {
-      const guest = this.session.guests.find(name);
-      if (guest === undefined) continue;
-      usePageTables(this.machine, guest.domid, walk);
-      this.walks.delete(name);
+    for (const domid of this.machine.xen.domains.keys()) {
+      const guest = this.session.guests.find(String(domid));
+      if (guest === undefined || this.settled.has(domid)) continue;
+      this.settled.add(domid);
+      const walk = this.walks.get(guest.name);
+      if (walk === undefined || !usePageTables(this.machine, domid, walk))
+        useKernelTables(this.machine, domid);
+      this.walks.delete(guest.name);
     }
   }
 
@@ -256,6 +271,20 @@ export class RecordedHost {
     if (unit instanceof VtdUnit) return vtdFaultRegisters(unit);
     return unit === undefined ? {} : amdEventRegisters(unit);
   }
+}
+
+/** By the command that made a guest: how far Xen had scrubbed then, from the first dump of tables before the next one. */
+function scrubbedBits(records: readonly GoldenRecord[]): Map<GoldenRecord, number> {
+  const found = new Map<GoldenRecord, number>();
+  let bits: number | undefined;
+  for (let i = records.length - 1; i >= 0; i--) {
+    const record = records[i]!;
+    bits = dumpedBits(record.xen_log) ?? bits;
+    if (!CREATES.test(record.cmd)) continue;
+    if (bits !== undefined) found.set(record, bits);
+    bits = undefined;
+  }
+  return found;
 }
 
 /** One line a time that a device is turned on: by pciback when it takes it, by each step of a guest's kernel. */
