@@ -51,6 +51,26 @@ export function deviceName(fn: LspciSubject, ids: 'names' | 'numbers' | 'both' =
   return ids === 'both' ? `${maker} Device [${vendor}:${device}]` : `${maker} Device ${device}`;
 }
 
+/** Vendor and device apart. A device whose name does not begin with its vendor's has no name for that. */
+export function namesOf(
+  fn: LspciSubject,
+  ids: 'names' | 'numbers' | 'both' = 'names',
+): readonly [string, string] {
+  const numbers = [hex(fn.vendor, 4), hex(fn.device, 4)] as const;
+  if (ids === 'numbers') return numbers;
+  const whole = fn.init?.name ?? tableName(fn.vendor, fn.device);
+  const maker = VENDORS.get(fn.vendor);
+  const vendor = maker ?? 'Vendor';
+  const rest =
+    maker !== undefined && whole?.startsWith(`${maker} `) === true ? whole.slice(maker.length + 1) : whole;
+  const device = rest === undefined || /^Device [0-9a-f]{4}/.test(rest) ? 'Device' : rest;
+  if (ids === 'both') return [`${vendor} [${numbers[0]}]`, `${device} [${numbers[1]}]`];
+  return [
+    maker === undefined ? `Vendor ${numbers[0]}` : vendor,
+    device === 'Device' ? `Device ${numbers[1]}` : device,
+  ];
+}
+
 function tableName(vendor: number, device: number): string | undefined {
   const name = DEVICES.get(vendor * 65536 + device);
   return name === undefined ? undefined : `${VENDORS.get(vendor)} ${name}`;

@@ -204,12 +204,22 @@ describe('the recorded commands', () => {
     );
   });
 
-  test('lspci -mm says that it is not simulated, instead of printing another form', () => {
-    expect(session()('lspci -mm')).toMatchObject({
-      exit: 1,
-      stdout: '',
-      stderr: 'lspci: -m: this option is not simulated\n',
-    });
+  test('lspci -mm: a line of quoted fields; with -v a line for each', () => {
+    expect(out('lspci -mm -s 00:1f.2; lspci -m -s 00:1e.0; lspci -mnn -s 03:00.0')).toBe(
+      '00:1f.2 "SATA controller" "Intel Corporation" ' +
+        '"82801IR/IO/IH (ICH9R/DO/DH) 6 port SATA Controller [AHCI mode]" -r02 -p01 ' +
+        '"Red Hat, Inc." "QEMU Virtual Machine"\n' +
+        '00:1e.0 "PCI bridge" "Intel Corporation" "82801 PCI Bridge" -r92 -p01 "" ""\n' +
+        '03:00.0 "Non-Volatile memory controller [0108]" "Red Hat, Inc. [1b36]" ' +
+        '"QEMU NVM Express Controller [0010]" -r02 -p02 ' +
+        '"Red Hat, Inc. [1af4]" "QEMU NVM Express Controller [1100]"\n',
+    );
+    expect(out('lspci -vmm -D -s 07:00.0; lspci -vmk -n -s 00:1f.2')).toBe(
+      'Slot:\t0000:07:00.0\nClass:\tUnclassified device [00ff]\nVendor:\tVendor 1234\nDevice:\tDevice 11e8\n' +
+        'SVendor:\tRed Hat, Inc.\nSDevice:\tDevice 1100\nRev:\t10\nProgIf:\t00\n\n' +
+        'Device:\t00:1f.2\nClass:\t0106\nVendor:\t8086\nDevice:\t2922\nSVendor:\t1af4\nSDevice:\t1100\n' +
+        'Rev:\t02\nProgIf:\t01\nDriver:\tahci\nModule:\tahci\n\n',
+    );
   });
 
   test('lspci | grep -i vga', () => {

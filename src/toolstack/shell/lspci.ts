@@ -3,6 +3,7 @@ import { busOf, formatBdf, hex, type Sbdf, segOf } from '../../base/sbdf.js';
 import { deviceName, lspciLine } from '../../pci/names.js';
 import type { Stdio } from '../dom0.js';
 import { type LspciDevice, subsystemLine } from './lspci_device.js';
+import { showMachine } from './lspci_machine.js';
 import { showVerbose } from './lspci_verbose.js';
 import { options } from './program.js';
 
@@ -20,8 +21,8 @@ export function lspci(devices: readonly LspciDevice[], argv: readonly string[], 
     io.err(`lspci: ${o.unknown === undefined ? 'Too many arguments' : `invalid option -- '${o.unknown}'`}\n`);
     return 1;
   }
-  if (o.flags.has('m') || o.flags.has('b')) {
-    io.err(`lspci: -${o.flags.has('m') ? 'm' : 'b'}: this option is not simulated\n`);
+  if (o.flags.has('b')) {
+    io.err('lspci: -b: this option is not simulated\n');
     return 1;
   }
   const filter = parseFilter(o.values.get('s')?.[0]);
@@ -44,6 +45,15 @@ export function lspci(devices: readonly LspciDevice[], argv: readonly string[], 
   }
   const numbers = count('n') >= 2 ? 'both' : count('n') === 1 && many > 0 ? 'numbers' : 'names';
   const domain = o.flags.has('D') || sorted.some((d) => segOf(d.sbdf) !== 0);
+  if (count('m') > 0) {
+    const [verbose, twice, kernel] = [count('v') > 0, count('m') > 1, o.flags.has('k')];
+    const form = { ids: numbers, verbose, twice, kernel, domain: o.flags.has('D') } as const;
+    for (const d of shown) {
+      const more = count('x') > 0 ? dump(d, count('x')) : '';
+      io.out(`${showMachine(d, form)}${more}${verbose || more !== '' ? '\n' : ''}`);
+    }
+    return 0;
+  }
   for (const d of shown) {
     const line = lspciLine(d, { ids: numbers, domain });
     const verbose = count('v');
