@@ -121,8 +121,7 @@ export class SpinLock implements Disposable {
   }
   private enter(cpu: Cpu): void {
     this.holder = cpu.id;
-    // Mostly it is under the same one again, and looking costs less than writing a reference.
-    if (this.outer !== cpu.top) this.outer = cpu.top;
+    this.outer = cpu.top;
     this.outerOrder = cpu.topOrder;
     cpu.top = this;
     cpu.topOrder = this.order;

@@ -1,0 +1,32 @@
+import { expect, test } from 'vitest';
+import { sbdf } from '../../src/base/sbdf.js';
+import { Machine } from '../../src/machine.js';
+import { runAlone } from '../../src/sim/co.js';
+import { q35 } from '../helpers/q35.js';
+
+/** A guest gets the network card and loses it, again and again: several times round the queue. */
+function play(listens: boolean): { words: Int32Array; regs: Int32Array; tails: number[] } {
+  const m = Machine.boot(q35('vtd'), { cmdline: 'dom0_mem=512M iommu=no-quarantine' });
+  const { hypercalls } = m;
+  const flags = { hvm: false, hap: false, iommu: true };
+  const create = { cmd: 'createdomain', domid: 1, flags, iommuNoSharept: false, maxVcpus: 1, handle: '' };
+  expect(runAlone(hypercalls.domctl(create as Parameters<typeof hypercalls.domctl>[0]))).toBe(0);
+  const tails: number[] = [];
+  if (listens)
+    m.hw.events.attach((e) => void (e.kind === 'reg' && e.write && e.offset === 0x88 && tails.push(e.lo)));
+  const op = { domid: 1, dev: 0, machineSbdf: sbdf(0, 2, 0, 0), flags: 0 } as const;
+  for (let i = 0; i < 100; i++) {
+    expect(runAlone(hypercalls.domctl({ cmd: 'assign_device', ...op }))).toBe(0);
+    expect(runAlone(hypercalls.domctl({ cmd: 'deassign_device', ...op }))).toBe(0);
+  }
+  return { words: m.hw.ram.words, regs: m.units[0]!.regs as Int32Array, tails };
+}
+
+test('a queue is left as if its tail had moved over each descriptor, watched or not', () => {
+  const watched = play(true);
+  const alone = play(false);
+  expect(watched.tails.length).toBe(800);
+  expect(watched.tails.every((t, i) => i === 0 || t === (watched.tails[i - 1]! + 16) % 4096)).toBe(true);
+  expect(alone.words).toEqual(watched.words);
+  expect(alone.regs).toEqual(watched.regs);
+});
