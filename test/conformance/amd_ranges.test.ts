@@ -1,9 +1,11 @@
 /** Memory that AMD devices must reach, functions that the IVRS forgot, and what a unit keeps of many domains. */
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
+import { iommuAllocDomid, iommuFreeDomid, iommuInitDomid } from '../../src/iommu/driver/domid.js';
 import { FLUSHF, IOMMUF } from '../../src/iommu/driver/types.js';
 import { IVMD_TYPE, type IvhdEntry, type Ivmd, type IvrsBlock } from '../../src/iommu/format/ivrs.js';
 import { runAlone } from '../../src/sim/co.js';
+import { DOMID } from '../../src/sim/frames.js';
 import { AmdHost, type AmdHostOptions } from '../helpers/amd_services.js';
 import { DEFAULT_ENTRIES, ivhd } from '../helpers/amd_table.js';
 
@@ -238,6 +240,82 @@ describe('quarantine', () => {
       expect([host.pdev(0x200).arch.rootMfn, host.pdev(0x200).arch.leafMfn]).toEqual([0, 0]);
     },
   );
+});
+
+describe('tables that do not fit together', () => {
+  const broken = () => {
+    const host = new AmdHost({ opts: { verbose: true } }).boot();
+    const d = host.newDomain(7, true);
+    host.map(d, 0x1234, 0x5678);
+    host.map(d, 0x4_0000, 0x9000);
+    host.assign(d, host.pdev(0x200));
+    // Level 4 has one entry, level 3 two: the second of them is said to lead to level 3.
+    const table = (frame: number, index: number): number =>
+      (host.ram.read32(frame * 4096 + index * 8 + 4) % 0x10_0000) * 0x10_0000 +
+      (host.ram.read32(frame * 4096 + index * 8) >>> 12);
+    const l3 = table(d.iommu.rootMfn, 0);
+    const at = l3 * 4096 + 8;
+    host.ram.write32(at, (host.ram.read32(at) & ~0xe00) | (3 << 9));
+    return { host, d };
+  };
+  test('key o names the level it found and the one it expected, and goes on', () => {
+    const { host, d } = broken();
+    expect(host.lines(() => runAlone(host.driver.ops.dumpPageTables(d)))).toEqual([
+      'AMD IOMMU d7 table has 4 levels',
+      '   dfn: 00001234  mfn: 00005678  rw',
+      'AMD IOMMU table error. next_level = 3, expected 2',
+    ]);
+  });
+  test('after a fault the walk ends there', () => {
+    const { host } = broken();
+    host.dma(0x200, 0x4_0000);
+    const lines = host.lines(() => runAlone(host.driver.ops.pollFaults()));
+    expect(lines.at(-1)).toBe('  L3[001]: next: 3');
+    expect(lines.at(-2)).toMatch(/^ {2}L3\[001\] = 6[0-9a-f]+ rw$/);
+  });
+  test('entries are told with their rights', () => {
+    const { host, d } = broken();
+    host.map(d, 0x1235, 0x5679, 0, IOMMUF.readable);
+    host.map(d, 0x1236, 0xf_0000_0001, 0, IOMMUF.writable);
+    expect(host.lines(() => runAlone(host.driver.ops.dumpPageTables(d))).slice(1, 4)).toEqual([
+      '   dfn: 00001234  mfn: 00005678  rw',
+      '   dfn: 00001235  mfn: 00005679  r-',
+      '   dfn: 00001236  mfn: f00000001  -w',
+    ]);
+  });
+});
+
+describe('pseudo domain ids', () => {
+  test('are given back with the device', () => {
+    const host = new AmdHost().boot([{ bdf: 0x200 }, { bdf: 0x300 }]);
+    const { domidMap } = host.driver.state.units[0]!;
+    const of = (bdf: number): number => host.pdev(bdf).arch.pseudoDomid;
+    const [first, second] = [of(0x200), of(0x300)];
+    expect([first, second]).toEqual([0x8000, 0x8001]);
+    expect(host.remove(host.pdev(0x300))).toBe(0);
+    expect([of(0x300), domidMap!.test(0), domidMap!.test(1)]).toEqual([DOMID.INVALID, true, false]);
+    // The search goes on behind the last.
+    expect(host.add(host.pdev(0x300))).toBe(0);
+    expect([of(0x300), domidMap!.test(1), domidMap!.test(2)]).toEqual([0x8002, false, true]);
+  });
+  test('are dealt in turn, from the beginning again at the end, until there is none', () => {
+    const host = new AmdHost();
+    host.pcidevsLock.acquire();
+    const map = iommuInitDomid(0x8003);
+    const cursor = { start: 0 };
+    const take = (): number => iommuAllocDomid(host.pcidevsLock, cursor, map);
+    expect([take(), take(), take(), take()]).toEqual([0x8000, 0x8001, 0x8002, 0x8004]);
+    const all = new Set<number>();
+    for (let id = take(); id !== DOMID.INVALID; id = take()) all.add(id);
+    // 32,768 ids, of which one was reserved and four dealt before.
+    expect([all.size, Math.min(...all), Math.max(...all)]).toEqual([32_768 - 5, 0x8005, 0xffff]);
+    iommuFreeDomid(host.pcidevsLock, 0x9234, map);
+    iommuFreeDomid(host.pcidevsLock, DOMID.INVALID, map);
+    expect([take(), take()]).toEqual([0x9234, DOMID.INVALID]);
+    iommuFreeDomid(host.pcidevsLock, 0x9234, map);
+    expect(() => iommuFreeDomid(host.pcidevsLock, 0x9234, map)).toThrow('Xen BUG');
+    host.pcidevsLock.release();
+  });
 });
 
 describe('a unit with many domains', () => {

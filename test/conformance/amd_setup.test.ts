@@ -59,6 +59,19 @@ describe('registers', () => {
     expect([CMD, EVT, PPR].map((r) => host.unit.read32(r) & 0xfff)).toEqual([0, 0, 0]);
   });
 
+  test.each([
+    [2, 8],
+    [127, 8],
+    [128, 9],
+    [255, 9],
+    [256, 10],
+  ])('for %i CPUs a command ring of 2^%i entries: two of each, and one that stays empty', (count, log) => {
+    const host = new AmdHost();
+    Object.assign(host.services.cpu, { count });
+    host.boot([]);
+    expect(host.unit.read32(CMD + 4) >>> 24).toBe(log);
+  });
+
   test('a unit without page requests and guest tables is not told of them', () => {
     const host = new AmdHost({ blocks: [ivhd(DEFAULT_ENTRIES, { efr: [0x40, 0] })] }).boot([]);
     const unit = host.driver.state.units[0]!;
@@ -88,12 +101,14 @@ describe('registers', () => {
 
   test.each([
     ['above 4 GiB', 0x12_3456_7000, 0x3000, [0x3456_9000, 0x12, 0x3456_7001, 0x12]],
+    ['at the end of 48 bits', 0xffff_ffff_0000, 0x1_0000, [0xffff_f000, 0xffff, 0xffff_0001, 0xffff]],
     ['below', 0x7000_0000, 0x1000, [0x7000_0000, 0, 0x7000_0001, 0]],
   ])('an exclusion range %s: limit and base, each in two halves', (_what, start, length, words) => {
     const e820 = [
       { start: 0, end: 0x7000_0000, type: 'usable' },
       { start: 0x7000_0000, end: 0x7100_0000, type: 'reserved' },
       { start: 0x12_3456_0000, end: 0x12_3457_0000, type: 'reserved' },
+      { start: 0xffff_ffff_0000, end: 0x1_0000_0000_0000, type: 'reserved' },
     ] as const;
     const host = new AmdHost({
       e820,
@@ -215,6 +230,22 @@ describe('device table entries', () => {
       expect(words()).toEqual([sys, pass]);
     },
   );
+
+  test('a device that comes back without messages has no interrupt table', () => {
+    const host = new AmdHost().boot([{ bdf: 0x200, msi: 4 }]);
+    const pdev = host.pdev(0x200);
+    const table = (): string[] =>
+      host
+        .dte(0x200)
+        .slice(2, 3)
+        .map((q) => q.replace(/^0x(.)/, ''));
+    expect(table()).not.toEqual(['000000000000001']);
+    expect(host.remove(pdev)).toBe(0);
+    pdev.msiMaxvec = 0;
+    expect(host.add(pdev)).toBe(0);
+    expect(table()).toEqual(['000000000000001']);
+    expect(host.driver.state.mappings.get(0)!.intremap.has(0x200)).toBe(false);
+  });
 
   test('EX is set for the devices of an exclusion range, whoever owns them', () => {
     const host = withBlocks(ivmd({ flags: EXCLUDE })).boot([{ bdf: 0x200 }, { bdf: 0x300 }]);

@@ -107,6 +107,15 @@ describe('the command ring', () => {
     expect(hw).toEqual(['devtab_inval 208', 'pages_inval 5 123456 0', 'all_inval 0']);
     expect(word(STORE, 0)).toBe(1);
   });
+  test('each command is told of with its four words', () => {
+    const seen: (readonly number[])[] = [];
+    events.attach((e) => {
+      if (e.kind === 'descriptor') seen.push(e.words);
+    });
+    const words = [0x8765_4321, 0x3fed_cba9, 0xf012_3004, 0x8abc_def1];
+    commands(words);
+    expect(seen).toEqual([words]);
+  });
   test('a wait without S stores nothing, one with I interrupts when that is enabled, once until it is cleared', () => {
     commands([low(STORE) | 0, 0x1000_0000 | high(STORE), 7, 7]);
     expect(word(STORE, 0)).toBe(0);
@@ -251,6 +260,42 @@ describe('tables', () => {
     expect(own.translate(0x300, dfn + 1, true)).toBe(-1);
     expect(own.translate(0x300, 512 ** mode, true)).toBe(-1);
     expect(own.translate(0x300, 512 ** mode + dfn, true)).toBe(-1);
+  });
+  test('an entry that is read again is what it is then, of whatever kind it was', () => {
+    const ask = (): number[] => {
+      commands([RID, 2 << 28]);
+      return [unit.translate(RID, 7, true), unit.translate(RID, 8, true)];
+    };
+    const at = (RID & 127) * 32;
+    const kinds: [number[], number[]][] = [
+      [
+        [0, 0, 0, 0],
+        [7, 8],
+      ],
+      [
+        [1, 0, 0, 0],
+        [-1, -1],
+      ],
+      [
+        [3, 3 * 2 ** 29, 5, 0],
+        [7, 8],
+      ],
+      [
+        [low(ROOT) + 3 * 512 + 3, 3 * 2 ** 29 + high(ROOT), 5, 0],
+        [0x45_6789, -1],
+      ],
+      [
+        [low(ROOT) + 7 * 512 + 3, 3 * 2 ** 29 + high(ROOT), 5, 0],
+        [-1, -1],
+      ],
+    ];
+    for (const [, first] of kinds.entries())
+      for (const second of kinds) {
+        put(DEV_TAB + (RID >>> 7), at, ...first[0]);
+        expect(ask()).toEqual(first[1]);
+        put(DEV_TAB + (RID >>> 7), at, ...second[0]);
+        expect(ask()).toEqual(second[1]);
+      }
   });
   test('an id at the end of the device table is served, the next is illegal', () => {
     dte(0x3ff);

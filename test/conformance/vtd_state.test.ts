@@ -99,6 +99,23 @@ describe('what it reports', () => {
     const rig = new Rig().on().queue();
     expect(told(rig, () => rig.submit(...words))).toEqual([line]);
   });
+  test.each([
+    ['PASID cache of a domain', [7 + (5 << 16)], 'contextGlobal'],
+    ['PASID cache of a PASID', [0x17 + (5 << 16)], 'contextGlobal'],
+    ['PASID cache, all', [0x37], 'contextGlobal'],
+    ['PASID cache of a reserved granularity', [0x27], 'queueError 0'],
+    ['PASID cache with an address', [7, 0, 1], 'queueError 0'],
+    ['IOTLB of a PASID', [0x26 + (5 << 16)], 'iotlbDomain 5'],
+    ['IOTLB of pages of a PASID', [0x36 + (5 << 16)], 'iotlbDomain 5'],
+    ['IOTLB of a PASID, of a reserved granularity', [0x16 + (5 << 16)], 'queueError 0'],
+  ])('in scalable mode: %s', (_what, words, line) => {
+    const rig = new Rig(caps([[3, 11, 11, 1]])).on().queue();
+    expect(told(rig, () => rig.submit(...words))).toEqual([line]);
+    const legacy = new Rig().on().queue();
+    expect(told(legacy, () => legacy.submit(...words))).toEqual(['queueError 0']);
+    const qemu = new Rig(quirk('lax-descriptors')).on().queue();
+    expect(told(qemu, () => qemu.submit(...words))).toEqual([]);
+  });
   test('global commands with the status before, what they latch, and a write buffer flush', () => {
     const rig = new Rig(caps([[0, 4, 4, 1]]));
     rig.unit.write64(REG.RTADDR, ...words64(rig.rootFrame));
@@ -210,6 +227,31 @@ describe('page-selective invalidation (6.5.2.3)', () => {
       rig.submit(0x32 + (1 << 16), 0, (named % 0x10_0000) * 4096 + am, Math.floor(named / 0x10_0000));
       expect(rig.unit.cachedTranslations().map((t) => [t.dfn, t.frames])).toEqual([[first + size, size]]);
     }
+  });
+  test('pages of all sizes are found again after one of another size was walked', () => {
+    const rig = new Rig().on();
+    const root = rig.device(RID, 1);
+    rig.map(root, 4, 0x200, 0x4000, 3, 2);
+    rig.map(root, 4, 0x4_0000, 0x8_0000, 3, 3);
+    for (let f = 0; f < 64; f++) rig.map(root, 4, 0x10_0000 + f, 0x7000 + f);
+    for (let f = 0; f < 64; f++) {
+      expect(rig.unit.translate(RID, 0x10_0000 + f, true)).toBe(0x7000 + f);
+      expect(rig.unit.translate(RID, 0x200 + f, true)).toBe(0x4000 + f);
+      expect(rig.unit.translate(RID, 0x10_0000 + f, false)).toBe(0x7000 + f);
+      expect(rig.unit.translate(RID, 0x4_0000 + f * 0x1001, true)).toBe(0x8_0000 + f * 0x1001);
+      expect(rig.unit.probe(RID, 0x200 + 511 - f, true)).toBe(0x4000 + 511 - f);
+    }
+    expect(rig.unit.cachedTranslations().filter((t) => t.frames > 1)).toEqual([
+      { did: 1, dfn: 0x200, mfn: 0x4000, frames: 512, read: true, write: true },
+      { did: 1, dfn: 0x4_0000, mfn: 0x8_0000, frames: 262_144, read: true, write: true },
+    ]);
+    expect([0x3fff, 0x4000, 0x41ff, 0x4200, 0x7fff_f].map((f) => rig.unit.stillProduces(f))).toEqual([
+      false,
+      true,
+      true,
+      false,
+      false,
+    ]);
   });
   test('a unit like QEMU before 9.2 forgets all pages with the same bits 7:0', () => {
     const rig = new Rig(quirk('page-flush-compares-8-bits')).on();
