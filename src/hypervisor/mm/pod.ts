@@ -38,7 +38,7 @@ export function podIsReplaced(d: Domain, gfn: number, order: number): void {
 
 /** The guest gives back what it was only promised. False where that is not all of it. @xen p2m_pod_decrease_reservation */
 export function podGivenBack(d: Domain, gfn: number, order: number): boolean {
-  if (d.isDying || !d.podGfns.contains(gfn, gfn + 2 ** order - 1)) return false;
+  if (d.podEntries === 0 || d.isDying || !d.podGfns.contains(gfn, gfn + 2 ** order - 1)) return false;
   podIsReplaced(d, gfn, order);
   return true;
 }
