@@ -18,8 +18,9 @@ function staleDeviceTlb(w: World): Violation | undefined {
     for (const [dfn, mfn] of kept) {
       if (translationOf(w.machine, rid, dfn)?.mfn === mfn || unit.translated(bdfOf(rid), mfn, false) !== mfn)
         continue;
+      const owner = w.machine.hw.frames.owner(mfn);
       return violation(
-        `${formatSbdf(device.sbdf)} still goes to frame ${mfn.toString(16)} for bus frame ${dfn.toString(16)}, by itself`,
+        `${formatSbdf(device.sbdf)} still goes to frame ${mfn.toString(16)} of d${owner} for bus frame ${dfn.toString(16)}, by a translation that it kept: ${w.steps.of(rid)}`,
       );
     }
   }
