@@ -1,6 +1,6 @@
 /** A machine that somebody owns, read from its dump, as one that random histories can move the devices of. */
 import { InputError } from '../base/assert.js';
-import { bdfOf, busOf, devfn, funcOf, type Sbdf, sbdf, sbdfOf, segOf } from '../base/sbdf.js';
+import { busOf, devfn, funcOf, type Sbdf, sbdf, sbdfOf, segOf } from '../base/sbdf.js';
 import type { HostDescription } from '../inputs/host_description.js';
 import { type DeviceScope, parseDmar } from '../iommu/format/dmar.js';
 import { IVHD_DEV, IVMD_TYPE, parseIvrs } from '../iommu/format/ivrs.js';
@@ -47,17 +47,18 @@ const functionsOf = (host: HostDescription): Fn[] =>
 const typeOf = (f: Fn): number => (byte(f.config, f.pcie + 2) >>> 4) & 15;
 const secondaryOf = (f: Fn): number => byte(f.config, 0x19);
 
-const bridgeTo = (all: readonly Fn[], bus: number): Fn | undefined =>
-  all.find((f) => f.isBridge && segOf(f.sbdf) === 0 && secondaryOf(f) === bus && bus !== 0);
+const bridgeTo = (all: readonly Fn[], seg: number, bus: number): Fn | undefined =>
+  all.find((f) => f.isBridge && segOf(f.sbdf) === seg && secondaryOf(f) === bus && bus !== 0);
 
 /** Ids that a conventional device shares with what else is behind its topmost conventional bridge. */
-function sharedBy(all: readonly Fn[], at: Sbdf): number[] {
-  let shared: number[] = [];
+function sharedBy(all: readonly Fn[], at: Sbdf): Sbdf[] {
+  const seg = segOf(at);
+  let shared: Sbdf[] = [];
   let bus = busOf(at);
   for (let hops = 0; hops < 256; hops++) {
-    const bridge = bridgeTo(all, bus);
+    const bridge = bridgeTo(all, seg, bus);
     if (bridge === undefined || (bridge.pcie !== 0 && typeOf(bridge) !== PCIE_TO_PCI)) break;
-    shared = bridge.pcie !== 0 ? [bdfOf(bridge.sbdf), bus << 8] : [bdfOf(bridge.sbdf)];
+    shared = bridge.pcie !== 0 ? [bridge.sbdf, sbdf(seg, bus, 0, 0)] : [bridge.sbdf];
     bus = busOf(bridge.sbdf);
   }
   return shared;
@@ -70,14 +71,14 @@ function strideOf(f: Fn): number {
 }
 
 /** The function that a path of a device scope leads to. */
-function scoped(all: readonly Fn[], s: DeviceScope): Sbdf {
+function scoped(all: readonly Fn[], seg: number, s: DeviceScope): Sbdf {
   let bus = s.startBus;
   for (const hop of s.path.slice(0, -1)) {
-    const bridge = all.find((f) => f.sbdf === sbdf(0, bus, hop.dev, hop.fn));
+    const bridge = all.find((f) => f.sbdf === sbdf(seg, bus, hop.dev, hop.fn));
     bus = bridge === undefined ? bus : secondaryOf(bridge);
   }
   const last = s.path.at(-1)!;
-  return sbdfOf(0, bus * 256 + devfn(last.dev, last.fn));
+  return sbdfOf(seg, bus * 256 + devfn(last.dev, last.fn));
 }
 
 /** Devices that firmware gives ranges of memory, or another requester id: what they reach is not their owner's alone. */
@@ -86,7 +87,7 @@ function special(host: HostDescription, all: readonly Fn[]): (at: Sbdf) => boole
   let everything = false;
   if (host.dmar !== undefined)
     for (const s of parseDmar(host.dmar).structures)
-      if (s.kind === 'rmrr') for (const scope of s.scopes) named.add(scoped(all, scope));
+      if (s.kind === 'rmrr') for (const scope of s.scopes) named.add(scoped(all, s.segment, scope));
   const ranges: [number, number][] = [];
   if (host.ivrs !== undefined) {
     for (const b of parseIvrs(host.ivrs).blocks) {
@@ -97,25 +98,38 @@ function special(host: HostDescription, all: readonly Fn[]): (at: Sbdf) => boole
       }
       if (b.kind !== 'ivhd') continue;
       for (const [i, e] of b.entries.entries()) {
-        if (e.type === IVHD_DEV.ALIAS_SELECT) named.add(e.id);
-        if (e.type === IVHD_DEV.ALIAS_START) ranges.push([e.id, b.entries[i + 1]?.id ?? 0xffff]);
+        const id = sbdfOf(b.segment, e.id);
+        if (e.type === IVHD_DEV.ALIAS_SELECT) named.add(id);
+        if (e.type === IVHD_DEV.ALIAS_START)
+          ranges.push([id, sbdfOf(b.segment, b.entries[i + 1]?.id ?? 0xffff)]);
       }
     }
   }
-  return (at) => everything || named.has(at) || ranges.some(([a, z]) => bdfOf(at) >= a && bdfOf(at) <= z);
+  return (at) => everything || named.has(at) || ranges.some(([a, z]) => at >= a && at <= z);
 }
 
-/** Every function of segment 0 that can be given away and is not special. */
+/** Segments that units serve. An IVMD is of segment 0. */
+function servedSegments(host: HostDescription): ReadonlySet<number> {
+  const vtd = host.dmar === undefined ? [] : parseDmar(host.dmar).structures;
+  const amd = host.ivrs === undefined ? [] : parseIvrs(host.ivrs).blocks;
+  return new Set([
+    ...vtd.flatMap((s) => (s.kind === 'drhd' ? [s.segment] : [])),
+    ...amd.flatMap((b) => (b.kind === 'ivhd' ? [b.segment] : [])),
+  ]);
+}
+
+/** Every function behind a unit that can be given away and is not special. */
 function movable(host: HostDescription): TestDevice[] {
   const all = functionsOf(host);
   const isSpecial = special(host, all);
+  const served = servedSegments(host);
   const strides = new Map(all.map((f) => [f.sbdf, strideOf(f)]));
   const collides = (f: Fn): boolean =>
     strides.get(f.sbdf) !== 0 && all.some((o) => o !== f && o.sbdf >>> 3 === f.sbdf >>> 3);
   return all.flatMap((f) => {
     const { config } = f;
     const isOther =
-      segOf(f.sbdf) !== 0 ||
+      !served.has(segOf(f.sbdf)) ||
       (byte(config, 0x0e) & 0x7f) !== 0 ||
       byte(config, 0x0b) === CLASS_BRIDGE ||
       byte(config, 0x0b) * 256 + byte(config, 0x0a) === CLASS_IOMMU;
@@ -144,7 +158,7 @@ function holeOf(host: HostDescription): number {
 
 /**
  * The devices of `host` that histories may move, and Xen's options of `spec` behind those of the host itself. Devices
- * with reserved ranges, on other segments than 0, or with an id that firmware replaces stay with dom0.
+ * with reserved ranges, behind no unit, or with an id that firmware replaces stay with dom0.
  * @throws InputError when none is left
  */
 export function layOutHost(host: HostDescription, spec: MachineSpec): TestMachine {
@@ -154,7 +168,7 @@ export function layOutHost(host: HostDescription, spec: MachineSpec): TestMachin
       host.name,
       '',
       'no device of it can be given away',
-      'it needs endpoints on segment 0 without reserved ranges',
+      'it needs endpoints behind a unit, without reserved ranges',
     );
   const first = (spec.first ?? 0) % all.length;
   const devices = [...all.slice(first), ...all.slice(0, first)].slice(0, WINDOW);

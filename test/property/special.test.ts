@@ -1,9 +1,11 @@
 /** Invariants that need machines, releases or commands of their own: random histories of few kinds of commands. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { formatSbdf } from '../../src/base/sbdf.js';
 import { arbCommandOf, arbLargePage, type Command } from '../../src/check/commands.js';
 import { checkHistories, type HistoryOptions, invariants } from '../../src/check/histories.js';
-import type { MachineSpec } from '../../src/check/machines.js';
+import { layOut, type MachineSpec, plainMachine } from '../../src/check/machines.js';
+import { layOutHost } from '../../src/check/own_machine.js';
 import { SEED } from '../support/seed.js';
 
 const plain: Partial<MachineSpec> = {
@@ -149,3 +151,12 @@ test.each(rare.flatMap((m) => (['vtd', 'amd'] as const).map((vendor) => ({ ...m,
     expect(reached.filter((what) => (r.counts.get(what) ?? 0) === 0)).toEqual([]);
   },
 );
+
+test.each(['vtd', 'amd'] as const)('%s: devices of both segments of a described machine move', (vendor) => {
+  const { host } = layOut(plainMachine(vendor, ['endpoint', 'phantom1', 'endpoint'], { segments: 2 }));
+  const devices = layOutHost(host, plainMachine(vendor, ['endpoint'])).devices;
+  expect(devices.map((d) => formatSbdf(d.sbdf))).toEqual(['0000:01:00.0', '0001:01:00.0', '0000:02:00.0']);
+  const r = checkHistories({ vendor, runs: 10, commands: 40, seed: SEED, host });
+  expect(r.failure?.report).toBeUndefined();
+  expect(r.counts.get('move on another segment')).toBeGreaterThan(0);
+});
