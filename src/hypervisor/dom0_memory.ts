@@ -2,7 +2,8 @@
 import { panic } from '../base/assert.js';
 import { type FlushAcc, IOMMUF, XENLOG } from '../iommu/driver/types.js';
 import type { Co } from '../sim/co.js';
-import { FRAME_TYPE, ORDER_MAX } from '../sim/frames.js';
+import { FRAME_TYPE } from '../sim/frames.js';
+import { ORDER_MAX } from '../sim/zone.js';
 import type { BootImages } from './boot_memory.js';
 import type { Domain, Extent } from './domain.js';
 import { iommuIotlbFlushAll, iommuMap } from './passthrough/iommu.js';

@@ -6,6 +6,7 @@ import { assert } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import type { Faults } from './faults.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
+import { ORDER_MAX, Zone } from './zone.js';
 
 /** Owners that are no ordinary domain. Domain ids below 0x7FF0 stand for themselves. @xen include/public/xen.h */
 export const DOMID = {
@@ -227,34 +228,10 @@ class FramesCopy implements Copies {
   }
 }
 
-/** 1 GiB blocks are the largest. */
-export const ORDER_MAX = 18;
-const NO_LISTS: readonly (number[] | undefined)[] = Array.from({ length: ORDER_MAX + 1 }, () => undefined);
-
-/** Free blocks whose addresses have the same number of bits. */
-class Zone {
-  /** By order, where there have been any; the last one is handed out first. */
-  readonly free: (number[] | undefined)[] = NO_LISTS.slice();
-  freeFrames = 0;
-
-  list(order: number): number[] {
-    const there = this.free[order];
-    if (there !== undefined) return there;
-    const list: number[] = [];
-    this.free[order] = list;
-    return list;
-  }
-}
-
-/** Addresses have 52 bits, so frame numbers have 40. */
-const NO_ZONES: readonly (Zone | undefined)[] = Array.from({ length: 41 }, () => undefined);
-
 /** A buddy allocator that prefers high zones and, within one, the smallest block that does. @xen common/page_alloc.c */
 export class Heap {
   /** From the highest to the lowest, those that have memory. */
   private readonly zones: Zone[] = [];
-  /** The zone of each number of address bits. */
-  private readonly zoneOf: (Zone | undefined)[] = NO_ZONES.slice();
   freeFrames = 0;
   totalFrames = 0;
   /** Fewer bits than these make no zone of their own. */
@@ -280,7 +257,7 @@ export class Heap {
    */
   scrubbedBelow(bits: number): void {
     let skipped = 0;
-    for (let n = this.zoneOf.length - 1; n > bits; n--) if (this.zoneOf[n] !== undefined) skipped += 1;
+    while (skipped < this.zones.length && this.zones[skipped]!.bits > bits) skipped++;
     this.firstScrubbed = skipped;
   }
 
@@ -302,21 +279,19 @@ export class Heap {
 
   private put(mfn: number, order: number): void {
     const bits = Math.max(this.lowestZone, bitsOf(mfn));
-    const zone = this.zoneOf[bits] ?? this.addZone(bits);
+    const zone = this.zoneOf(bits);
     zone.list(order).push(mfn);
     zone.freeFrames += 1 << order;
     this.freeFrames += 1 << order;
   }
 
-  private addZone(bits: number): Zone {
-    const zone = new Zone();
-    this.zoneOf[bits] = zone;
-    this.zones.length = 0;
-    for (let n = this.zoneOf.length - 1; n >= this.lowestZone; n--) {
-      const z = this.zoneOf[n];
-      if (z !== undefined) this.zones.push(z);
-    }
-    return zone;
+  /** The zone of frame numbers with so many bits. */
+  private zoneOf(bits: number): Zone {
+    const { zones } = this;
+    let at = 0;
+    while (at < zones.length && zones[at]!.bits > bits) at++;
+    if (at === zones.length || zones[at]!.bits !== bits) zones.splice(at, 0, new Zone(bits));
+    return zones[at]!;
   }
 
   /** 2^order frames for `owner`, aligned to their size; -1 when there are none. @xen alloc_heap_pages */
@@ -376,7 +351,7 @@ export class Heap {
         if (list !== undefined && list.length > 0 && (best < 0 || lowest(list) < lowest(zone.free[best]!)))
           best = order;
       if (best < 0) continue;
-      const list = zone.free[best]!;
+      const list = zone.list(best);
       let mfn = lowest(list);
       list.splice(list.indexOf(mfn), 1);
       let order = best;
@@ -422,7 +397,7 @@ function takeFrom(zone: Zone, order: number): number {
   const blocks = zone.free[order];
   if (blocks === undefined || blocks.length === 0) return halve(zone, order);
   zone.freeFrames -= 1 << order;
-  return blocks.pop()!;
+  return zone.list(order).pop()!;
 }
 
 /** A part of a larger block. */
@@ -432,7 +407,7 @@ function halve(zone: Zone, order: number): number {
   let have = order;
   while (have < free.length && (free[have] === undefined || free[have]!.length === 0)) have++;
   if (have >= free.length) return -1;
-  let at = free[have]!.pop()!;
+  let at = zone.list(have).pop()!;
   // The upper half is handed on, the lower one stays free.
   while (have > order) {
     have--;

@@ -21,8 +21,8 @@ export interface CopiesItself {
   copyItself(): OwnCopy;
 }
 export interface OwnCopy {
-  /** What the copy looks after, and nobody else then. Fields are none of it. */
-  readonly words: readonly TypedArray[];
+  /** Typed arrays and lists that the copy looks after, and nobody else then. Fields are none of it. */
+  readonly words: readonly object[];
   /** Restored before all others, while the fields of the object still are what they became. */
   readonly copy: Copies;
 }

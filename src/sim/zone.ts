@@ -1,0 +1,68 @@
+/** Free memory of a part of the machine, as the heap keeps it. */
+import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
+
+/** 1 GiB blocks are the largest. */
+export const ORDER_MAX = 18;
+const NO_LISTS: readonly (number[] | undefined)[] = Array.from({ length: ORDER_MAX + 1 }, () => undefined);
+
+/** Free blocks whose frame numbers have the same number of bits. */
+export class Zone implements CopiesItself {
+  /** By order, where there have been any; the last one is handed out first. Changed through `list` alone. */
+  readonly free: (number[] | undefined)[] = NO_LISTS.slice();
+  freeFrames = 0;
+  /** Orders whose lists may have changed since the zone was as in `#since`, a bit each. No part of the state, so hidden. */
+  #changed = 0;
+  #since: ZoneCopy | undefined = undefined;
+
+  constructor(readonly bits: number) {}
+
+  /** The list of an order, for somebody who changes it now. */
+  list(order: number): number[] {
+    this.#changed |= 1 << order;
+    const there = this.free[order];
+    if (there !== undefined) return there;
+    const list: number[] = [];
+    this.free[order] = list;
+    return list;
+  }
+
+  copyItself(): OwnCopy {
+    const copy = new ZoneCopy(this, this.free);
+    this.#since = copy;
+    this.#changed = 0;
+    return { words: [this.free, ...this.free.filter((list) => list !== undefined)], copy };
+  }
+  /** The lists that changed since, or all of them when the zone was not as in `copy` before. */
+  putBack(copy: ZoneCopy): void {
+    const orders = this.#since === copy ? this.#changed : -1;
+    for (let order = 0; order <= ORDER_MAX; order++)
+      if (((orders >> order) & 1) === 1) this.refill(order, copy.saved[order]);
+    this.#since = copy;
+    this.#changed = 0;
+  }
+  /** The same list where there is one: the memory behind it is needed again. */
+  private refill(order: number, saved: readonly number[] | undefined): void {
+    const list = this.free[order];
+    if (list === undefined || saved === undefined) {
+      this.free[order] = saved?.slice();
+      return;
+    }
+    while (list.length > saved.length) list.pop();
+    for (let i = 0; i < saved.length; i++) list[i] = saved[i]!;
+  }
+}
+
+/** The free blocks of a zone in a snapshot. */
+class ZoneCopy implements Copies {
+  readonly size = 1;
+  readonly saved: readonly (readonly number[] | undefined)[];
+  constructor(
+    private readonly zone: Zone,
+    free: readonly (readonly number[] | undefined)[],
+  ) {
+    this.saved = free.map((list) => list?.slice());
+  }
+  restore(): void {
+    this.zone.putBack(this);
+  }
+}
