@@ -1,6 +1,5 @@
 import { notSo } from '../base/assert.js';
 import type { EventStream } from './events.js';
-import type { Idle } from './snapshot_fields.js';
 
 /** No CPU has this id. */
 const NOBODY = -1;
@@ -71,8 +70,6 @@ const tell = (lock: Lock, action: 'acquire' | 'release'): void =>
 
 /** @xen common/spinlock.c, with the recursion of rspin_lock() where `recursive` */
 export class SpinLock implements Disposable {
-  /** What a lock that nobody holds says of the one before it is of the past. */
-  static readonly idle: Idle = ['holder', NOBODY];
   /** Id of the CPU that holds it, NOBODY else. */
   private holder = NOBODY;
   /** How often its holder has taken it again. */

@@ -19,7 +19,7 @@ import {
   type TypedArray,
   WordCopies,
 } from './snapshot_copies.js';
-import { FieldCopies, FieldGroup, type Idle } from './snapshot_fields.js';
+import { FieldCopies, FieldGroup } from './snapshot_fields.js';
 
 export interface SnapshotOptions {
   /** What never changes, nor anything that it leads to: descriptions and tables. It is left out. */
@@ -72,10 +72,6 @@ function fixedFieldsOf(prototype: object | null): ReadonlySet<string> {
     for (const name of (made as unknown as { fixedFields: readonly string[] }).fixedFields) fixed.add(name);
   }
   return fixed;
-}
-
-function idleOf(prototype: object | null): Idle | undefined {
-  return (prototype?.constructor as unknown as { readonly idle?: Idle } | undefined)?.idle;
 }
 
 class Walk {
@@ -202,7 +198,7 @@ class Walk {
     let shape = shapes.get(key);
     if (shape === undefined) {
       const { held, kept } = this.lookAt(object, names, fixedFieldsOf(prototype));
-      shape = { held, group: new FieldGroup(kept, false, idleOf(prototype)) };
+      shape = { held, group: new FieldGroup(kept, false) };
       shapes.set(key, shape);
       if (kept.length > 0) this.fields.add(shape.group);
     }

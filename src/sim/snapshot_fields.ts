@@ -3,9 +3,6 @@ import type { Copies } from './snapshot_copies.js';
 
 type Fields = Record<string, unknown>;
 
-/** What a class may say of its instances in `static readonly idle`: a field, and a number that it has while they rest. */
-export type Idle = readonly [field: string, value: number];
-
 /** Objects of one prototype with the same fields. */
 export class FieldGroup {
   readonly targets: object[] = [];
@@ -15,8 +12,6 @@ export class FieldGroup {
     readonly names: readonly string[],
     /** Keys may come and go: plain objects used as dictionaries. */
     readonly loose: boolean,
-    /** A field and the value with which the others mean nothing: where that stays, nothing is put back. */
-    readonly idle?: Idle,
   ) {}
   add(target: object): void {
     this.targets.push(target);
@@ -81,10 +76,8 @@ function compile(groups: readonly FieldGroup[]): (() => void) | undefined {
     const fields = names.map((name, k) => `${JSON.stringify(name)}: v[j + ${k}]`).join(', ');
     return `groups[${g}].targets.map((_, i) => { const v = groups[${g}].values, j = i * ${names.length}; return { ${fields} }; })`;
   });
-  const write = groups.map(({ idle, loose, names }, g) => {
-    const all = names.map((name) => `o.${name} = p.${name};`).join(' ');
-    const rests = idle === undefined ? '' : `if (o.${idle[0]} !== ${idle[1]} || p.${idle[0]} !== ${idle[1]})`;
-    const stores = `${rests} { ${all} }`;
+  const write = groups.map(({ loose, names }, g) => {
+    const stores = names.map((name) => `o.${name} = p.${name};`).join(' ');
     // The keys are looked at here, for the engine knows those of one group as it knows the fields.
     const list = `const names = groups[${g}].names;`;
     const look = `let k = 0; for (const key in o) if (key !== names[k++]) { k = -1; break; }`;
