@@ -132,8 +132,8 @@ export class Domain extends DeviceOwner implements IommuDomain {
   readonly eventChannels = new LazyMap<number, EventChannel>();
   /** Its kernel runs, and its ports have the newer form. @xen evtchn_fifo */
   fifoEvents = false;
-  /** Pages that Xen has and the domain sees. @xen xenpage_list */
-  readonly xenPages: number[] = [];
+  /** Pages that Xen has and the domain sees, once there are any. @xen xenpage_list */
+  xenPages: readonly number[] | undefined = undefined;
   /** VT-d without interrupt remapping gave it a device. */
   untrustedMsi = false;
 

@@ -26,11 +26,12 @@ export function dumpDomains(xen: Xen): void {
   const domains = byId(xen);
   for (const d of domains) {
     print(`General information for domain ${d.domid}:`);
-    const holders = 1 + (d.totPages > 0 ? 1 : 0) + (d.xenPages.length > 0 ? 1 : 0);
+    const pages = d.xenPages ?? [];
+    const holders = 1 + (d.totPages > 0 ? 1 : 0) + (pages.length > 0 ? 1 : 0);
     print(`    refcnt=${holders} dying=${d.dying} pause_count=${d.pauseCount}`);
     const cpus = isRunning(xen, d, 0) ? `${xen.cpus.current.id}` : '';
-    const pages = `nr_pages=${d.totPages} xenheap_pages=${d.xenPages.length}`;
-    print(`    ${pages} dirty_cpus={${cpus}} max_pages=${d.maxPages}`);
+    const counts = `nr_pages=${d.totPages} xenheap_pages=${pages.length}`;
+    print(`    ${counts} dirty_cpus={${cpus}} max_pages=${d.maxPages}`);
     print(`    handle=${d.handle} vm_assist=${d.isHvm || !d.fifoEvents ? '00000000' : PV_LINUX_ASSISTS}`);
     dumpPaging(d, print);
     dumpRangesets(d, print);
@@ -75,7 +76,7 @@ function dumpPages(d: Domain, print: Print): void {
   if (d.isHvm) print(`    PoD entries=${d.podEntries} cachesize=0`);
   // The page itself, and the mapping of a PV kernel that runs.
   const n = d.fifoEvents && !d.isHvm ? 2 : 1;
-  for (const mfn of d.xenPages)
+  for (const mfn of d.xenPages ?? [])
     print(`    XenPage ${frameText(mfn)}: caf=${XEN_PAGE_COUNT}${n}, taf=${XEN_PAGE_TYPE}${n}`);
 }
 

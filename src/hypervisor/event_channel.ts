@@ -58,11 +58,9 @@ function take(xen: Xen, d: Domain, op: { port?: number }, channel: EventChannel)
 
 /** Pages that Xen has of each domain; here once it has an event channel. @xen share_xen_page_with_guest */
 function sharePages(xen: Xen, d: Domain): void {
-  while (d.xenPages.length < SHARED_PAGES) {
-    const mfn = xen.heap.alloc(0, d.domid, FRAME_TYPE.shared);
-    if (mfn < 0) return;
-    d.xenPages.push(mfn);
-  }
+  if (d.xenPages !== undefined) return;
+  const pages = Array.from({ length: SHARED_PAGES }, () => xen.heap.alloc(0, d.domid, FRAME_TYPE.shared));
+  d.xenPages = pages.filter((mfn) => mfn >= 0);
 }
 
 /** @xen evtchn_bind_interdomain */
@@ -131,5 +129,6 @@ export function evtchnDestroy(xen: Xen, d: Domain): void {
 
 /** @xen domain_destroy: free_xenheap_page() of the shared page, grant_table_destroy() */
 export function freeSharedPages(xen: Xen, d: Domain): void {
-  for (const mfn of d.xenPages.splice(0)) xen.heap.release(mfn, 0);
+  for (const mfn of d.xenPages ?? []) xen.heap.release(mfn, 0);
+  d.xenPages = undefined;
 }

@@ -59,7 +59,7 @@ describe('event channels', () => {
     const d = xen.guest(1);
     op(xen, { cmd: 'alloc_unbound', dom: 1, remote: 0 });
     op(xen, { cmd: 'bind_interdomain', domid: 0, remote: 1, remotePort: 1 });
-    const pages = [...d.xenPages];
+    const pages = [...d.xenPages!];
     expect(pages.map((mfn) => xen.frames.owner(mfn))).toEqual([1, 1]);
     evtchnDestroy(xen, d);
     freeSharedPages(xen, d);
