@@ -236,7 +236,10 @@ function pseudoIdStays(w: World): Violation | undefined {
   const t = w.last;
   if (t === undefined || t.command.op === 'add' || t.command.op === 'remove') return undefined;
   const ids = new Map<number, number>();
-  for (const { device, p } of settled(w)) {
+  // A device that was left half moved keeps its id all the same.
+  for (const device of w.layout.devices) {
+    const p = w.pdev(device.sbdf);
+    if (p?.domain === undefined) continue;
     const before = t.devicesBefore.get(device.sbdf)?.pseudoDomid;
     const now = p.arch.pseudoDomid;
     if (before !== undefined && before !== DOMID.INVALID && before !== now)
