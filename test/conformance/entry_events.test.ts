@@ -1,0 +1,86 @@
+/** Every entry of a page table that a driver writes is an event: where it lies, what it was, and what it is. */
+import { expect, test } from 'vitest';
+import { IOMMUF } from '../../src/iommu/driver/types.js';
+import type { EventStream } from '../../src/sim/events.js';
+import type { Ram } from '../../src/sim/ram.js';
+import { AmdHost } from '../helpers/amd_services.js';
+
+/** Low and high word without contiguity marks, which change beside the entry that is written. */
+const bare = (lo: number, hi: number): [number, number] => [(lo & ~0x1e) >>> 0, hi];
+const READ = IOMMUF.readable;
+const BOTH = IOMMUF.readable | IOMMUF.writable;
+
+interface Guest {
+  readonly ram: Ram;
+  readonly events: EventStream;
+  readonly root: () => number;
+  readonly levels: number;
+  readonly map: (dfn: number, mfn: number, order: number, flags: number) => number;
+  readonly unmap: (dfn: number, order: number) => number;
+  /** Does a present entry lead to another table? */
+  readonly leadsOn: (lo: number, level: number) => boolean;
+}
+
+const guest = (): Guest => {
+  const host = new AmdHost().boot();
+  const d = host.newDomain(7, true);
+  return {
+    ram: host.ram,
+    events: host.events,
+    root: () => d.iommu.rootMfn,
+    levels: 4,
+    map: (dfn, mfn, order, flags) => host.map(d, dfn, mfn, order, flags),
+    unmap: (dfn, order) => host.unmap(d, dfn, order),
+    leadsOn: (lo) => ((lo >>> 9) & 7) !== 0,
+  };
+};
+
+test('AMD-Vi: each event holds the entry before and after, at its address in memory', () => {
+  const g = guest();
+  const word = (addr: number): number => g.ram.read32(addr) >>> 0;
+  /** What is known of each entry, by address: without marks. */
+  const known = new Map<number, readonly [number, number]>();
+  let events = 0;
+  g.events.attach((e) => {
+    if (e.kind !== 'entry' || e.table !== 'pte') return;
+    events += 1;
+    const before = known.get(e.id) ?? [0, 0];
+    expect(bare(e.before[0]!, e.before[1]!)).toEqual(before);
+    expect(e.after).toEqual([word(e.id), word(e.id + 4)]);
+    expect([e.unit, e.before]).not.toEqual([-1, e.after]);
+    known.set(e.id, bare(e.after[0]!, e.after[1]!));
+  });
+  /** Present entries below a table, by address; each must be known as it is. */
+  const check = (table: number, level: number): number => {
+    let found = 0;
+    for (let i = 0; i < 512; i++) {
+      const addr = table * 4096 + i * 8;
+      const [lo, hi] = [word(addr), word(addr + 4)];
+      if ((lo & 1) === 0) continue;
+      found += 1;
+      expect([addr, known.get(addr)]).toEqual([addr, bare(lo, hi)]);
+      if (g.leadsOn(lo, level)) found += check((hi % 0x10_0000) * 0x10_0000 + (lo >>> 12), level - 1);
+    }
+    return found;
+  };
+  const all = (): number => check(g.root(), g.levels);
+
+  expect(g.map(0x1000, 0x12_3456, 0, BOTH)).toBe(0);
+  // A page, and the tables on the way to it.
+  expect([all(), events]).toEqual([4, 4]);
+  g.map(0x1001, 0xf_0123_4567, 0, READ);
+  g.map(0x1001, 0xf_0123_4568, 0, BOTH);
+  g.map(0x51ff, 0x8_0000, 0, READ);
+  expect([all(), events]).toEqual([7, 8]);
+  g.map(0x8000, 0x6_0000, 9, BOTH);
+  g.map(0x4_0000, 0x8_0000, 18, READ);
+  expect([all(), events]).toEqual([9, 10]);
+  // The same again changes nothing.
+  g.map(0x8000, 0x6_0000, 9, BOTH);
+  expect(events).toBe(10);
+  g.unmap(0x1001, 0);
+  g.unmap(0x8000, 9);
+  expect([all(), events]).toEqual([7, 12]);
+  g.unmap(0x4_0000, 18);
+  expect(all()).toBe(6);
+});
