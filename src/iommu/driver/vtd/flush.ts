@@ -175,7 +175,15 @@ export function* iommuFlushIotlb(
 
 /** Order of a range that one page-selective request can name, else -1. */
 function selectiveOrder(dfn: number, pageCount: number): number {
-  if (pageCount === 1) return 0;
+  if (pageCount > MANY) return orderOfMany(dfn, pageCount);
+  return (pageCount & (pageCount - 1)) === 0 && (dfn & (pageCount - 1)) === 0
+    ? 31 - Math.clz32(pageCount)
+    : -1;
+}
+/** Up to so many the low 31 bits of both numbers tell. */
+const MANY = 0x4000_0000;
+
+function orderOfMany(dfn: number, pageCount: number): number {
   let order = 0;
   let size = 1;
   while (size < pageCount) {

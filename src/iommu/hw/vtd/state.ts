@@ -272,7 +272,8 @@ export class VtdState implements CopiesItself {
   }
 
   copyItself(): OwnCopy {
-    return { words: [this.cache, NO_STAMPS, EMPTY_IEC], copy: new CacheCopy(this) };
+    // Nobody writes to `reserved` once it is made.
+    return { words: [this.cache, NO_STAMPS, EMPTY_IEC, this.reserved], copy: new CacheCopy(this) };
   }
 }
 
