@@ -43,7 +43,7 @@ const machines: [string, MachineSpec][] = (['vtd', 'amd'] as const).flatMap((ven
 ]);
 
 describe.each(machines)('%s', (_name, spec) => {
-  test('INV-O6 INV-O7 INV-O8 INV-F8 whatever fails, nothing leaks and nothing is violated', () => {
+  test('INV-O6 INV-O7 INV-O8 INV-F8 INV-D7 whatever fails, nothing leaks and nothing is violated', () => {
     const told: string[] = [];
     const sites = new Map<string, number>();
     for (const { before, command } of cases) {
