@@ -4,6 +4,7 @@
  *
  *   npm run mutation -- --sample N --seed S    N edits (40), chosen by S (1)
  *   npm run mutation -- --from I               goes on with the I-th edit of the sample
+ *   npm run mutation -- --only I,J,...         of the sample only the I-th, the J-th and so on
  *   npm run mutation -- --file PATH            every edit of the files whose path begins so, instead of a sample
  *   npm run mutation -- --quick                with the quick tests alone, without recordings and bugs of the past
  *   npm run mutation -- --within SECONDS       at most so much of tests for an edit (all that reach it)
@@ -36,18 +37,30 @@ const SILENT_MS = 60_000;
 function chosen() {
   const text = /** @type {const} */ ({ type: 'string' });
   const quick = /** @type {const} */ ({ type: 'boolean', default: false });
-  const options = { sample: text, seed: text, jobs: text, from: text, file: text, within: text, quick };
+  const options = {
+    sample: text,
+    seed: text,
+    jobs: text,
+    from: text,
+    only: text,
+    file: text,
+    within: text,
+    quick,
+  };
   const { values } = parseArgs({ options });
   const { sample = '40', seed = '1', jobs = '2', from = '1', within = '100000' } = values;
   for (const one of [sample, seed, jobs, from, within])
     if (!/^[1-9]\d{0,8}$/.test(one))
       throw new Error(`--sample, --seed, --jobs, --from and --within take numbers, not '${one}'`);
+  if (values.only !== undefined && !/^[1-9]\d{0,8}(,[1-9]\d{0,8})*$/.test(values.only))
+    throw new Error(`--only takes numbers with commas between, not '${values.only}'`);
   return {
     n: +sample,
     seed: +seed,
     jobs: +jobs,
     from: +from,
     within: +within,
+    only: values.only?.split(',').map(Number),
     file: values.file,
     quick: values.quick,
   };
@@ -99,7 +112,7 @@ try {
 } catch (error) {
   give(error instanceof Error ? error.message : String(error));
 }
-const { n, seed, jobs, from, within, file, quick } = choice;
+const { n, seed, jobs, from, only, within, file, quick } = choice;
 const { edits } = compiled();
 const ids = [...edits.keys()];
 const asked = file === undefined ? sample(ids, n, seed) : ids.filter((i) => edits[i]?.file.startsWith(file));
@@ -136,7 +149,9 @@ await each(tests, async (test, lane) => {
   if (!Array.isArray(failed)) give(`${test}: ${failed?.error ?? 'does not end'}`);
   if (failed.length > 0) give(`fails by itself, without any edit: ${failed[0]}`);
 });
-const numbered = asked.map((id, i) => ({ id, number: i + 1 })).slice(from - 1);
+const isAsked = (/** @type {{ number: number }} */ { number }) =>
+  number >= from && (only === undefined || only.includes(number));
+const numbered = asked.map((id, i) => ({ id, number: i + 1 })).filter(isAsked);
 await each(numbered, async ({ id, number }, lane) => {
   /** @type {(Verdict & { error?: string }) | undefined} */
   const verdict = await lane.ask({ judge: id, tests, withinMs: within * 1000 });

@@ -236,6 +236,8 @@ export class Suite {
       beforeAll: scoped('beforeAll'),
       afterAll: scoped('afterAll'),
       beforeEach: scoped('beforeEach'),
+      // Each test has all hooks to itself.
+      afterEach: scoped('afterAll'),
     };
     return { expect: this.#expect, test, it: test, describe, ...hooks };
   }

@@ -6,7 +6,7 @@ import { bdfOf } from '../../src/base/sbdf.js';
 import { amdFlaws } from '../../src/iommu/driver/amd/seams.js';
 import { IVMD_TYPE, type Ivmd } from '../../src/iommu/format/ivrs.js';
 import { AmdHost } from '../helpers/amd_services.js';
-import { DEFAULT_ENTRIES, ivhd } from '../helpers/amd_table.js';
+import { DEFAULT_ENTRIES, ivhd, sbIoapic, UNIT_BASE } from '../helpers/amd_table.js';
 
 const R1 = { amdDisableSkipsQuarantinedSource: () => true };
 const RELEASED = { ...amdFlaws, ...R1 };
@@ -275,6 +275,28 @@ describe('dom0', () => {
     const d = host.newDomain(7);
     host.assign(d, host.pdev(0x200));
     expect(host.dma(0x200, 0x99_9999)).toBe(-1);
+  });
+
+  test('a device that leaves it in passthrough mode is stopped, one that is stopped is not told again', () => {
+    const host = new AmdHost({ opts: { hwdomPassthrough: true } }).boot();
+    expect(host.commands(() => host.remove(host.pdev(0x200)))).toContain('devtab_inval 200');
+    // V, without TV.
+    expect(host.dte(0x200)[0]!.endsWith('1')).toBe(true);
+    expect(host.dma(0x200, 0x99_9999)).toBe(-1);
+  });
+
+  test('a device of the old id behind another unit shares nothing', () => {
+    const host = new AmdHost({
+      cx16: false,
+      seams: RELEASED,
+      opts: { quarantine: 'none' },
+      blocks: [
+        ivhd([{ type: 2, id: 0x200, data: 0 }, sbIoapic]),
+        ivhd([{ type: 2, id: 0x300, data: 0 }], { deviceId: 0x0003, base: UNIT_BASE + 0x10000 }),
+        unity(0x200),
+      ],
+    }).boot([{ bdf: 0x200 }, { bdf: 0x300 }]);
+    expect(host.lines(() => host.assign(host.newDomain(7), host.pdev(0x200)))).toEqual([]);
   });
 
   test('without CMPXCHG16B a release warns when others share the old id', () => {

@@ -138,6 +138,16 @@ describe('messages', () => {
     expect(host.unit.remapInterrupt(0x208, msg.addressLo, msg.data)).toBe(-2);
   });
 
+  test('phantom functions lose the table with their device, its neighbours keep theirs', () => {
+    const host = new AmdHost().boot([{ bdf: 0x200, stride: 1 }, { bdf: 0x208 }]);
+    const { intremap } = host.driver.state.mappings.get(0)!;
+    const ids = [0x200, 0x201, 0x205, 0x207];
+    expect(ids.map((id) => intremap.get(id) === intremap.get(0x200))).toEqual([true, true, true, true]);
+    host.remove(host.pdev(0x200));
+    expect(ids.map((id) => intremap.get(id))).toEqual([undefined, undefined, undefined, undefined]);
+    expect(intremap.get(0x208)?.freed).toBe(false);
+  });
+
   test("a unit's own message is not remapped; without a unit there is -EINVAL", () => {
     const host = new AmdHost().boot([{ bdf: 0x200 }, { bdf: 0x700 }]);
     const msg = message(0x30);

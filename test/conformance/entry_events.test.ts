@@ -4,9 +4,8 @@ import { IOMMUF } from '../../src/iommu/driver/types.js';
 import type { EventStream } from '../../src/sim/events.js';
 import type { Ram } from '../../src/sim/ram.js';
 import { AmdHost } from '../helpers/amd_services.js';
+import { VtdHost } from '../helpers/vtd_host.js';
 
-/** Low and high word without contiguity marks, which change beside the entry that is written. */
-const bare = (lo: number, hi: number): [number, number] => [(lo & ~0x1e) >>> 0, hi];
 const READ = IOMMUF.readable;
 const BOTH = IOMMUF.readable | IOMMUF.writable;
 
@@ -14,29 +13,51 @@ interface Guest {
   readonly ram: Ram;
   readonly events: EventStream;
   readonly root: () => number;
-  readonly levels: number;
   readonly map: (dfn: number, mfn: number, order: number, flags: number) => number;
   readonly unmap: (dfn: number, order: number) => number;
+  /** Low and high word without contiguity marks, which change beside the entry that is written. */
+  readonly bare: (lo: number, hi: number) => readonly [number, number];
+  readonly isPresent: (lo: number) => boolean;
   /** Does a present entry lead to another table? */
   readonly leadsOn: (lo: number, level: number) => boolean;
 }
+const LEVELS = 4;
 
-const guest = (): Guest => {
+const ofAmd = (): Guest => {
   const host = new AmdHost().boot();
   const d = host.newDomain(7, true);
   return {
     ram: host.ram,
     events: host.events,
     root: () => d.iommu.rootMfn,
-    levels: 4,
     map: (dfn, mfn, order, flags) => host.map(d, dfn, mfn, order, flags),
     unmap: (dfn, order) => host.unmap(d, dfn, order),
+    bare: (lo, hi) => [(lo & ~0x1e) >>> 0, hi],
+    isPresent: (lo) => (lo & 1) !== 0,
     leadsOn: (lo) => ((lo >>> 9) & 7) !== 0,
   };
 };
+const ofIntel = (): Guest => {
+  const host = new VtdHost().boot();
+  const d = host.domain(7);
+  return {
+    ram: host.s.ram,
+    events: host.s.events,
+    root: () => d.iommu.pgdMfn,
+    map: (dfn, mfn, order, flags) => host.map(d, dfn, mfn, order, flags),
+    unmap: (dfn, order) => host.unmap(d, dfn, order),
+    bare: (lo, hi) => [lo, (hi & 0xf_ffff) >>> 0],
+    isPresent: (lo) => (lo & 3) !== 0,
+    leadsOn: (lo, level) => level > 1 && (lo & 0x80) === 0,
+  };
+};
 
-test('AMD-Vi: each event holds the entry before and after, at its address in memory', () => {
+test.each([
+  ['AMD-Vi', ofAmd],
+  ['VT-d', ofIntel],
+] as const)('%s: each event holds the entry before and after, at its address in memory', (_name, guest) => {
   const g = guest();
+  const { bare } = g;
   const word = (addr: number): number => g.ram.read32(addr) >>> 0;
   /** What is known of each entry, by address: without marks. */
   const known = new Map<number, readonly [number, number]>();
@@ -56,14 +77,14 @@ test('AMD-Vi: each event holds the entry before and after, at its address in mem
     for (let i = 0; i < 512; i++) {
       const addr = table * 4096 + i * 8;
       const [lo, hi] = [word(addr), word(addr + 4)];
-      if ((lo & 1) === 0) continue;
+      if (!g.isPresent(lo)) continue;
       found += 1;
       expect([addr, known.get(addr)]).toEqual([addr, bare(lo, hi)]);
       if (g.leadsOn(lo, level)) found += check((hi % 0x10_0000) * 0x10_0000 + (lo >>> 12), level - 1);
     }
     return found;
   };
-  const all = (): number => check(g.root(), g.levels);
+  const all = (): number => check(g.root(), LEVELS);
 
   expect(g.map(0x1000, 0x12_3456, 0, BOTH)).toBe(0);
   // A page, and the tables on the way to it.

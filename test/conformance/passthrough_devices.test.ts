@@ -204,6 +204,15 @@ describe('pci_add_device()', () => {
     const without = makeXen({ devices, driver: false });
     runAlone(pciAddDevice(without, 0, 3, 0, undefined, -1));
     expect(control(without)).toBe(0);
+    // What firmware turned on besides, here translation blocking, stays on.
+    const blocking = (c: DataView): void => {
+      acs(c);
+      c.setUint16(0x104, 0x1f, true);
+      c.setUint16(0x106, 0x02, true);
+    };
+    const set = makeXen({ devices: [{ ...endpoint(3, 0), edit: blocking }] });
+    runAlone(pciAddDevice(set, 0, 3, 0, undefined, -1));
+    expect(control(set)).toBe(0x1f);
   });
 });
 
@@ -241,6 +250,17 @@ describe('SR-IOV', () => {
         '4.18',
       ),
     ).toThrow('for ever');
+  });
+
+  test('FT-A47 a 64-bit BAR is sized by the bits that stay in both halves, and holds what it held', () => {
+    const bar = { address: 0x0000_000c, bytes: 2 ** 33 };
+    const xen = add({
+      ...pf((c) => c.setUint32(BAR0 + 4, 0x80, true)),
+      sriov: { count: 2, offset: 1, stride: 1, bar },
+    });
+    expect(xen.dev(3, 0).vfRlen).toEqual([2 ** 33, 0, 0, 0, 0, 0]);
+    const held = [0, 4].map((at) => xen.pci.configRead(sbdf(0, 3, 0, 0), BAR0 + at, 4));
+    expect(held).toEqual([0xc, 0x80]);
   });
 
   test('FT-A47 a 64-bit BAR has no room in the last slot', () => {

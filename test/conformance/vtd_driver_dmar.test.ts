@@ -300,6 +300,14 @@ describe('who serves whom', () => {
     expect(acpiFindMatchedDrhdUnit(h.driver.vtd, vf)?.address).toBe(B);
   });
 
+  test('FT-C26 a function of ARI is served by the unit of function 0', () => {
+    const h = host();
+    const far = h.s.addPdev(at(3, 4, 2), PDEV_TYPE.PCIE_ENDPOINT);
+    expect(acpiFindMatchedDrhdUnit(h.driver.vtd, far)?.address).toBe(UNIT_BASE);
+    far.isExtfn = true;
+    expect(acpiFindMatchedDrhdUnit(h.driver.vtd, far)?.address).toBe(B);
+  });
+
   test('a device of a segment without unit has none', () => {
     const h = host();
     const far = h.s.addPdev(0x1_0300, PDEV_TYPE.PCIE_ENDPOINT);

@@ -1,7 +1,7 @@
 /** Chipsets, firmware and units of odd kinds: what drivers/passthrough/vtd of 4.18.3 looks for and says. */
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
-import { PDEV_TYPE } from '../../src/iommu/driver/types.js';
+import { FLUSHF, PDEV_TYPE } from '../../src/iommu/driver/types.js';
 import { mePhantomOf } from '../../src/iommu/driver/vtd/quirks.js';
 import { SCOPE_TYPE } from '../../src/iommu/format/dmar.js';
 import { DEFAULT_CAP, QEMU_CAP, QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
@@ -360,4 +360,20 @@ describe('scopes', () => {
     expect(h.driver.vtd.igdDrhdAddress).toBe(scopes[0]!.path[0]!.dev === 2 ? UNIT_BASE : 0);
     if (on === 0) expect(h.s.console.at(-1)).toContain('passed iommu=no-igfx option');
   });
+});
+
+test('a queue has two slots for each CPU and one more, in whole pages, and all of them are used', () => {
+  const h = new VtdHost({ cpu: { count: 200 } });
+  const pdev = h.endpoint(at(2, 0));
+  h.boot();
+  const d = h.domain(1);
+  h.assign(d, pdev);
+  const flush = (): unknown => runAlone(h.driver.iotlbFlush(d, 0, 0, FLUSHF.all | FLUSHF.modified));
+  for (let n = 0; n < 300; n++) expect(flush()).toBe(0);
+  h.s.record();
+  for (let n = 0; n < 300; n++) expect(flush()).toBe(0);
+  // 401 slots of 16 bytes: two pages, which IQA says. Id 1, drains, granularity 2, type 2.
+  expect(h.units[0]!.read32(0x90) & 7).toBe(1);
+  expect(h.descriptors()).toEqual(Array(300).fill('100e2 0'));
+  expect(h.units[0]!.read32(0x34)).toBe(0);
 });

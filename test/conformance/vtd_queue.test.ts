@@ -24,6 +24,16 @@ describe('the invalidation queue (6.5.2, 6.5.2.8)', () => {
     expect(rig.word(STATUS, 2)).toBe(0x5aa5_0001);
     expect(head(rig)).toBe(1);
   });
+  test('status addresses that differ above 4 GiB alone are two places', () => {
+    const rig = ready();
+    const far = STATUS + 2 ** 20;
+    for (const [n, high] of [0, 1, 0, 1, 1, 0].entries()) {
+      rig.submit(WAIT | SW, n + 1, STATUS * 4096, high);
+      const held = [rig.word(STATUS, 0), rig.word(far, 0)];
+      expect(held[high]).toBe(n + 1);
+      expect(held[1 - high]).toBeLessThan(n + 1);
+    }
+  });
   test('a wait without SW writes nothing', () => {
     const rig = ready();
     rig.submit(WAIT, 0x5aa5_0001, STATUS * 4096 + 8, 0);

@@ -134,6 +134,40 @@ describe('translation', () => {
     if (levels < 6) expect(unit.translate(OTHER, last + 1, false)).toBe(-1);
   });
 
+  test.each([0, 1, 2])('a unit walks four levels and as many more as HATS says: %i', (hats) => {
+    const features = (0x29d3 & ~0xc00) | (hats << 10);
+    unit = new AmdIommuUnit({ unit: 0, seg: 0, features: [features, 0], events: new EventStream(), ram });
+    unit.write32(DEV_TAB_BASE, DEV_TAB * 4096 + 7);
+    unit.write64(CONTROL, 1, 0);
+    for (let level = 6; level > 1; level--) pte(0x400 + level, 0, 0x400 + level - 1, level - 1);
+    pte(0x401, 3, 0xabc, 0);
+    const reached = [4, 5, 6].map((mode) => {
+      const rid = 0x0300 + mode;
+      dte(rid, { mode, root: 0x400 + mode });
+      return unit.translate(rid, 3, false);
+    });
+    expect(reached).toEqual([0xabc, hats > 0 ? 0xabc : -1, hats > 1 ? 0xabc : -1]);
+  });
+
+  test('pages whose numbers differ above 32 bits alone are kept apart', () => {
+    dte(OTHER, { mode: 4, root: 0x400 });
+    // 2^32 and 2^33 pages are 32 and 64 entries of the root; frames above 16 TiB have a higher half of their own.
+    const tables = [0, 32, 64].map((index, i) => {
+      pte(0x400, index, 0x410 + i, 3);
+      pte(0x410 + i, 0, 0x420 + i, 2);
+      pte(0x420 + i, 0, 0x430 + i, 1);
+      return 0x430 + i;
+    });
+    const asked = tables.flatMap((table, i) =>
+      Array.from({ length: 40 }, (_, n) => {
+        pte(table, n, 0x1000 * (i + 1) + n, 0);
+        return { dfn: i * 2 ** 32 + n, mfn: 0x1000 * (i + 1) + n };
+      }),
+    );
+    for (const order of [asked, [...asked].reverse(), asked])
+      for (const { dfn, mfn } of order) expect(unit.translate(OTHER, dfn, true)).toBe(mfn);
+  });
+
   test('a page at level 2 or 3 covers 2 MiB or 1 GiB', () => {
     pte(0x301, 1, 0x4200, 0);
     pte(ROOT, 1, 0x80000, 0);

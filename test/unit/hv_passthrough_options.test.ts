@@ -151,6 +151,8 @@ test('pci= hides errors only when told so', () => {
     E.INVAL,
     { maskSerr: false, maskPerr: true, quirks: false },
   ]);
+  expect([parsePciParam(o, 'quirks'), o.quirks]).toEqual([0, true]);
+  expect([parsePciParam(o, 'x'), o.quirks]).toEqual([E.INVAL, true]);
 });
 
 describe('rmrr=', () => {

@@ -118,7 +118,6 @@ export class PdevList {
   first: Pdev | undefined = undefined;
   size = 0;
   add(pdev: Pdev): void {
-    pdev.listPrev = undefined;
     pdev.listNext = this.first;
     if (this.first !== undefined) this.first.listPrev = pdev;
     this.first = pdev;

@@ -65,14 +65,9 @@ export function ptUpdateContigMarkers(
   const shift = 12 + (level - 1) * LEVEL_SHIFT;
   if (leaf && idx !== addressIndex(t[base + idx * 2]!, t[base + idx * 2 + 1]!, shift)) return false;
 
-  let b = 0;
-  for (; b < LEVEL_SHIFT && (idx & (1 << b)) === 0; b++) {
-    const i = idx | (1 << b);
-    if (!isContig(t, base, i, idx, b + shift, leaf) || mark(t, base, i) !== b) break;
-  }
-  // This entry, and the runs below it that it completes.
+  // This entry, and the runs that it completes.
   let first = idx;
-  for (; ; b++) {
+  for (let b = 0; ; b++) {
     setMark(t, base, first, b);
     if (b >= LEVEL_SHIFT) return true;
     const i = first ^ (1 << b);

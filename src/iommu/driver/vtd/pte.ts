@@ -2,6 +2,7 @@
 import { assert } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
 import { getFrame } from '../../../base/layout.js';
+import type { EventStream } from '../../../sim/events.js';
 import { FRAME_WORDS, type Ram } from '../../../sim/ram.js';
 import { FLUSHF, type FlushAcc, type IommuDomain } from '../types.js';
 import { FRAMES_AT, indexAt, initContigMarks, MARK_MASK, PTE_KIND, ptUpdateContigMarkers } from './contig.js';
@@ -39,16 +40,28 @@ function syncPte(vtd: Vtd, table: number, idx: number): void {
 export function storePte(vtd: Vtd, table: number, base: number, idx: number, lo: number, hi: number): void {
   const { words } = vtd.s.ram;
   const at = base + idx * 2;
-  if (vtd.s.events.on) tellPte(vtd, table, idx, at, lo, hi);
+  const { events } = vtd.s;
+  if (events.on) {
+    storeAndTell(events, words, table * PTE_NUM + idx, at, lo, hi);
+    return;
+  }
   words[at] = lo;
   words[at + 1] = hi;
 }
 
-function tellPte(vtd: Vtd, table: number, idx: number, at: number, lo: number, hi: number): void {
-  const { events, ram } = vtd.s;
-  const id = table * PTE_NUM + idx;
-  const before = [ram.words[at]! >>> 0, ram.words[at + 1]! >>> 0];
-  events.emit({ kind: 'entry', unit: -1, table: 'pte', id, before, after: [lo >>> 0, hi >>> 0] });
+/** `entry`: its address in memory, in entries. */
+function storeAndTell(
+  events: EventStream,
+  words: Int32Array,
+  entry: number,
+  at: number,
+  lo: number,
+  hi: number,
+): void {
+  const before = [words[at]! >>> 0, words[at + 1]! >>> 0];
+  words[at] = lo;
+  words[at + 1] = hi;
+  events.emit({ kind: 'entry', unit: -1, table: 'pte', id: entry * 8, before, after: [lo >>> 0, hi >>> 0] });
 }
 
 /** A table of `d`'s pool, with contiguity marks unless it is to be a root; 0 when memory is short. @xen iommu_alloc_pgtable */
