@@ -80,6 +80,30 @@ describe('page tables', () => {
     expect([entry(host, d, 0x8000, 1), entry(host, d, 0x8200, 1)].every((e) => e !== undefined)).toBe(true);
   });
 
+  test.each([
+    ['filled and then linked, with the rights of the page', {}, ['1 f']],
+    [
+      'linked while it was empty, in releases up to 4.14',
+      { amdFillsBeforeLinking: () => false },
+      ['1 0', '1 f'],
+    ],
+  ])('the table in the place of a large page is %s', (_what, seams, told) => {
+    const host = new AmdHost({ opts: { quarantine: 'none' }, seams }).boot();
+    const d = host.newDomain(7, true);
+    host.map(d, 0x200, 0x12_3400, 9);
+    const seen: string[] = [];
+    host.events.attach((e) => {
+      if (e.kind !== 'entry' || e.table !== 'pte') return;
+      const [lo, hi] = e.after as [number, number];
+      const level = (lo >>> 9) & 7;
+      if (level === 0) return;
+      const below = ((hi & 0xf_ffff) * 2 ** 20 + (lo >>> 12)) * 4096;
+      seen.push(`${level} ${(host.ram.read32(below + 8 * 15) >>> 12) % 16 === 15 ? 'f' : '0'}`);
+    });
+    expect(host.unmap(d, 0x2ff)).toBe(0);
+    expect(seen).toEqual(told);
+  });
+
   test('what is flushed: nothing when added, one page when changed, everything when tables went', () => {
     const { host, d } = guest();
     const { ops } = host.driver;

@@ -377,3 +377,16 @@ test('a queue has two slots for each CPU and one more, in whole pages, and all o
   expect(h.descriptors()).toEqual(Array(300).fill('100e2 0'));
   expect(h.units[0]!.read32(0x34)).toBe(0);
 });
+
+test('FT-C32 key V shows a posted entry with the address of its descriptor, in 64 bits', () => {
+  const h = new VtdHost({ structures: [drhd([scope(IOAPIC, 0xff, [0, 0])], { all: true })], ioapicIds: [0] });
+  h.boot();
+  const [lo, hi] = [0xb8, 0xbc].map((offset) => h.units[0]!.read32(offset));
+  const entry = hi! * 2 ** 32 + Math.floor(lo! / 4096) * 4096 + 3 * 16;
+  // P, AVAIL 5, URG, IM, vector 38h; the low half of the address from bit 6 on; SVT 1, SID 02:00.0; the high half.
+  const words = [0x0038_c501, 0x2bcd_ef40, 0x0004_0200, 0x0000_0012];
+  for (const [i, word] of words.entries()) h.s.ram.write32(entry + i * 4, word | 0);
+  h.s.console.length = 0;
+  runAlone(h.driver.dumpInfo());
+  expect(h.s.console).toContain('P:  0003:  1   0  0200 38    5   0       122bcdef40    1 1');
+});
