@@ -105,3 +105,34 @@ test.each([
   g.unmap(0x4_0000, 18);
   expect(all()).toBe(6);
 });
+
+test('AMD-Vi: each change of a device table entry is an event, with the entry before and after', () => {
+  const host = new AmdHost().boot();
+  const table = host.driver.state.units[0]!.devTableMfn * 4096;
+  const words = (rid: number): number[] =>
+    Array.from({ length: 8 }, (_, i) => host.ram.read32(table + rid * 32 + i * 4) >>> 0);
+  const rids = [0x200, 0x210];
+  const known = new Map(rids.map((rid) => [rid, words(rid)]));
+  let events = 0;
+  host.events.attach((e) => {
+    if (e.kind !== 'entry' || e.table !== 'dte') return;
+    events += 1;
+    expect([e.unit, e.before, e.after]).toEqual([0, known.get(e.id), words(e.id)]);
+    known.set(e.id, words(e.id));
+  });
+  const d = host.newDomain(7);
+  const late = host.addPdev({ bdf: 0x210 });
+  late.domain = host.dom0;
+  host.dom0.pdevList.add(late);
+  for (const step of [
+    () => host.add(late),
+    () => host.assign(d, late),
+    () => host.deassign(d, host.domIo, late),
+    () => host.remove(host.pdev(0x200)),
+  ]) {
+    events = 0;
+    expect(step()).toBe(0);
+    expect(events).toBeGreaterThan(0);
+    expect(rids.map((rid) => known.get(rid))).toEqual(rids.map(words));
+  }
+});
