@@ -5,6 +5,7 @@ import { E } from '../../src/base/errno.js';
 import { bdfOf } from '../../src/base/sbdf.js';
 import { amdFlaws } from '../../src/iommu/driver/amd/seams.js';
 import { IVMD_TYPE, type Ivmd } from '../../src/iommu/format/ivrs.js';
+import { DOMID } from '../../src/sim/frames.js';
 import { AmdHost } from '../helpers/amd_services.js';
 import { DEFAULT_ENTRIES, ivhd, sbIoapic, UNIT_BASE } from '../helpers/amd_table.js';
 
@@ -239,6 +240,22 @@ describe('quarantine with a scratch page', () => {
     expect(host.allocated.size).toBe(before + 4); // root, two tables, the page
     expect(host.remove(pdev)).toBe(0);
     expect(host.allocated.size).toBe(before - 1); // the interrupt table went as well
+  });
+
+  test('a device that cannot be set up has no id of quarantine, and the next one gets it', () => {
+    const host = new AmdHost().boot();
+    const late = host.addPdev({ bdf: 0x210, msi: 0 });
+    late.domain = host.newDomain(7);
+    host.faults.failNth(1); // the root of its table
+    expect(host.add(late)).toBe(E.NOMEM);
+    host.faults.disarm();
+    expect(late.arch.pseudoDomid).toBe(DOMID.INVALID);
+    const { domidMap } = host.driver.state.units[0]!;
+    const taken = (): number => [0, 1, 2, 3].filter((id) => domidMap!.test(id)).length;
+    const before = taken();
+    expect(host.add(late)).toBe(0);
+    expect(taken()).toBe(before + 1);
+    expect(before).toBe(1);
   });
 
   test.each([

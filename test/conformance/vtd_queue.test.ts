@@ -139,6 +139,19 @@ describe('descriptors that are refused (6.5.2, 7.1.2)', () => {
     expect(head(rig)).toBe(1);
     expect(rig.word(STATUS, 0)).toBe(0);
   });
+  test.each([
+    ['nothing besides', [3, RID], 0],
+    ['bits 11:4', [0x13, RID], IQE],
+    ['bits 51:48', [3, RID | 0x1_0000], IQE],
+    ['bits 11:1 of the address', [3, RID, 2], IQE],
+    ['bit 11 of the address', [3, RID, 0x800], IQE],
+    ['a physical function, which the unit wants not', [3 | 0x1000, RID], IQE],
+    ['the rest of it', [3, (RID | 0x8000_0000) >>> 0], IQE],
+  ])('a device TLB with %s set', (_says, words, status) => {
+    const rig = ready(caps([[2, 2, 2, 1]]));
+    rig.submit(...words);
+    expect(fsts(rig) & IQE).toBe(status);
+  });
   test('after IQE is cleared the head descriptor is fetched again', () => {
     const rig = ready();
     rig.enqueue(0xf);
