@@ -3,29 +3,11 @@ import { describe, expect, test } from 'vitest';
 import { HostCrash } from '../../src/base/assert.js';
 import { E, type Rc } from '../../src/base/errno.js';
 import { PDEV_TYPE } from '../../src/iommu/driver/types.js';
-import {
-  IVMD_TYPE,
-  type IvhdEntry,
-  type Ivmd,
-  type IvrsBlock,
-  makeIvrs,
-} from '../../src/iommu/format/ivrs.js';
+import { type IvhdEntry, type IvrsBlock, makeIvrs } from '../../src/iommu/format/ivrs.js';
 import { type Co, runAlone } from '../../src/sim/co.js';
 import { AmdHost, type AmdHostOptions } from '../helpers/amd_services.js';
-import { DEFAULT_ENTRIES, ivhd, range, sbIoapic } from '../helpers/amd_table.js';
+import { DEFAULT_ENTRIES, ivhd, ivmd, range, sbIoapic } from '../helpers/amd_table.js';
 
-const ivmd = (change: Partial<Ivmd>): Ivmd => ({
-  kind: 'ivmd',
-  type: IVMD_TYPE.ONE,
-  flags: 7,
-  deviceId: 0x200,
-  auxData: 0,
-  reserved: [0, 0],
-  start: 0x7000_0000,
-  length: 0x1000,
-  rest: new Uint8Array(0),
-  ...change,
-});
 const start = (host: AmdHost): number => {
   const rc = host.probe();
   return rc === 0 ? runAlone(host.driver.setup()) : rc;

@@ -12,20 +12,8 @@ import {
 } from '../../src/iommu/format/ivrs.js';
 import { runAlone } from '../../src/sim/co.js';
 import { AmdHost } from '../helpers/amd_services.js';
-import { aliasRange, DEFAULT_ENTRIES, ivhd, range, sbIoapic, UNIT_BASE } from '../helpers/amd_table.js';
+import { aliasRange, DEFAULT_ENTRIES, ivhd, ivmd, range, sbIoapic, UNIT_BASE } from '../helpers/amd_table.js';
 
-const ivmd = (change: Partial<Ivmd>): Ivmd => ({
-  kind: 'ivmd',
-  type: IVMD_TYPE.ONE,
-  flags: 7,
-  deviceId: 0x200,
-  auxData: 0,
-  reserved: [0, 0],
-  start: 0x7000_0000,
-  length: 0x1000,
-  rest: new Uint8Array(0),
-  ...change,
-});
 const withBlocks = (...blocks: IvrsBlock[]): AmdHost =>
   new AmdHost({ blocks: [ivhd(DEFAULT_ENTRIES), ...blocks] });
 /** The console of a probe and, where that succeeds, of set-up; and the result. */

@@ -7,20 +7,8 @@ import { IVMD_TYPE, type IvhdEntry, type Ivmd, type IvrsBlock } from '../../src/
 import { runAlone } from '../../src/sim/co.js';
 import { DOMID } from '../../src/sim/frames.js';
 import { AmdHost, type AmdHostOptions } from '../helpers/amd_services.js';
-import { DEFAULT_ENTRIES, ivhd } from '../helpers/amd_table.js';
+import { DEFAULT_ENTRIES, ivhd, ivmd } from '../helpers/amd_table.js';
 
-const ivmd = (change: Partial<Ivmd>): Ivmd => ({
-  kind: 'ivmd',
-  type: IVMD_TYPE.ONE,
-  flags: 7,
-  deviceId: 0x200,
-  auxData: 0,
-  reserved: [0, 0],
-  start: 0x7000_0000,
-  length: 0x1000,
-  rest: new Uint8Array(0),
-  ...change,
-});
 const withBlocks = (blocks: readonly IvrsBlock[], o: AmdHostOptions = {}): AmdHost =>
   new AmdHost({ ...o, blocks: [ivhd(DEFAULT_ENTRIES), ...blocks] });
 const unityOf = (host: AmdHost, bdf: number): string[] =>

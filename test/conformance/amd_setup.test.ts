@@ -6,20 +6,8 @@ import { FLUSHF, IOMMUF } from '../../src/iommu/driver/types.js';
 import { IVMD_TYPE, type IvhdEntry, type Ivmd } from '../../src/iommu/format/ivrs.js';
 import { runAlone } from '../../src/sim/co.js';
 import { AmdHost, type AmdHostOptions } from '../helpers/amd_services.js';
-import { DEFAULT_ENTRIES, ivhd, range, UNIT_BASE } from '../helpers/amd_table.js';
+import { DEFAULT_ENTRIES, ivhd, ivmd, range, UNIT_BASE } from '../helpers/amd_table.js';
 
-const ivmd = (change: Partial<Ivmd>): Ivmd => ({
-  kind: 'ivmd',
-  type: IVMD_TYPE.ONE,
-  flags: 7,
-  deviceId: 0x200,
-  auxData: 0,
-  reserved: [0, 0],
-  start: 0x7000_0000,
-  length: 0x1000,
-  rest: new Uint8Array(0),
-  ...change,
-});
 const EXCLUDE = 8;
 const withBlocks = (...blocks: Ivmd[]): AmdHost =>
   new AmdHost({ blocks: [ivhd(DEFAULT_ENTRIES), ...blocks] });

@@ -1,5 +1,5 @@
 /** IVRS tables for the tests of AMD-Vi. */
-import { type Ivhd, type IvhdEntry, parseIvrs } from '../../src/iommu/format/ivrs.js';
+import { IVMD_TYPE, type Ivhd, type IvhdEntry, type Ivmd, parseIvrs } from '../../src/iommu/format/ivrs.js';
 import { QEMU_FEATURES } from '../../src/iommu/hw/amd/unit.js';
 
 export const UNIT_BASE = 0xfeb8_0000;
@@ -28,6 +28,19 @@ export const ivhd = (entries: readonly IvhdEntry[], change: Partial<Ivhd> = {}):
   efr: [QEMU_FEATURES[0], QEMU_FEATURES[1]],
   efr2: [0, 0],
   entries: [...entries],
+  ...change,
+});
+
+export const ivmd = (change: Partial<Ivmd>): Ivmd => ({
+  kind: 'ivmd',
+  type: IVMD_TYPE.ONE,
+  flags: 7,
+  deviceId: 0x200,
+  auxData: 0,
+  reserved: [0, 0],
+  start: 0x7000_0000,
+  length: 0x1000,
+  rest: new Uint8Array(0),
   ...change,
 });
 
