@@ -101,6 +101,21 @@ const cases: Case[] = [
       },
       { title: `pause, ${kind}`, before: attached, step: xl('pause', 'g'), fails: ['', ''] },
       { title: `unpause, ${kind}`, before: attached, step: xl('unpause', 'g'), fails: ['', ''] },
+      ...[
+        ['list'],
+        ['info'],
+        ['dmesg'],
+        ['domid', 'g'],
+        ['domname', '1'],
+        ['pci-list', 'g'],
+        ['pci-assignable-list'],
+        ['debug-keys', 'Q'],
+      ].map((argv) => ({
+        title: `${argv[0]}, ${kind}`,
+        before: attached,
+        step: xl(...argv),
+        fails: ['', ''] as const,
+      })),
     ];
   }),
 ];
