@@ -6,6 +6,7 @@ import type { Seams } from '../hypervisor/seams.js';
 import type { Command } from './commands.js';
 import type { MachineSpec } from './machines.js';
 import { messageCommandSchemas } from './message_commands.js';
+import { commonSlots, rareSlots } from './slots.js';
 
 export interface Replay {
   readonly release: string;
@@ -26,21 +27,7 @@ const index = { dev: small, dom: small };
 const machineSchema = z.strictObject({
   vendor: z.enum(['vtd', 'amd']),
   slots: z
-    .array(
-      z.enum([
-        'endpoint',
-        'phantom1',
-        'phantom2',
-        'phantom3',
-        'twoFunctions',
-        'pcieToPci',
-        'nestedBridge',
-        'legacyBridge',
-        'legacyDevice',
-        'sriov',
-        'ari',
-      ]),
-    )
+    .array(z.enum([...commonSlots, ...rareSlots]))
     .min(1)
     .max(16),
   quarantine: z.enum(['none', 'basic', 'scratch-page']),

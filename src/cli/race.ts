@@ -120,7 +120,7 @@ function story(bug: Bug, r: Replay, print: Print): number {
   print(`\n${wrap(`${violation.id}: ${violation.what}`)}`);
   const without = explorePair(
     { machine: r.machine, before: r.commands, calls: namesOf(r).map((name) => kitCalls[name]!) },
-    { interrupted: true },
+    { release: r.release, fixed: r.fixed, interrupted: true },
   ).violation;
   print(wrap(`without the bug: ${without === undefined ? 'nothing is violated' : without.what}`));
   print(`\n${wrap(bug.mechanism)}${wrap(`fix: ${bug.fix} (${bug.source})`)}`);

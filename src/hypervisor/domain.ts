@@ -118,9 +118,9 @@ export class Domain extends DeviceOwner implements IommuDomain {
   /** PV: what populate_physmap reported, by guest frame. */
   readonly pvGfns = new LazyMap<number, number>();
 
-  /** Rights to machine frames, I/O ports and interrupts. @xen iomem_caps, ioport_caps, irq_caps */
   /** Where guest frames are marked that `podEntries` counts. */
   readonly podGfns = new RangeSet();
+  /** Rights to machine frames, I/O ports and interrupts. @xen iomem_caps, ioport_caps, irq_caps */
   readonly iomemCaps = new RangeSet();
   readonly ioportCaps = new RangeSet();
   readonly irqCaps = new RangeSet();

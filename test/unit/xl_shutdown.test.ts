@@ -77,6 +77,13 @@ describe('xl shutdown', () => {
   });
 });
 
+test('who waits for a guest that does not listen waits until he presses Ctrl-C', () => {
+  const s = session();
+  s.run('xl create deaf.cfg');
+  expect(s.run('xl shutdown -F -w deaf').exit).toBe(130);
+  expect(names(s)).toEqual(['Domain-0', 'deaf']);
+});
+
 test('xl reboot makes the guest anew, with another id', () => {
   const s = session();
   s.run('xl pci-assignable-add 02:00.0');

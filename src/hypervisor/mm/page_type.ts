@@ -7,7 +7,7 @@ import { iommuLegacyMap, iommuLegacyUnmap } from '../passthrough/iommu.js';
 import type { MmuextOp } from '../public/mmu.js';
 import type { Xen } from '../xen.js';
 
-/** @returns 0, -ESRCH, -EINVAL where the page is not the guest's or is one already. @xen do_mmuext_op */
+/** @returns 0, -ESRCH, -EOPNOTSUPP for an HVM guest, -EINVAL where the page is not the guest's or is one already. @xen do_mmuext_op */
 export function* mmuextOp(xen: Xen, op: MmuextOp): Co<Rc> {
   const d = xen.domains.get(op.domid);
   if (d === undefined) return E.SRCH;

@@ -62,17 +62,6 @@ function hwdomIommuMap(xen: Xen, d: Domain, pfn: number, maxPfn: number, maxRam:
   return perms;
 }
 
-/** In place. For a few dozen numbers, most of which stand right: the engine's own takes longer to start. */
-function sorted(list: number[]): readonly number[] {
-  for (let i = 1; i < list.length; i++) {
-    const x = list[i]!;
-    let k = i;
-    for (; k > 0 && list[k - 1]! > x; k--) list[k] = list[k - 1]!;
-    list[k] = x;
-  }
-  return list;
-}
-
 /** Runs of equal rights. Asks once per stretch in which nothing can change, instead of once per frame. */
 function runsByFrame(xen: Xen, d: Domain): Run[] {
   const { e820 } = xen.services;
@@ -86,7 +75,7 @@ function runsByFrame(xen: Xen, d: Domain): Run[] {
   for (const set of [xen.xenRanges, xen.mmioRo, d.iomemCaps]) {
     for (const r of set.list()) at.push(r.s, r.e + 1);
   }
-  const cuts = sorted(at);
+  const cuts = Float64Array.from(at).sort();
   const runs: Run[] = [];
   let last: Run | undefined;
   for (let i = 0; i + 1 < cuts.length && cuts[i]! < top; i++) {

@@ -408,9 +408,9 @@ export interface XenServices {
   pdevType(sbdf: Sbdf): PdevType;
   /** Does a function answer there? @xen pci_device_detect */
   pciDeviceDetect(sbdf: Sbdf): boolean;
-  /** Config space through the hardware, unsigned. Size 1, 2 or 4. */
   /** Buses of a segment on which some function answers, ascending: on all others reads return ones. */
   busesInUse(seg: number): readonly number[];
+  /** Config space through the hardware, unsigned. Size 1, 2 or 4. */
   confRead(sbdf: Sbdf, offset: number, size: 1 | 2 | 4): number;
   confWrite(sbdf: Sbdf, offset: number, size: 1 | 2 | 4, value: number): void;
   pciFindCap(sbdf: Sbdf, cap: number): number;

@@ -67,16 +67,15 @@ function* shutdownOrReboot(xl: Xl, argv: readonly string[], command: Command): C
     );
     if (rc !== 0) return rc;
   }
-  if (waits > 0) yield* waitForDeaths(xl, domids, waits > 1);
-  return 0;
+  return waits > 0 ? yield* waitForDeaths(xl, domids, waits > 1) : 0;
 }
 
 const LOOK_NS = 100e6;
-/** Whoever waits longer presses Ctrl-C. */
+/** Whoever waits longer presses Ctrl-C: xl would wait for ever. */
 const WAIT_MAX_NS = 3600e9;
 
 /** Until every domain has shut down, or with -ww until it is gone. @xen wait_for_domain_deaths */
-function* waitForDeaths(xl: Xl, domids: readonly number[], untilGone: boolean): Co<void> {
+function* waitForDeaths(xl: Xl, domids: readonly number[], untilGone: boolean): Co<number> {
   const waiting = new Map(domids.map((domid) => [domid, false]));
   xl.err(`Waiting for ${waiting.size} domains\n`);
   const { clock } = xl.dom0;
@@ -93,12 +92,14 @@ function* waitForDeaths(xl: Xl, domids: readonly number[], untilGone: boolean): 
         else waiting.delete(domid);
       }
     }
-    if (waiting.size === 0) return;
+    if (waiting.size === 0) return 0;
     yield* xl.dom0.settle();
     yield* runXlDaemons(xl.dom0);
     yield* pause(clock, LOOK_NS);
   }
+  return waiting.size === 0 ? 0 : INTERRUPTED;
 }
+const INTERRUPTED = 130;
 
 /** 0, or the exit code after the complaint. */
 function* stopOne(xl: Xl, domid: number, command: Command, fallback: boolean): Co<number> {

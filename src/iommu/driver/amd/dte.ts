@@ -60,7 +60,10 @@ export function amdIommuSetRootPageTable(
     set(t, at, DTE.V, valid);
     return amd.s.cpu.cx16 ? 0 : NON_ATOMIC;
   }
-  // Xen blocks the entry meanwhile; nothing comes between here.
+  if (valid === 1 || get(t, at, DTE.V) === 1) {
+    set(t, at, DTE.TV, 0);
+    set(t, at, DTE.V, 1);
+  }
   putRoot(t, at, rootMfn, domid, pagingMode);
   set(t, at, DTE.TV, 1);
   set(t, at, DTE.V, valid);
