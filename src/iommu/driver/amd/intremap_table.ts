@@ -2,7 +2,7 @@
 import { panic } from '../../../base/assert.js';
 import { get } from '../../../base/layout.js';
 import { formatSbdf, hex, sbdfOf } from '../../../base/sbdf.js';
-import { type Co, hold, preemptPoint } from '../../../sim/co.js';
+import { type Co, hold } from '../../../sim/co.js';
 import { RANK } from '../../../sim/lock_ranks.js';
 import { SpinLock } from '../../../sim/locks.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
@@ -172,11 +172,8 @@ export function* amdIommuDumpIntremapTables(amd: AmdVi): Co<void> {
       const unit = amd.units[ivrs.unit(bdf)];
       const table = ivrs.intremap.get(bdf);
       if (unit === undefined || table === undefined || ivrs.requestor[bdf] !== bdf) continue;
-      {
-        using _lock = yield* hold(getIntremapLock(amd, ivrs, bdf));
-        dumpIntremapTable(amd, unit, table, formatSbdf(sbdfOf(ivrs.seg, bdf)));
-      }
-      yield* preemptPoint(amd.s.cpus);
+      using _lock = yield* hold(getIntremapLock(amd, ivrs, bdf));
+      dumpIntremapTable(amd, unit, table, formatSbdf(sbdfOf(ivrs.seg, bdf)));
     }
   }
 }

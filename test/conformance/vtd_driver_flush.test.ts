@@ -1,0 +1,127 @@
+/**
+ * Telling units what changed where that does not go smoothly: no room in the queue, an error half way, no memory.
+ * @xen drivers/passthrough/vtd/iommu.c, qinval.c
+ */
+import { describe, expect, test } from 'vitest';
+import { E } from '../../src/base/errno.js';
+import { QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
+import { runAlone } from '../../src/sim/co.js';
+import { at, drhd, scope, UNIT_BASE, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
+
+/** Invalidation queue: head, tail and address. */
+const [IQH, IQT, IQA] = [0x80, 0x88, 0x90];
+const IOTLB_GLOBAL = 0x12;
+
+/** A host with one PCIe endpoint at 02:00.0 and guest d1 that has it, with frame 0x100 at machine frame 0x40000. */
+function host(o: VtdHostOptions = {}) {
+  const h = new VtdHost(o);
+  const pdev = h.endpoint(at(2, 0));
+  h.boot();
+  const d1 = h.domain(1);
+  h.map(d1, 0x100, 0x4_0000);
+  h.s.console.length = 0;
+  return { h, pdev, d1 };
+}
+
+describe('a queue', () => {
+  /** Other CPUs have queued so much that only `room` descriptors fit; each takes the unit a microsecond. */
+  function crowd(h: VtdHost, room: number): void {
+    const unit = h.units[0]!;
+    const frame = unit.read32(IQA + 4) * 2 ** 20 + (unit.read32(IQA) >>> 12);
+    const [head, tail] = [unit.read32(IQH) / 16, unit.read32(IQT) / 16];
+    expect(head).toBe(tail);
+    for (let i = 0; i < 255 - room; i++) {
+      const entry = frame * 4096 + ((tail + i) % 256) * 16;
+      for (const [word, value] of [IOTLB_GLOBAL, 0, 0, 0].entries()) h.s.ram.write32(entry + word * 4, value);
+    }
+    unit.latencyNs = 1000;
+    unit.write32(IQT, ((tail + 255 - room) % 256) * 16);
+  }
+
+  test.each([0, 1, 2])(
+    'with room for %i more: who flushes waits, and returns when the page is gone from the unit',
+    (room) => {
+      const { h, pdev, d1 } = host();
+      expect(h.assign(d1, pdev)).toBe(0);
+      expect(h.dma(2, 0, 0, 0x100)).toBe(0x4_0000);
+      crowd(h, room);
+      expect(h.unmap(d1, 0x100)).toBe(0);
+      expect(h.dma(2, 0, 0, 0x100)).toBeLessThan(0);
+      expect(h.units[0]!.read32(IQH)).toBe(h.units[0]!.read32(IQT));
+      const full = room < 2 ? ['[VT-D] IOMMU#0: no QI slot available'] : [];
+      expect(h.s.console).toEqual(full);
+      // The complaint is made once.
+      crowd(h, 0);
+      h.map(d1, 0x100, 0x4_0000);
+      expect(h.unmap(d1, 0x100)).toBe(0);
+      expect(h.s.console).toEqual(['[VT-D] IOMMU#0: no QI slot available']);
+    },
+  );
+});
+
+describe('flushing all units', () => {
+  const OTHER = UNIT_BASE + 0x1000;
+  const two = (): VtdHost =>
+    new VtdHost({
+      units: [{ base: UNIT_BASE }, { base: OTHER }],
+      structures: [drhd([scope(1, 6, [0, 0])], { base: OTHER, all: false }), drhd([])],
+      prepare: (s) => s.addFunction(at(6, 0)),
+    });
+
+  test.each([1, 2, 3, 4])(
+    'that fails at step %i, of a context and an IOTLB flush each, is tried to its end and fails set-up',
+    (nth) => {
+      const h = two();
+      h.s.record();
+      h.s.faults.failNth(nth, 'flush');
+      expect(runAlone(h.driver.setup())).toBe(E.IO);
+      expect(h.s.faults.passed.get('flush')).toBe(4);
+      // Global: a context cache, then an IOTLB, with both kinds of draining; interrupt entries before them.
+      expect(h.descriptors().filter((d) => !d.startsWith('4 '))).toEqual(['11 0', 'd2 0', '11 0', 'd2 0']);
+    },
+  );
+
+  test.each([1, 2, 3, 4])('that fails at step %i for dom0 is a warning, and units go on', (nth) => {
+    const h = two();
+    expect(runAlone(h.driver.setup())).toBe(0);
+    for (const d of [h.s.domIo, h.s.hwdom]) runAlone(h.driver.init(d));
+    h.s.console.length = 0;
+    h.s.faults.failNth(nth, 'flush');
+    runAlone(h.driver.hwdomInit(h.s.hwdom));
+    expect(h.s.console).toEqual(['[VT-D] IOMMU flush all failed for hardware domain']);
+    // Translation is on in both.
+    expect(h.units.map((u) => u.read32(0x1c) >>> 31)).toEqual([1, 1]);
+  });
+});
+
+describe('memory', () => {
+  test('that is short for the table of a narrow unit is -ENOMEM, whatever stands in frame 0', () => {
+    // SAGAW 2: three levels, so that the root is looked up one table further down.
+    const { h, pdev } = host({ cap: [0x2226_0206, 0x00d2_008c] });
+    const d2 = h.domain(2);
+    h.s.ram.write32(0, 0xf000_ff53);
+    h.s.faults.failNth(1, 'alloc');
+    expect(h.assign(d2, pdev)).toBe(E.NOMEM);
+    expect(h.entry(2, 0).did).toBe(0);
+  });
+
+  test.each([
+    { count: 127, pages: 1 },
+    { count: 128, pages: 2 },
+    { count: 255, pages: 2 },
+    { count: 256, pages: 4 },
+  ])(
+    'the queue for $count CPUs, $pages pages, is written back page by page to a unit that does not snoop',
+    ({ count, pages }) => {
+      const h = new VtdHost({ cpu: { count }, ecap: [QEMU_ECAP[0] & ~1, QEMU_ECAP[1]] });
+      expect(runAlone(h.driver.setup())).toBe(0);
+      const unit = h.units[0]!;
+      const first = unit.read32(IQA + 4) * 2 ** 20 + (unit.read32(IQA) >>> 12);
+      expect(2 ** (unit.read32(IQA) & 7)).toBe(pages);
+      const whole = h.s.synced.filter((s) => s.first === 0 && s.words === 1024).map((s) => s.mfn);
+      const queue = Array.from({ length: pages }, (_, i) => first + i);
+      expect(queue.filter((mfn) => whole.includes(mfn))).toEqual(queue);
+      expect(whole).not.toContain(first - 1);
+    },
+  );
+});
