@@ -1,5 +1,7 @@
 /** A small Xen around the AMD-Vi driver: memory, one or more units, domains that own frames, a console to read. */
+
 import { E, type Rc } from '../../src/base/errno.js';
+import { defaultIommuOptions } from '../../src/hypervisor/cmdline.js';
 import type { AmdIommu } from '../../src/iommu/driver/amd/driver.js';
 import { acpiIvrsInit } from '../../src/iommu/driver/amd/iommu_acpi.js';
 import { amdBehaviour4_18 } from '../../src/iommu/driver/amd/seams.js';
@@ -27,7 +29,7 @@ import { Cpus, SpinLock } from '../../src/sim/locks.js';
 import { MmioMap } from '../../src/sim/mmio.js';
 import { Ram } from '../../src/sim/ram.js';
 import { DEFAULT_ENTRIES, ivhd, UNIT_BDF, unitsOf } from './amd_table.js';
-import { OPTIONS, TestDomain } from './test_domain.js';
+import { TestDomain } from './test_domain.js';
 
 /** Above 16 GiB, so that no table is where 32 bits reach. */
 const FIRST_HEAP_FRAME = 0x50_1000;
@@ -89,7 +91,7 @@ export class AmdHost {
   readonly services: XenServices;
 
   constructor(o: AmdHostOptions = {}) {
-    this.opts = { ...OPTIONS, ...o.opts };
+    this.opts = { ...defaultIommuOptions(), ...o.opts };
     this.table =
       o.table ??
       makeIvrs(o.blocks ?? [ivhd(o.entries ?? DEFAULT_ENTRIES)], o.info ?? 1 | (52 << 8) | (64 << 15));

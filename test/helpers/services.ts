@@ -2,9 +2,11 @@
  * The least of a Xen that an IOMMU driver can run on: memory, clock, CPUs, plain domains and a table of devices with
  * their config space. Nothing here comes from src/hypervisor, so that a driver's tests do not stand or fall with it.
  */
+
 import { assert } from '../../src/base/assert.js';
 import { E, type Rc } from '../../src/base/errno.js';
 import { formatSbdf, type Sbdf } from '../../src/base/sbdf.js';
+import { defaultIommuOptions } from '../../src/hypervisor/cmdline.js';
 import {
   type CpuFacts,
   type CrashSite,
@@ -64,31 +66,6 @@ export class TestDomain implements IommuDomain {
     return this.p2mRoot;
   }
 }
-
-export const testOptions = (): IommuOptions => ({
-  enable: true,
-  force: false,
-  quarantine: 'basic',
-  verbose: false,
-  debug: false,
-  crashDisable: false,
-  igfx: true,
-  qinval: true,
-  snoop: true,
-  superpages: true,
-  intremap: 'full',
-  intpost: false,
-  hapPtShare: true,
-  amdPerdevIntremap: true,
-  ats: false,
-  devIotlbTimeoutMs: 1000,
-  hwdomStrict: false,
-  hwdomPassthrough: false,
-  hwdomInclusive: false,
-  hwdomReserved: -1,
-  hwdomNone: false,
-  nonCoherent: false,
-});
 
 export const testCpu: CpuFacts = {
   vendor: 'intel',
@@ -158,7 +135,7 @@ export class TestServices implements XenServices {
     this.heap = new Heap(this.frames, this.faults, this.events);
     this.heap.addRange({ start: 0x50_0000, count: 0x4_0000 });
     this.pcidevsLock = new SpinLock(this.cpus, 'pcidevs_lock', RANK.pcidevs, true);
-    this.opts = { ...testOptions(), ...o.opts };
+    this.opts = { ...defaultIommuOptions(), ...o.opts };
     this.e820 = o.e820 ?? testE820;
     this.extraRanges = o.extraRanges ?? [];
     if (o.ioapicIds !== undefined) this.ioapicIds = o.ioapicIds;

@@ -1,5 +1,5 @@
-/** A domain as drivers see it, and Xen's options as its command line leaves them. */
-import { DomainIommu, type IommuDomain, type IommuOptions, PdevList } from '../../src/iommu/driver/types.js';
+/** A domain as drivers see it. */
+import { DomainIommu, type IommuDomain, PdevList } from '../../src/iommu/driver/types.js';
 import { RANK } from '../../src/sim/lock_ranks.js';
 import { type Cpus, type RwLock, SpinLock } from '../../src/sim/locks.js';
 
@@ -31,28 +31,3 @@ export class TestDomain implements IommuDomain {
     return 0;
   }
 }
-
-export const OPTIONS: IommuOptions = {
-  enable: true,
-  force: false,
-  quarantine: 'basic',
-  verbose: false,
-  debug: false,
-  crashDisable: false,
-  igfx: true,
-  qinval: true,
-  snoop: true,
-  superpages: true,
-  intremap: 'full',
-  intpost: false,
-  hapPtShare: true,
-  amdPerdevIntremap: true,
-  ats: false,
-  devIotlbTimeoutMs: 1000,
-  hwdomStrict: false,
-  hwdomPassthrough: false,
-  hwdomInclusive: false,
-  hwdomReserved: -1,
-  hwdomNone: false,
-  nonCoherent: false,
-};

@@ -1,5 +1,7 @@
 /** A small Xen without silicon: real PCI functions, and a driver that only writes down what it is asked. */
+
 import { sbdf } from '../../src/base/sbdf.js';
+import { defaultIommuOptions } from '../../src/hypervisor/cmdline.js';
 import { Console } from '../../src/hypervisor/console.js';
 import { Domain } from '../../src/hypervisor/domain.js';
 import { Irqs } from '../../src/hypervisor/irq/desc.js';
@@ -208,31 +210,6 @@ export interface TestXen extends Xen {
   dev(bus: number, dev: number, fn?: number): Pdev;
 }
 
-export const defaultOptions = (): IommuOptions => ({
-  enable: true,
-  force: false,
-  quarantine: 'basic',
-  verbose: false,
-  debug: false,
-  crashDisable: false,
-  igfx: true,
-  qinval: true,
-  snoop: true,
-  superpages: true,
-  intremap: 'full',
-  intpost: false,
-  hapPtShare: true,
-  amdPerdevIntremap: true,
-  ats: false,
-  devIotlbTimeoutMs: 1000,
-  hwdomStrict: false,
-  hwdomPassthrough: false,
-  hwdomInclusive: false,
-  hwdomReserved: -1,
-  hwdomNone: false,
-  nonCoherent: false,
-});
-
 /** An endpoint with `stride` phantom spacing announced by itself. */
 export const endpoint = (bus: number, dev: number, fn = 0, stride = 0): DeviceSpec => ({
   sbdf: sbdf(0, bus, dev, fn),
@@ -288,7 +265,7 @@ export function makeXen(o: TestXenOptions = {}): TestXen {
     version: undefined as never,
     cpuKhz: 1,
     hwCaps: [],
-    opts: { ...defaultOptions(), ...o.opts },
+    opts: { ...defaultIommuOptions(), ...o.opts },
     pciOpts: { maskSerr: false, maskPerr: false, quirks: true },
     pciPhantoms: o.phantoms ?? [],
     extraRanges: [],

@@ -1,6 +1,8 @@
 /** `iommu=`, `dom0-iommu=`, `pci=`, `rmrr=`, `ivmd=`. @xen drivers/passthrough */
+
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
+import { defaultIommuOptions } from '../../src/hypervisor/cmdline.js';
 import { parseDom0IommuParam, parseIommuParam } from '../../src/hypervisor/passthrough/iommu_options.js';
 import {
   parseIvmdParam,
@@ -10,13 +12,13 @@ import {
 import { findRelease, releaseNames, seamsOf } from '../../src/hypervisor/releases/index.js';
 import { correct, type Seams, withSeams } from '../../src/hypervisor/seams.js';
 import type { ExtraRange, IommuOptions } from '../../src/iommu/driver/types.js';
-import { defaultOptions, sbdf } from '../helpers/xen.js';
+import { sbdf } from '../helpers/xen.js';
 
 /** What an option changes of the defaults. */
 function changes(parse: (o: IommuOptions) => number): { rc: number; set: Partial<IommuOptions> } {
-  const o = defaultOptions();
+  const o = defaultIommuOptions();
   const rc = parse(o);
-  const before = defaultOptions();
+  const before = defaultIommuOptions();
   const set = Object.fromEntries(
     Object.entries(o).filter(([key, value]) => value !== before[key as keyof IommuOptions]),
   ) as Partial<IommuOptions>;
@@ -84,7 +86,7 @@ describe('iommu=', () => {
     expectForms(parseIommuParam, word, field, yes, no);
   });
   test('FT-B01 a word that is unknown spoils the result, and nothing before or after it', () => {
-    const o = defaultOptions();
+    const o = defaultIommuOptions();
     expect(parseIommuParam(o, 'no-igfx,what,quarantine=scratch-page,qinval=maybe,no-snoop')).toBe(E.INVAL);
     expect(o).toMatchObject({ igfx: false, quarantine: 'scratch-page', qinval: true, snoop: false });
   });
@@ -100,7 +102,7 @@ function expectForms(
 ): void {
   const sets = (text: string): unknown[] =>
     [yes, no].map((before) => {
-      const o: IommuOptions = { ...defaultOptions(), [field]: before };
+      const o: IommuOptions = { ...defaultIommuOptions(), [field]: before };
       expect([text, parse(o, text)]).toEqual([text, 0]);
       return o[field];
     });
