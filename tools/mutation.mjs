@@ -5,7 +5,8 @@
  *   npm run mutation -- --sample N --seed S    N edits (40), chosen by S (1)
  *   npm run mutation -- --from I               goes on with the I-th edit of the sample
  *   npm run mutation -- --only I,J,...         of the sample only the I-th, the J-th and so on
- *   npm run mutation -- --file PATH            every edit of the files whose path begins so, instead of a sample
+ *   npm run mutation -- --file PATH,PATH,...   every edit of the files whose path begins so, anywhere in src; with
+ *                                              --sample that many of them
  *   npm run mutation -- --quick                with the quick tests alone, without recordings and bugs of the past
  *   npm run mutation -- --within SECONDS       at most so much of tests for an edit (all that reach it)
  *   npm run mutation -- --jobs N               N at a time (2)
@@ -18,7 +19,7 @@ import { fork } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { filesBelow, ROOT } from './files.mjs';
-import { sample } from './mutation_edits.mjs';
+import { AREAS, isAt, placesFor, sample } from './mutation_edits.mjs';
 import { compiled } from './mutation_suite.mjs';
 
 /** @typedef {import('./mutation_worker.mjs').Job} Job */
@@ -48,20 +49,26 @@ function chosen() {
     quick,
   };
   const { values } = parseArgs({ options });
-  const { sample = '40', seed = '1', jobs = '2', from = '1', within = '100000' } = values;
-  for (const one of [sample, seed, jobs, from, within])
+  const {
+    sample = values.file === undefined ? '40' : undefined,
+    seed = '1',
+    jobs = '2',
+    from = '1',
+    within = '100000',
+  } = values;
+  for (const one of [sample ?? '1', seed, jobs, from, within])
     if (!/^[1-9]\d{0,8}$/.test(one))
       throw new Error(`--sample, --seed, --jobs, --from and --within take numbers, not '${one}'`);
   if (values.only !== undefined && !/^[1-9]\d{0,8}(,[1-9]\d{0,8})*$/.test(values.only))
     throw new Error(`--only takes numbers with commas between, not '${values.only}'`);
   return {
-    n: +sample,
+    n: sample === undefined ? undefined : +sample,
     seed: +seed,
     jobs: +jobs,
     from: +from,
     within: +within,
     only: values.only?.split(',').map(Number),
-    file: values.file,
+    files: values.file ?? AREAS,
     quick: values.quick,
   };
 }
@@ -73,7 +80,7 @@ class Lane {
   /** @param {Job} job @returns {Promise<any>} undefined when it fell silent */
   ask(job) {
     const worker = path.join(ROOT, 'tools/mutation_worker.mjs');
-    this.child ??= fork(worker, { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    this.child ??= fork(worker, [places], { cwd: ROOT, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
     const { child } = this;
     return new Promise((done) => {
       /** @type {NodeJS.Timeout | undefined} */ let timer;
@@ -112,10 +119,11 @@ try {
 } catch (error) {
   give(error instanceof Error ? error.message : String(error));
 }
-const { n, seed, jobs, from, only, within, file, quick } = choice;
-const { edits } = compiled();
-const ids = [...edits.keys()];
-const asked = file === undefined ? sample(ids, n, seed) : ids.filter((i) => edits[i]?.file.startsWith(file));
+const { n, seed, jobs, from, only, within, files, quick } = choice;
+const places = placesFor(files);
+const { edits } = compiled(places);
+const ids = [...edits.keys()].filter((i) => isAt(edits[i]?.file ?? '', files));
+const asked = n === undefined ? ids : sample(ids, n, seed);
 const tests = filesBelow('test', '.test.ts').filter((f) => TESTS.test(f) && (!quick || QUICK.test(f)));
 const lanes = Array.from({ length: jobs }, () => new Lane());
 
@@ -132,8 +140,8 @@ const counts = { killed: 0, survived: 0 };
 function report() {
   const tried = counts.killed + counts.survived;
   const score = ((100 * counts.killed) / Math.max(tried, 1)).toFixed(1);
-  const of = file === undefined ? `seed ${seed}` : file;
-  console.log(`${counts.killed} of ${tried} killed: ${score} % (${edits.length} edits possible, ${of})`);
+  const of = n === undefined ? files : `seed ${seed}`;
+  console.log(`${counts.killed} of ${tried} killed: ${score} % (${ids.length} edits possible, ${of})`);
 }
 process.on('exit', () => {
   for (const lane of lanes) lane.close();

@@ -10,7 +10,12 @@ import { filesBelow, ROOT } from './files.mjs';
 
 /** @typedef {{ file: string, line: number, text: string, was: string }} Edit */
 
-const AREAS = ['src/hypervisor/passthrough', 'src/iommu/driver', 'src/iommu/hw'];
+/** Beginnings of paths, with commas between. */
+export const AREAS = 'src/hypervisor/passthrough,src/iommu/driver,src/iommu/hw';
+/** @param {string} file @param {string} places */
+export const isAt = (file, places) => places.split(',').some((place) => file.startsWith(place));
+/** Where edits are woven in, to try those of `files`. @param {string} files */
+export const placesFor = (files) => (files.split(',').every((file) => isAt(file, AREAS)) ? AREAS : files);
 /** What woven text asks: is the edit of this number in force? */
 export const ASK = '$edited';
 
@@ -30,12 +35,12 @@ const OTHER = {
   [ts.SyntaxKind.BarToken]: '&',
 };
 
-/** Every edit of the areas, and each of their files with all of its edits woven in. */
-export function weaveAll() {
+/** Every edit of the files at these places, and each of the files with all of its edits woven in. @param {string} places */
+export function weaveAll(places) {
   /** @type {Edit[]} */ const edits = [];
   /** @type {Map<string, string>} */ const woven = new Map();
-  for (const file of AREAS.flatMap((folder) => filesBelow(folder, '.ts')))
-    woven.set(file, new Weaver(file, edits).text);
+  for (const file of filesBelow('src', '.ts'))
+    if (isAt(file, places)) woven.set(file, new Weaver(file, edits).text);
   return { edits, woven };
 }
 

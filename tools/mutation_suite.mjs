@@ -51,23 +51,24 @@ export const TEXTS = new Map(
 export class Endless extends Error {}
 
 /**
- * Everything compiled, and kept below build until a file changes.
- * @returns {{ edits: Edit[], scripts: [string, string][] }} scripts by path in the repository
+ * Everything compiled, with the edits at these places, and kept below build until a file changes.
+ * @param {string} places @returns {{ edits: Edit[], scripts: [string, string][] }} scripts by path in the repository
  */
-export function compiled() {
+export function compiled(places) {
   const texts = [...TEXTS].flatMap(([file, text]) => [file, text, '']);
-  const kept = path.join(ROOT, BUILD, `${hash(...texts)}.scripts.json`);
+  const kept = path.join(ROOT, BUILD, `${hash(places, ...texts)}.scripts.json`);
   if (!fs.existsSync(kept)) {
     fs.mkdirSync(path.dirname(kept), { recursive: true });
     const part = `${kept}.${process.pid}`;
-    fs.writeFileSync(part, JSON.stringify(compile()));
+    fs.writeFileSync(part, JSON.stringify(compile(places)));
     fs.renameSync(part, kept);
   }
   return JSON.parse(fs.readFileSync(kept, 'utf8'));
 }
 
-function compile() {
-  const { edits, woven } = weaveAll();
+/** @param {string} places */
+function compile(places) {
+  const { edits, woven } = weaveAll(places);
   const sources = readSources();
   for (const [file, text] of woven) sources.set(file, text);
   const files = editionOf(sources, 'sync');
@@ -122,8 +123,9 @@ export class Suite {
   /** Cases of the test file that is being read. @type {Case[]} */ #cases = [];
   /** @type {Scope[]} */ #scopes = [];
 
-  constructor() {
-    const { edits, scripts } = compiled();
+  /** @param {string} places */
+  constructor(places) {
+    const { edits, scripts } = compiled(places);
     this.edits = edits;
     this.scripts = new Map(scripts);
     this.whileLoading = new Uint8Array(edits.length);

@@ -17,7 +17,8 @@ import { BUILD, hash, Suite, TEXTS } from './mutation_suite.mjs';
 /** `by`: the test that failed. @typedef {{ killed: boolean, by?: string, tests: number, ms: number }} Verdict */
 /** @typedef {{ learn: string } | { judge: number, tests: readonly string[], withinMs: number }} Job */
 
-const suite = new Suite();
+const places = process.argv[2] ?? '';
+const suite = new Suite(places);
 /** How much longer a test may take with an edit, in questions. */
 const LONGER = 100;
 const QUESTIONS = 1_000_000;
@@ -43,7 +44,8 @@ const isShared = (/** @type {string} */ file) =>
   !file.endsWith('.test.ts') && !/^tools\/(?!mutation_|compile|edition|erase|fixed)/.test(file);
 const shared = [...TEXTS].filter(([file]) => isShared(file)).map(([, text]) => text);
 /** Changes when the test file, a file it may import, or a tool does. @param {string} test */
-const baselineFile = (test) => path.join(ROOT, BUILD, `${hash(...shared, test, TEXTS.get(test) ?? '')}.json`);
+const baselineFile = (test) =>
+  path.join(ROOT, BUILD, `${hash(places, ...shared, test, TEXTS.get(test) ?? '')}.json`);
 
 /** Runs the tests of a file that are numbered so, after reading it anew. @param {string} file @param {number} from @param {number} at */
 async function play(file, from, at) {
