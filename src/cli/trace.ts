@@ -6,7 +6,9 @@ import { hex } from '../base/sbdf.js';
 import type { SimEvent } from '../sim/events.js';
 
 const x = (n: number): string => `0x${n.toString(16)}`;
-const both = (lo: number, hi: number): string => x((hi >>> 0) * 2 ** 32 + (lo >>> 0));
+/** A 64-bit value: a number holds no more than 53 bits of it. */
+const both = (lo: number, hi: number): string =>
+  hi === 0 ? x(lo >>> 0) : `${x(hi >>> 0)}${hex(lo >>> 0, 8)}`;
 /** Registers of which nobody wants to hear: the invalidation queue's doorbell. */
 const IQT = 0x88;
 const FECTL = 0x38;

@@ -130,13 +130,23 @@ function vtdRegisters({ properties }: QemuIommu): VtdRegisters {
   const sagaw = addressBits === 48 ? 0x600 : 0x200;
   const low = 0x2200_0006 + sagaw + (addressBits - 1) * 2 ** 16 + (is('caching-mode', false) ? 0x80 : 0);
   const high = 0x0012_008c + (is('dma-drain', true) ? 0x00c0_0000 : 0);
-  let ecap = 0x00f0_0f02;
-  if (is('intremap', true)) ecap += 0x08;
-  if (properties.get('eim') === 'on') ecap += 0x10;
+  let ecap = 0x0f02;
+  if (is('intremap', true)) {
+    // IR with MHMV 15. Without KVM only the buggy form of EIM can be had.
+    ecap += 0x00f0_0008;
+    if (is('x-buggy-eim', false)) ecap += 0x10;
+  }
   if (ats) ecap += 0x04;
   if (is('pt', true)) ecap += 0x40;
   if (is('snoop-control', false)) ecap += 0x80;
-  return { addressBits, ats, cap: [low, high], ecap: [ecap, 0] };
+  // SRS; SMTS and SLTS.
+  const scalable = is('x-scalable-mode', false);
+  return {
+    addressBits,
+    ats,
+    cap: [low, high],
+    ecap: [scalable ? ecap + 0x8000_0000 : ecap, scalable ? 0x4800 : 0],
+  };
 }
 
 const UNITS: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
