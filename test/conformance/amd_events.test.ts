@@ -141,6 +141,17 @@ describe('slow units', () => {
     expect(host.dma(0x200, 0x10)).toBe(0x10);
   });
 
+  test('a host that has been up for hours has as much patience as one that just booted', () => {
+    const host = new AmdHost().boot();
+    host.clock.advance(4 * 3600e9);
+    host.unit.stalled = true;
+    const since = host.clock.nowNs;
+    host.clock.after(50e6, () => host.unit.resume());
+    expect(host.lines(() => host.assign(host.domIo, host.pdev(0x200)))).toEqual([]);
+    expect(host.clock.nowNs - since).toBeGreaterThanOrEqual(50e6);
+    expect(host.clock.nowNs - since).toBeLessThan(51e6);
+  });
+
   test('a unit that never answers ends the simulation, where Xen would wait for ever', () => {
     const host = new AmdHost().boot();
     host.unit.stalled = true;

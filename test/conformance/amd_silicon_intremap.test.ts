@@ -342,6 +342,20 @@ describe('INVALIDATE_INTERRUPT_TABLE (2.4.5)', () => {
       expect(raise(i, OTHER)).toMatchObject({ vector: 0x40 + i });
     }
   });
+  test("what one device gave up is no other one's: each goes by its own table", () => {
+    dte(0, { table: OTHER_TABLE });
+    for (let i = 0; i < 512; i++) {
+      irte(i, 0x0040_0105);
+      irte(i, 0x0099_0105, OTHER_TABLE);
+    }
+    const vectors = (rid: number): unknown[] => {
+      const all = Array.from({ length: 512 }, (_, i) => raise(i, rid));
+      return [...new Set(all.map((to) => (typeof to === 'object' ? to.vector : to)))];
+    };
+    expect(vectors(RID)).toEqual([0x40]);
+    forgetInterrupts(RID);
+    expect(vectors(0)).toEqual([0x99]);
+  });
   test('a device table entry that points elsewhere keeps what was cached under the id', () => {
     raise(5);
     irte(5, 0x0066_3445, OTHER_TABLE);

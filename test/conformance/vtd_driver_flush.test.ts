@@ -8,6 +8,8 @@ import { QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
 import { at, drhd, scope, UNIT_BASE, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
 
+/** What the unit is told, and what it says. */
+const [GCMD, GSTS] = [0x18, 0x1c];
 /** Invalidation queue: head, tail and address. */
 const [IQH, IQT, IQA] = [0x80, 0x88, 0x90];
 const IOTLB_GLOBAL = 0x12;
@@ -124,4 +126,26 @@ describe('memory', () => {
       expect(whole).not.toContain(first - 1);
     },
   );
+});
+
+test('a unit may take a second to do what it is told, and no nanosecond more', () => {
+  const setUp = (ns: number): number => {
+    const h = new VtdHost();
+    const unit = h.units[0]!;
+    const [read32, write32] = [unit.read32.bind(unit), unit.write32.bind(unit)];
+    let told = false;
+    unit.write32 = (offset, value) => {
+      told = offset === GCMD;
+      write32(offset, value);
+    };
+    unit.read32 = (offset) => {
+      if (offset !== GSTS || !told) return read32(offset);
+      told = false;
+      h.s.clock.advance(ns);
+      return 0;
+    };
+    return runAlone(h.driver.setup());
+  };
+  expect(setUp(1e9)).toBe(0);
+  expect(() => setUp(1e9 + 1)).toThrow('DMAR hardware malfunction');
 });

@@ -2,9 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { QEMU_CAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
-import { at, VtdHost } from '../helpers/vtd_host.js';
+import { at, drhd, scope, UNIT_BASE, VtdHost } from '../helpers/vtd_host.js';
 
 const FSTS = 0x34;
+const FECTL = 0x38;
 const PPF = 2;
 
 /** A unit with four records; `fault` lets 02:00.0 of dom0 write to frames that dom0's table lacks. */
@@ -65,4 +66,27 @@ describe('fault records', () => {
     expect(h.registerWrites().filter((w) => /^2[2-5][0-9a-f]=/.test(w))).toEqual(['22c=80000000']);
     expect([0, 1, 2, 3].map((i) => regs[fro + i * 4 + 3]! < 0)).toEqual([false, true, true, true]);
   });
+
+  test.each([0, 1])(
+    'the interrupt is masked and let go at the unit that has faults, %i, and at no other',
+    (which) => {
+      const h = new VtdHost({
+        units: [{ base: UNIT_BASE }, { base: UNIT_BASE + 0x1000 }],
+        structures: [drhd([scope(1, 6, [0, 0])], { base: UNIT_BASE + 0x1000, all: false }), drhd([])],
+        prepare: (s) => s.addFunction(at(6, 0)),
+      });
+      for (const where of [at(2, 0), at(6, 0)]) h.endpoint(where);
+      h.boot();
+      h.s.record();
+      expect(h.dma(which === 0 ? 2 : 6, 0, 0, 1, true, which)).toBeLessThan(0);
+      runAlone(h.driver.pollFaults());
+      const masks = h.s.log.flatMap((e) =>
+        e.kind === 'reg' && e.write && e.offset === FECTL ? [[e.unit, e.lo >>> 31]] : [],
+      );
+      expect(masks).toEqual([
+        [which, 1],
+        [which, 0],
+      ]);
+    },
+  );
 });

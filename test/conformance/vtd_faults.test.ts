@@ -196,6 +196,26 @@ describe('interrupt remapping (5.1, 9.10)', () => {
       redirectionHint: false,
     });
   });
+  // Bits 2, 3, 4 and 7:5 of the entry (9.10).
+  test.each([
+    ['DM', 0x04, { logical: true }],
+    ['RH', 0x08, { redirectionHint: true }],
+    ['TM', 0x10, { level: true }],
+    ['DLM 1', 0x20, { deliveryMode: 1 }],
+    ['DLM 2', 0x40, { deliveryMode: 2 }],
+    ['DLM 4', 0x80, { deliveryMode: 4 }],
+  ])('%s means what it says, and nothing else', (_field, bit, means) => {
+    const rig = remapping();
+    entry(rig, 1, 0x0051_0001, 0x0300, 0, 0);
+    entry(rig, 2, 0x0051_0001 | bit, 0x0300, 0, 0);
+    const plain = { vector: 0x51, dest: 3, logical: false, deliveryMode: 0, level: false };
+    expect(rig.unit.remapInterrupt(RID, address(1), 0)).toEqual({ ...plain, redirectionHint: false });
+    expect(rig.unit.remapInterrupt(RID, address(2), 0)).toEqual({
+      ...plain,
+      redirectionHint: false,
+      ...means,
+    });
+  });
   test('in x2APIC mode the destination has 32 bits', () => {
     const rig = remapping({}, 0x808);
     entry(rig, 1, ENTRY[0]!, 0x0001_0300, 0, 0);

@@ -321,6 +321,19 @@ describe('caches', () => {
     expect(unit.cachedTranslations()).toEqual([]);
   });
 
+  test('one page of a superpage takes all of it, however many domains were met since', () => {
+    pte(0x301, 1, 0x4200, 0);
+    for (const dfn of [512, 1023]) unit.translate(RID, dfn, true);
+    for (let domid = 100; domid < 200; domid++) {
+      dte(OTHER, { domid });
+      invalidateDte(OTHER);
+      unit.translate(OTHER, 7, true);
+    }
+    pte(0x301, 1, 0x8200, 0);
+    invalidatePage(5, 700);
+    expect([512, 1023].map((dfn) => unit.translate(RID, dfn, true))).toEqual([0x8200, 0x83ff]);
+  });
+
   test('INVALIDATE_IOMMU_ALL forgets everything', () => {
     unit.translate(RID, 7, true);
     command(0, 0x8000_0000);

@@ -27,8 +27,8 @@ export function initContigMarks(t: Int32Array, base: number): void {
 
 /** Bits `shift + 8` to `shift` of an entry: what the index in its table must be for it to be part of a larger page. */
 function addressIndex(lo: number, hi: number, shift: number): number {
-  if (shift >= 32) return (hi >>> (shift - 32)) & (ENTRIES - 1);
-  return ((lo >>> shift) | (shift === 0 ? 0 : hi << (32 - shift))) & (ENTRIES - 1);
+  const from = shift < 32 ? (lo >>> shift) | (hi << (32 - shift)) : hi >>> (shift - 32);
+  return from & (ENTRIES - 1);
 }
 
 /** Does entry `i` continue the run that entry `idx` belongs to? `bit` is the address bit that tells them apart. */

@@ -45,7 +45,6 @@ export function* enableIntremap(iommu: VtdIommu): Co<Rc> {
     return E.INVAL;
   }
   const sts = dmarReadl(iommu, VTD_REG.GSTS);
-  if ((sts & GCMD.IRE) !== 0 && iommu.intremap.mfn !== 0) return 0;
   if ((sts & GCMD.QIE) === 0) {
     s.printk(
       XENLOG.ERR,

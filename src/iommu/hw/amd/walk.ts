@@ -22,8 +22,6 @@ export function decodeDte(u: AmdIommuState, rid: number, into: Int32Array, e: nu
   into[e + DTE_CACHE.TAG] = rid | 0x10000;
   into[e + DTE_CACHE.FLAGS] = 0;
   into[e + DTE_CACHE.PERM] = 0;
-  into[e + DTE_CACHE.INT_LO] = 0;
-  into[e + DTE_CACHE.INT_HI] = 0;
   const tableBytes = (get(u.regs, regWord(AMD_REG.DEV_TAB_BASE), DEV_TAB_SIZE) + 1) * 4096;
   if (rid * DTE_BYTES >= tableBytes) {
     into[e + DTE_CACHE.KIND] = DTE_KIND.ILLEGAL;

@@ -313,7 +313,8 @@ export const contextHidesFaults = (s: VtdState): boolean => (s.ctx.info & INFO_F
 function lookup(s: VtdState, at: number, lo: number, hi: number): boolean {
   let way = findWay(s, at, lo, hi, 0);
   if (way < 0 && (s.tlbSizes & 2) !== 0) way = findWay(s, at, (lo >>> 9) | (hi << 23), hi >>> 9, 1);
-  if (way < 0 && (s.tlbSizes & 4) !== 0) way = findWay(s, at, (lo >>> 18) | (hi << 14), hi >>> 18, 2);
+  // No page number has more than 45 bits.
+  if (way < 0 && (s.tlbSizes & 4) !== 0) way = findWay(s, at, (lo >>> 18) | (hi << 14), 0, 2);
   if (way < 0) return false;
   const w = s.walk;
   const meta = s.cache[way + 12]!;
