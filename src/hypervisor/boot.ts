@@ -14,6 +14,7 @@ import { paddrFrames } from './cpu.js';
 import { allocDom0Memory } from './dom0_memory.js';
 import { dom0Pages, dom0Vcpus } from './dom0_options.js';
 import { Domain } from './domain.js';
+import { endOfBoot } from './end_of_boot.js';
 import { acpiMmcfgInit } from './mmconfig.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
 import { RangeSet } from './rangeset.js';
@@ -30,6 +31,7 @@ export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): 
   const ringKb = xen.console.allocateRing(options.conringSize, xen.cpu.count);
   xen.console.printk(XENLOG.WARNING, `Allocated console ring of ${ringKb} KiB.`);
   yield* createDom0(xen, o, options, images);
+  endOfBoot(xen, options);
   xen.booted = true;
 }
 

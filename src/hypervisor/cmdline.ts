@@ -21,6 +21,9 @@ export interface CmdlineResult {
   dom0Vcpus: Range | undefined;
   /** `conring_size=` in bytes, 0 when not given. */
   conringSize: number;
+  syncConsole: boolean;
+  /** `bootscrub=idle`, the default. */
+  scrubsInBackground: boolean;
 }
 
 /** @xen drivers/passthrough/iommu.c, x86/iommu.c: the defaults of the variables */
@@ -63,6 +66,8 @@ export function parseCmdline(cmdline: string, console: Console): CmdlineResult {
     dom0Mem: {},
     dom0Vcpus: undefined,
     conringSize: 0,
+    syncConsole: false,
+    scrubsInBackground: true,
   };
   if (cmdline === '') return r;
   // Quotes mean nothing to Xen: boot loaders take them away.
@@ -102,6 +107,7 @@ function setBoolean(r: CmdlineResult, name: string, value: string, negated: bool
   const on = value === '' ? 1 : parseBool(value);
   if (on < 0) return on;
   if (name === 'ats') r.iommu.ats = (on === 1) !== negated;
+  else if (name === 'sync_console') r.syncConsole = (on === 1) !== negated;
   else if (name === 'iommu_inclusive_mapping') r.iommu.hwdomInclusive = (on === 1) !== negated;
   return 0;
 }
@@ -131,6 +137,9 @@ function setValue(r: CmdlineResult, name: string, value: string, console: Consol
       r.conringSize = size.bytes;
       return size.rest === '' ? 0 : E.INVAL;
     }
+    case 'bootscrub':
+      r.scrubsInBackground = value === 'idle';
+      return value === '' || value === 'idle' || parseBool(value) >= 0 ? 0 : E.INVAL;
     case 'dom0_mem':
       return parseDom0Mem(r.dom0Mem, value);
     case 'dom0_max_vcpus': {

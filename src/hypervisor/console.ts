@@ -20,6 +20,8 @@ const LEVELS: readonly (readonly [string, number])[] = [
   ['all', 4],
 ];
 const OTHER_LEVEL = 2;
+/** @xen loglvl_str */
+const LEVEL_NAMES = ['Nothing', 'Errors', 'Errors and warnings', 'Errors, warnings and info', 'All'] as const;
 
 function parseLevel(text: string): { level: number; rest: string } {
   const known = LEVELS.find(([word]) => text.startsWith(word));
@@ -66,6 +68,14 @@ export class Console {
     t.lower = low.level;
     t.upper = Math.max(low.level, high.level);
     return high.rest === '' ? 0 : E.INVAL;
+  }
+
+  /** What is printed, in words. @xen console_endboot */
+  levels(which: 'host' | 'guest'): string {
+    const { lower, upper } = which === 'host' ? this.host : this.guest;
+    return lower === upper
+      ? LEVEL_NAMES[lower]!
+      : `${LEVEL_NAMES[lower]} (Rate-limited: ${LEVEL_NAMES[upper]})`;
   }
 
   /**

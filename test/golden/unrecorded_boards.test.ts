@@ -35,4 +35,22 @@ describe.skipIf(!fs.existsSync(GOLDEN))('boards that were not recorded', () => {
     const [boot] = unrecorded({ like: VTD, iommu: `intel-iommu,${properties}`, commands: [] });
     expect(boot!.xen_log).toContain(`(XEN) [VT-D]${capabilities}`);
   });
+
+  // Xen common/page_alloc.c setup_low_mem_virq, heap_init_late; drivers/char/console.c console_endboot; common/warning.c.
+  test('a boot ends with the words of heap_init_late and console_endboot, and a warning of a synchronous console', () => {
+    const { xen_log: log } = unrecorded({ like: VTD, xen: 'loglvl=info/all bootscrub=0', commands: [] })[0]!;
+    const at = log!.indexOf('(XEN) Initial low memory virq threshold set at 0x4000 pages.');
+    expect(log!.slice(at + 1, at + 5)).toEqual([
+      '(XEN) Std. Loglevel: Errors, warnings and info (Rate-limited: All)',
+      '(XEN) Guest Loglevel: All',
+      '(XEN) ***************************************************',
+      '(XEN) WARNING: CONSOLE OUTPUT IS SYNCHRONOUS',
+    ]);
+    expect(log!.slice(at + 9, at + 13)).toEqual([
+      '(XEN) ***************************************************',
+      '(XEN) 3... 2... 1... ',
+      "(XEN) *** Serial input to DOM0 (type 'CTRL-a' three times to switch input)",
+      '(XEN) Freed 656kB init memory',
+    ]);
+  });
 });

@@ -160,6 +160,15 @@ export const RULES: readonly Rule[] = [
     forms: [/^\[( *\d+\.\d{6})\] .*$/, /^\(XEN\) 'q' pressed -> dumping domain info \(now = (\d+)\)$/],
   },
   {
+    id: 'file-time',
+    fields: ['stdout'],
+    effect: 'vary',
+    why: 'times are not compared: when a file of sysfs was first looked at',
+    forms: [
+      /^[-dl](?:[r-][w-][x-]){3} +\d+ root root +\d+ ([A-Z][a-z]{2} [ \d]\d \d\d:\d\d) \S+(?: -> \S+)?$/,
+    ],
+  },
+  {
     id: 'transfer-time',
     fields: ['stdout'],
     effect: 'vary',

@@ -142,6 +142,13 @@ export const DRIVER_SPECS: readonly DriverSpec[] = [
   },
   { name: 'xhci_hcd', module: 'xhci_pci', bytes: 24576, ids: [{ classCode: 0x0c0330 }] },
   { name: 'ehci-pci', module: 'ehci_pci', bytes: 20480, ids: [{ classCode: 0x0c0320 }] },
+  { name: 'virtio-pci', module: 'virtio_pci', bytes: 24576, ids: [{ vendor: 0x1af4 }] },
+  {
+    name: 'bochs-drm',
+    module: 'bochs',
+    bytes: 16384,
+    ids: [0x1234, 0x4321].map((vendor) => ({ vendor, device: 0x1111 })),
+  },
   { name: 'i801_smbus', module: 'i2c_i801', bytes: 36864, ids: [{ vendor: 0x8086, classCode: 0x0c0500 }] },
   { name: 'lpc_ich', module: 'lpc_ich', bytes: 28672, ids: [{ vendor: 0x8086, classCode: 0x060100 }] },
 ];
