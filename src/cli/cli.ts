@@ -7,6 +7,7 @@ import { releaseNames } from '../hypervisor/releases/index.js';
 import { type BugOptions, runBug, takesTwoVcpus } from './bug.js';
 import { type CheckOptions, parseShard, runCheck, runMerge } from './check.js';
 import { type FuzzOptions, fuzzQemu } from './fuzz_qemu.js';
+import { Interrupted, Interrupts } from './interrupts.js';
 import { type ReplayOptions, runReplay } from './replay.js';
 import { isToken, replayToken, type TokenOptions } from './replay_token.js';
 import { EXIT, interactive, type RunOptions, runScript } from './run.js';
@@ -46,7 +47,7 @@ function program(done: (code: number) => void): Command {
     .option('--diff', 'print each difference')
     .action(async (what: string, o: ReplayOptions & TokenOptions) => {
       const write = (t: string): void => void process.stdout.write(t);
-      if (!isToken(what)) done(runReplay(what, o, write));
+      if (!isToken(what)) done(untilInterrupted(() => runReplay(what, o, write)));
       else if (parseToken(what).race === undefined) done(replayToken(what, o, write));
       else done((await loadExplorer()).replayRace(what, write));
     });
@@ -68,7 +69,7 @@ function bugCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--seed <n>', 'seed of the search', countOf, 1)
     .action(async (id: string, o: BugOptions) => {
       const tell = takesTwoVcpus(id, o) ? (await loadExplorer()).runRaceBug : runBug;
-      done(tell(id, o, (t) => void process.stdout.write(t)));
+      done(untilInterrupted(() => tell(id, o, (t) => void process.stdout.write(t))));
     });
 }
 
@@ -137,8 +138,22 @@ function exploreCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--json', 'one record a pair')
     .action(async (o: object) => {
       const { explorePairs } = await loadExplorer();
-      done(explorePairs(o, (text) => void process.stdout.write(text)));
+      done(untilInterrupted(() => explorePairs(o, (text) => void process.stdout.write(text))));
     });
+}
+
+/** What it has printed so far stands: every line is whole. */
+function untilInterrupted(work: () => number): number {
+  const interrupts = new Interrupts();
+  try {
+    return interrupts.during(work);
+  } catch (e) {
+    if (!(e instanceof Interrupted)) throw e;
+    line('interrupted');
+    return EXIT.interrupted;
+  } finally {
+    interrupts.stop();
+  }
 }
 
 const noShard = (): InvalidArgumentError => new InvalidArgumentError('2/4 is the second of four parts');

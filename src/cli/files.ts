@@ -10,18 +10,36 @@ export function readBytes(name: string): Uint8Array {
   try {
     const s = fs.statSync(name);
     if (s.isDirectory()) throw new InputError(name, '', 'is a folder', 'name a file');
-    if (s.size > LIMITS.inputBytesMax)
-      throw new InputError(
-        name,
-        '',
-        `is bigger than ${LIMITS.inputBytesMax / 2 ** 20} MiB`,
-        'give a smaller file',
-      );
-    return fs.readFileSync(name);
+    if (s.size > LIMITS.inputBytesMax) throw tooBig(name);
+    return s.isFile() ? fs.readFileSync(name) : readStream(name);
   } catch (e) {
     throw e instanceof InputError ? e : unreadable(name, e);
   }
 }
+
+const tooBig = (name: string): InputError =>
+  new InputError(name, '', `is bigger than ${LIMITS.inputBytesMax / 2 ** 20} MiB`, 'give a smaller file');
+
+/** A pipe or a device, of which nobody knows the size before its end. */
+function readStream(name: string): Uint8Array {
+  const fd = fs.openSync(name, 'r');
+  try {
+    const pieces: Uint8Array[] = [];
+    let total = 0;
+    for (;;) {
+      const piece = new Uint8Array(PIECE);
+      const n = fs.readSync(fd, piece);
+      if (n === 0) return Buffer.concat(pieces);
+      total += n;
+      if (total > LIMITS.inputBytesMax) throw tooBig(name);
+      pieces.push(piece.subarray(0, n));
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+const PIECE = 1 << 20;
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'no such file or folder',
@@ -52,13 +70,23 @@ export function readHostPath(name: string): HostInput {
   return readHost(name, files);
 }
 
+/** A folder that may be entered but not listed has nothing beside the script. */
+function namesIn(dir: string): string[] {
+  try {
+    return fs.readdirSync(dir).sort();
+  } catch {
+    return [];
+  }
+}
+
 /** Guest configurations that lie beside a script: dom0 finds them in /root. */
 export function configurationsBeside(script: string): Record<string, string> {
   const files: Record<string, string> = {};
   const dir = path.dirname(path.resolve(script));
-  for (const name of fs.readdirSync(dir).sort()) {
-    if (/^[\w.-]{1,64}\.cfg$/.test(name))
-      files[`/root/${name}`] = Buffer.from(readBytes(path.join(dir, name))).toString('latin1');
+  for (const name of namesIn(dir)) {
+    const at = path.join(dir, name);
+    if (/^[\w.-]{1,64}\.cfg$/.test(name) && fs.statSync(at, { throwIfNoEntry: false })?.isFile() === true)
+      files[`/root/${name}`] = Buffer.from(readBytes(at)).toString('latin1');
   }
   return files;
 }

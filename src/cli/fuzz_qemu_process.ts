@@ -106,9 +106,18 @@ export class QemuProcess implements Side {
       child.on('exit', () => reject(notStarted(program, lastWords())));
       setTimeout(() => reject(notStarted(program, 'it does not connect')), START_MS).unref();
     });
-    const [a, b] = await Promise.race([sockets, failed]);
     failed.catch(() => {});
-    for (const s of servers) s.close();
+    let a: net.Socket | undefined;
+    let b: net.Socket | undefined;
+    try {
+      [a, b] = await Promise.race([sockets, failed]);
+    } catch (e) {
+      child.kill('SIGTERM');
+      fs.rmSync(folder, { recursive: true, force: true });
+      throw e;
+    } finally {
+      for (const s of servers) s.close();
+    }
     const q = new QemuProcess(child, new Lines(a!, lastWords), new Lines(b!, lastWords), folder);
     await q.handshake();
     return q;

@@ -8,4 +8,7 @@ process.stdout.on('error', (e: NodeJS.ErrnoException) => {
   process.exit(3);
 });
 
+// Nobody is left to tell.
+process.stderr.on('error', () => {});
+
 process.exitCode = await main(process.argv);

@@ -6,6 +6,7 @@ import type { HostInput } from '../inputs/host.js';
 import { ShellSyntaxError } from '../toolstack/shell/lexer.js';
 import { parseShell } from '../toolstack/shell/parse.js';
 import { configurationsBeside, readBytes, readHostPath } from './files.js';
+import { Interrupted, Interrupts } from './interrupts.js';
 import { Recorder } from './recorder.js';
 import { parseScript, type ScriptItem } from './script.js';
 import { Session } from './session.js';
@@ -59,73 +60,65 @@ const screenOf = (stream: NodeJS.WriteStream): Screen => ({
 /** Lets signals in. */
 const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-class Interrupts {
-  count = 0;
-  private readonly onSigint = (): void => {
-    this.count += 1;
-  };
-  constructor() {
-    process.on('SIGINT', this.onSigint);
-  }
-  stop(): void {
-    process.off('SIGINT', this.onSigint);
-  }
-}
-
 export async function runScript(script: string, o: RunOptions): Promise<number> {
-  const items = parseScript(script, Buffer.from(readBytes(script)).toString('utf8'));
-  const { input, recorder, session, sinks } = open(o, configurationsBeside(script));
-  const terminal = new Terminal(screenOf(process.stdout));
-  if (recorder === undefined) for (const note of input.notes) terminal.note(`(${note})`);
-  else printJson(recorder.booted(session));
   const interrupts = new Interrupts();
+  const progress = { line: 1, commands: 0 };
+  let sinks: readonly FileSink[] = [];
   try {
-    return await runItems(script, items, session, recorder, terminal, interrupts);
+    const items = parseScript(script, Buffer.from(readBytes(script)).toString('utf8'));
+    const opened = interrupts.during(() => open(o, configurationsBeside(script)));
+    sinks = opened.sinks;
+    return await runItems(script, items, opened, interrupts, progress);
+  } catch (e) {
+    if (!(e instanceof Interrupted)) throw e;
+    const { commands, line } = progress;
+    process.stderr.write(`xpsim: interrupted in line ${line} of ${script}; ${commands} commands ran\n`);
+    return EXIT.interrupted;
   } finally {
     interrupts.stop();
     for (const s of sinks) s.close();
   }
 }
-
 const printJson = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
+
+/** Where a script is: the line whose turn it is, and how many commands have ended. */
+interface Progress {
+  line: number;
+  commands: number;
+}
 
 async function runItems(
   script: string,
   items: readonly ScriptItem[],
-  session: Session,
-  recorder: Recorder | undefined,
-  terminal: Terminal,
+  { input, recorder, session }: Opened,
   interrupts: Interrupts,
+  progress: Progress,
 ): Promise<number> {
-  let done = 0;
+  const terminal = new Terminal(screenOf(process.stdout));
+  const failed = (line: number, what: string): number => {
+    process.stderr.write(`xpsim: ${script}: line ${line}: ${what}\n`);
+    return EXIT.failed;
+  };
+  if (recorder === undefined) for (const note of input.notes) terminal.note(`(${note})`);
+  else printJson(recorder.booted(session));
   for (const item of items) {
+    progress.line = item.line;
     await breathe();
-    if (interrupts.count > 0) {
-      process.stderr.write(
-        `xpsim: interrupted before line ${item.line} of ${script}; ${done} commands ran\n`,
-      );
-      return EXIT.interrupted;
-    }
+    if (interrupts.count > 0) throw new Interrupted();
     if (item.kind === 'prose') {
       if (recorder === undefined) terminal.prose(item.text);
       continue;
     }
     if (recorder === undefined) terminal.command(item.text);
-    const result = runOne(session, item);
-    if (typeof result === 'string') {
-      process.stderr.write(`xpsim: ${script}: line ${item.line}: ${result}\n`);
-      return EXIT.failed;
-    }
+    const result = interrupts.during(() => runOne(session, item));
+    if (typeof result === 'string') return failed(item.line, result);
     if (recorder === undefined) terminal.result(result);
     else printJson(recorder.record(item.text, result));
-    done += 1;
+    progress.commands += 1;
     if (session.shell.exited !== undefined) return session.shell.exited === 0 ? EXIT.ok : EXIT.failed;
     if (item.expected === 'fails' ? result.exit === 0 : result.exit !== item.expected) {
       const wanted = item.expected === 'fails' ? 'a failure' : `exit ${item.expected}`;
-      process.stderr.write(
-        `xpsim: ${script}: line ${item.line}: exit ${result.exit} where ${wanted} was expected\n`,
-      );
-      return EXIT.failed;
+      return failed(item.line, `exit ${result.exit} where ${wanted} was expected`);
     }
   }
   return EXIT.ok;
@@ -143,7 +136,32 @@ function runOne(session: Session, item: ScriptItem): ReturnType<Session['run']> 
 
 /** One command after the other from a person, or from a pipe. */
 export async function interactive(o: RunOptions): Promise<number> {
-  const { input, recorder, session, sinks } = open(o, {});
+  const interrupts = new Interrupts();
+  const progress = { line: 1, commands: 0 };
+  let sinks: readonly FileSink[] = [];
+  try {
+    const opened = interrupts.during(() => open(o, {}));
+    sinks = opened.sinks;
+    return await converse(opened, interrupts, progress);
+  } catch (e) {
+    if (e instanceof Interrupted) {
+      process.stderr.write(`xpsim: interrupted; ${progress.commands} commands ran\n`);
+      return EXIT.interrupted;
+    }
+    if (!(e instanceof HostCrash)) throw e;
+    process.stderr.write(`xpsim: Xen crashed: ${e.message}\n`);
+    return EXIT.failed;
+  } finally {
+    interrupts.stop();
+    for (const s of sinks) s.close();
+  }
+}
+
+async function converse(
+  { input, recorder, session }: Opened,
+  interrupts: Interrupts,
+  progress: Progress,
+): Promise<number> {
   const terminal = new Terminal(screenOf(process.stdout));
   const tty = process.stdin.isTTY === true && recorder === undefined;
   if (recorder === undefined) for (const note of input.notes) terminal.note(`(${note})`);
@@ -153,25 +171,23 @@ export async function interactive(o: RunOptions): Promise<number> {
     output: tty ? process.stdout : undefined,
     prompt: PROMPT,
   });
-  let interrupted = false;
-  rl.on('SIGINT', () => {
-    interrupted = true;
-    rl.close();
-  });
-  let done = 0;
+  const stop = (): void => rl.close();
+  rl.on('SIGINT', () => process.emit('SIGINT'));
+  process.on('SIGINT', stop);
   let pending = '';
   if (tty) rl.prompt();
   try {
     for await (const line of rl) {
+      if (interrupts.count > 0) break;
       pending = pending === '' ? line : `${pending}\n${line}`;
       if (pending.trim() !== '' && !isIncomplete(pending)) {
         const text = pending;
         pending = '';
         if (!tty && recorder === undefined) terminal.command(text);
-        const result = session.run(text);
+        const result = withKeys(tty, () => interrupts.during(() => session.run(text)));
         if (recorder === undefined) terminal.result(result);
         else printJson(recorder.record(text, result));
-        done += 1;
+        progress.commands += 1;
         if (session.shell.exited !== undefined) break;
       } else if (pending.trim() === '') pending = '';
       if (tty) {
@@ -179,17 +195,23 @@ export async function interactive(o: RunOptions): Promise<number> {
         rl.prompt();
       }
     }
-  } catch (e) {
-    if (!(e instanceof HostCrash)) throw e;
-    process.stderr.write(`xpsim: Xen crashed: ${e.message}\n`);
-    return EXIT.failed;
   } finally {
     rl.close();
-    for (const s of sinks) s.close();
+    process.off('SIGINT', stop);
+    if (tty) process.stdout.write('\n');
   }
-  if (tty) process.stdout.write('\n');
-  if (interrupted) process.stderr.write(`xpsim: interrupted; ${done} commands ran\n`);
-  return interrupted ? EXIT.interrupted : (session.shell.exited ?? EXIT.ok);
+  if (interrupts.count > 0) throw new Interrupted();
+  return session.shell.exited ?? EXIT.ok;
+}
+
+/** While a command runs, Ctrl-C must be a signal: nobody reads keys. */
+function withKeys<T>(tty: boolean, work: () => T): T {
+  if (tty) process.stdin.setRawMode(false);
+  try {
+    return work();
+  } finally {
+    if (tty) process.stdin.setRawMode(true);
+  }
 }
 
 function isIncomplete(text: string): boolean {

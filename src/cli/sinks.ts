@@ -15,16 +15,11 @@ class LineFile implements DestinationStream {
   private readonly fd: number;
   private pending: string[] = [];
   private bytes = 0;
-  constructor(name: string) {
+  constructor(private readonly name: string) {
     try {
       this.fd = fs.openSync(name, 'w');
     } catch (e) {
-      throw new InputError(
-        name,
-        '',
-        `cannot be written (${(e as { code?: string }).code ?? ''})`,
-        'name another file',
-      );
+      throw unwritable(name, e);
     }
   }
   write(line: string): void {
@@ -33,14 +28,26 @@ class LineFile implements DestinationStream {
     if (this.bytes > BUFFER) this.flush();
   }
   private flush(): void {
-    fs.writeSync(this.fd, this.pending.join(''));
+    const text = this.pending.join('');
     this.pending = [];
     this.bytes = 0;
+    try {
+      fs.writeFileSync(this.fd, text);
+    } catch (e) {
+      throw unwritable(this.name, e);
+    }
   }
   close(): void {
     this.flush();
     fs.closeSync(this.fd);
   }
+}
+
+const REMEDIES: Readonly<Record<string, string>> = { ENOSPC: 'free some space or name another file' };
+
+function unwritable(name: string, e: unknown): InputError {
+  const code = (e as { code?: string }).code ?? String(e);
+  return new InputError(name, '', `cannot be written (${code})`, REMEDIES[code] ?? 'name another file');
 }
 
 /** `--events FILE`: one event a line. */

@@ -1,5 +1,5 @@
 /** xpsim as it is shipped: a process with arguments, streams and exit codes. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -129,5 +129,76 @@ describe('xpsim as a process', () => {
     expect(out).toBe(
       'dom0# uname -r\n6.1.0-56-amd64\ndom0# for i in 1 2; do\n    > echo $i\n    > done\n1\n2\n',
     );
+  });
+
+  test.skipIf(!fs.existsSync('/dev/full'))("a full disk under --events is the disk's fault: exit 3", () => {
+    for (const option of ['--events', '--console']) {
+      const r = xpsim('run', option, '/dev/full', file('full.sh', 'xl list\n'));
+      expect(r.stderr).toBe(
+        'xpsim: /dev/full: cannot be written (ENOSPC); free some space or name another file\n',
+      );
+      expect(r.status).toBe(3);
+    }
+  });
+
+  test.skipIf(!fs.existsSync('/dev/zero'))('an input without end is refused, not read', () => {
+    const r = xpsim('run', '--host', '/dev/zero', file('zero.sh', 'true\n'));
+    expect(r.stderr).toBe('xpsim: /dev/zero: is bigger than 64 MiB; give a smaller file\n');
+    expect(r.status).toBe(3);
+  });
+
+  test('a folder x.cfg beside a script is no configuration, and no obstacle', () => {
+    const dir = fs.mkdtempSync(path.join(tmp, 'beside-'));
+    fs.mkdirSync(path.join(dir, 'x.cfg'));
+    fs.writeFileSync(path.join(dir, 's.sh'), 'ls *.cfg # fails\n');
+    expect(xpsim('run', path.join(dir, 's.sh')).status).toBe(0);
+  });
+
+  /** Ctrl-C once the process has said something on `stream`, and some time more. */
+  const interrupted = async (args: readonly string[], input: string) => {
+    const child = spawn(process.execPath, [path.join(ROOT, 'bin/xpsim'), ...args]);
+    let err = '';
+    child.stderr.on('data', (d: Buffer) => {
+      err += d.toString();
+    });
+    child.stdin.write(input);
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    child.kill('SIGINT');
+    const code = await new Promise((resolve) => child.on('exit', resolve));
+    return { code, err };
+  };
+  const LONG = 'while true; do xl pci-assignable-add 02:00.0; xl pci-assignable-remove -r 02:00.0; done\n';
+
+  test('Ctrl-C in the middle of a command ends it with the line, whole events and 130', async () => {
+    const events = path.join(tmp, 'cut.jsonl');
+    const script = file('long.sh', `true\n\n${LONG}`);
+    const { code, err } = await interrupted(['run', '--events', events, script], '');
+    expect(err).toBe(`xpsim: interrupted in line 3 of ${script}; 1 commands ran\n`);
+    expect(code).toBe(130);
+    const lines = fs.readFileSync(events, 'utf8').trimEnd().split('\n');
+    expect(lines.length).toBeGreaterThan(1000);
+    for (const line of lines) JSON.parse(line);
+  });
+
+  test.each([
+    ['in a command', LONG],
+    ['between two', ''],
+  ])('Ctrl-C %s ends xpsim shell on a pipe with its count and 130', async (_name, last) => {
+    const { code, err } = await interrupted(['shell'], `true\n${last}`);
+    expect(err).toBe('xpsim: interrupted; 1 commands ran\n');
+    expect(code).toBe(130);
+  });
+
+  test('xpsim fuzz-qemu without a QEMU ends with one line', () => {
+    const r = spawnSync(
+      process.execPath,
+      [path.join(ROOT, 'bin/xpsim'), 'fuzz-qemu', '--qemu', '/nonexistent/qemu', '--programs', '1'],
+      { encoding: 'utf8', timeout: 20_000 },
+    );
+    expect(r.stderr).toMatch(
+      /^xpsim: \/nonexistent\/qemu: cannot be used: .*ENOENT; give the path of a .*\n$/,
+    );
+    expect(r.status).toBe(3);
   });
 });
