@@ -79,6 +79,7 @@ export async function runScript(script: string, o: RunOptions): Promise<number> 
     for (const s of sinks) s.close();
   }
 }
+
 const printJson = (value: unknown): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
 
 /** Where a script is: the line whose turn it is, and how many commands have ended. */

@@ -74,6 +74,8 @@ function throwing(node: ts.Node, source: ts.SourceFile): string | undefined {
   const made = ts.isNewExpression(expression) ? expression.expression.getText(source) : undefined;
   if (READERS.test(source.fileName) && (made === undefined || made === 'InputError')) return undefined;
   if (source.fileName.startsWith('src/toolstack/xl/') && made === 'XlExit') return undefined;
+  // Ctrl-C ends a command wherever it is; its summary is the command line's.
+  if (source.fileName.startsWith('src/cli/') && made === 'Interrupted') return undefined;
   // timeout(1) ends a process where it leaves the kernel.
   if (source.fileName === 'src/toolstack/sysfs/files.ts' && made === 'ProcessKilled') return undefined;
   // The shell reads what people type, too; its errors end in a line on its stderr.
