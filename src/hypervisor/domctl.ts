@@ -53,35 +53,44 @@ function* domctlOnce(xen: Xen, op: DomctlOp): Co<Rc> {
   }
 }
 
-/** Commands for which DOMID_IO and DOMID_INVALID mean something. @xen do_domctl, first switch */
+/** d[IO] takes and gives devices; whether one is free can be asked for nobody. @xen do_domctl, first switch */
 function* deviceDomctl(xen: Xen, op: DeviceOp): Co<Rc> {
-  let d = xen.domains.get(op.domid);
-  if (d === undefined) {
-    if (op.domid === DOMID.IO) d = xen.domIo;
-    else if (op.domid !== DOMID.INVALID || op.cmd !== 'test_assign_device') return E.SRCH;
-  }
+  const asks = op.cmd === 'test_assign_device';
+  const d = !asks && op.domid === DOMID.IO ? xen.domIo : xen.domains.get(op.domid);
+  if (d === undefined && !(asks && op.domid === DOMID.INVALID)) return E.SRCH;
   using _domctl = yield* hold(xen.domctlLock);
   return yield* iommuDoDomctl(xen, op, d);
 }
 
 /** Commands for which no domain needs to be there. */
 function* anyDomctl(xen: Xen, op: GeneralOp): Co<Rc> {
+  if (op.cmd === 'getdomaininfo' && xen.seams.smallDomctlsTakeNoLock()) return getDomainInfo(xen, op);
   using _domctl = yield* hold(xen.domctlLock);
   return op.cmd === 'createdomain' ? yield* domainCreate(xen, op) : getDomainInfo(xen, op);
 }
+
+/** What newer Xen answers without the domctl lock. @xen do_domctl, second switch */
+const SMALL: ReadonlySet<DomctlOp['cmd']> = new Set<DomctlOp['cmd']>([
+  'iomem_permission',
+  'memory_mapping',
+  'irq_permission',
+  'ioport_permission',
+  'ioport_mapping',
+  'bind_pt_irq',
+  'unbind_pt_irq',
+]);
 
 function* domainDomctl(xen: Xen, op: WithDomain | Op<'get_device_group'>): Co<Rc> {
   const d = xen.domains.get(op.domid);
   if (d === undefined) return E.SRCH;
   if (op.cmd === 'get_device_group') return yield* groupDomctl(xen, d, op);
-  if ((op.cmd === 'iomem_permission' || op.cmd === 'memory_mapping') && d.capsLock !== undefined)
-    return yield* domctlOn(xen, d, op);
+  if (SMALL.has(op.cmd) && xen.seams.smallDomctlsTakeNoLock()) return yield* domctlOn(xen, d, op);
   using _domctl = yield* hold(xen.domctlLock);
   return yield* domctlOn(xen, d, op);
 }
 
 function* groupDomctl(xen: Xen, d: Domain, op: Op<'get_device_group'>): Co<Rc> {
-  if (!xen.seams.deviceGroupUnderDomctlLock()) return yield* iommuDoDomctl(xen, op, d);
+  if (xen.seams.smallDomctlsTakeNoLock()) return yield* iommuDoDomctl(xen, op, d);
   using _domctl = yield* hold(xen.domctlLock);
   return yield* iommuDoDomctl(xen, op, d);
 }
@@ -111,7 +120,9 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
     case 'memory_mapping':
       return yield* underCapsLocks(caller(xen), d, false, () => memoryMapping(xen, d, op));
     case 'ioport_mapping':
-      return yield* underCapsLocks(caller(xen), d, true, () => ioportMapping(xen, d, op));
+      return yield* underCapsLocks(caller(xen), d, xen.seams.mappingPortsGrantsThem(), () =>
+        ioportMapping(xen, d, op),
+      );
     case 'bind_pt_irq':
       return yield* underCapsLock(caller(xen), () => ptIrqBind(xen, d, op));
     case 'unbind_pt_irq':
@@ -216,11 +227,12 @@ function* ioportPermission(xen: Xen, d: Domain, op: Op<'ioport_permission'>): Co
 function* memoryMapping(xen: Xen, d: Domain, op: Op<'memory_mapping'>): Co<Rc> {
   const end = op.firstMfn + op.nrMfns - 1;
   if (end < op.firstMfn || end >= paddrFrames(xen.cpu)) return E.INVAL;
+  if (d.p2m === undefined && xen.seams.nothingToMapNeedsNoRight()) return 0;
   if (!caller(xen).iomemCaps.contains(op.firstMfn, end)) return E.PERM;
   if ((op.add || xen.seams.unmapNeedsTargetRight()) && !d.iomemCaps.contains(op.firstMfn, end)) return E.PERM;
   if (d.p2m === undefined) return 0;
   const hex = (n: number): string => n.toString(16);
-  const who = xen.seams.memoryMapDomainText(d.domid);
+  const who = xen.seams.domctlDomainText(d.domid);
   const what = `${who} gfn=${hex(op.firstGfn)} mfn=${hex(op.firstMfn)} nr=${hex(op.nrMfns)}`;
   const log = (level: 5 | 7, text: string): void => xen.console.printk(level, text);
   if (op.add) {
@@ -251,14 +263,17 @@ function* ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Co<Rc> {
     return E.INVAL;
   }
   if (!caller(xen).ioportCaps.contains(m, m + np - 1)) return E.PERM;
+  const grants = xen.seams.mappingPortsGrantsThem();
+  const end = m + np - 1;
+  if (op.add && !grants && !d.ioportCaps.contains(m, end)) return E.PERM;
   const who = xen.seams.ioportMapDomainText(d.domid);
   xen.console.printk(XENLOG.G_INFO, `ioport_map:${op.add ? 'add' : 'remove'}: ${who} ${what}`);
   const refused = xen.seams.ioportMapConflict(d.ioportMaps, g, m, np, op.add);
   if (refused !== 0) return refused;
   const at = d.ioportMaps.findIndex((p) => p.mport === m);
-  const end = m + np - 1;
   if (!op.add) {
     if (at >= 0) d.ioportMaps.splice(at, 1);
+    if (!grants) return 0;
     const kept = denyAccess(xen, d.ioportCaps, m, end);
     const range = `[${m.toString(16)},${end.toString(16)}]`;
     if (kept !== 0)
@@ -268,7 +283,7 @@ function* ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Co<Rc> {
   if (at >= 0) d.ioportMaps[at] = { gport: g, mport: m, np };
   else if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
   else d.ioportMaps.push({ gport: g, mport: m, np });
-  const rc = permitAccess(xen, d.ioportCaps, m, end);
+  const rc = grants ? permitAccess(xen, d.ioportCaps, m, end) : 0;
   if (rc !== 0 && at < 0) d.ioportMaps.pop();
   return rc;
 }

@@ -42,11 +42,18 @@ export interface Seams extends DriverSeams {
    * @xen pci_segments_init, until 4.20
    */
   mcfgForgetsSegments(): boolean;
-  /** get_device_group runs under the domctl lock. */
-  deviceGroupUnderDomctlLock(): boolean;
+  /** Questions, rights, mappings and bound interrupts do without the domctl lock. */
+  smallDomctlsTakeNoLock(): boolean;
   /** Unmapping device memory needs the right of the target beside that of the caller. */
   unmapNeedsTargetRight(): boolean;
-  memoryMapDomainText(domid: number): string;
+  /** Mapping device memory is nothing for a PV guest, whatever its rights; older Xen looks at them first. */
+  nothingToMapNeedsNoRight(): boolean;
+  /** Mapping ports gives the right to them, and unmapping takes it; newer Xen wants it to be there, and leaves it. */
+  mappingPortsGrantsThem(): boolean;
+  /** Binding an interrupt in a domain without IOMMU leaves a line. */
+  bindTellsMissingIommu(): boolean;
+  /** A domain in the messages of memory_mapping and bind_pt_irq. */
+  domctlDomainText(domid: number): string;
   /** What Xen says of a part of an HVM guest's state that is set. */
   hvmRestoreText(domid: number, name: string, instance: number): string;
   ioportMapDomainText(domid: number): string;
@@ -136,12 +143,15 @@ export const correct: Seams = Object.freeze<Seams>({
   checksExtCfg: () => true,
   hwdomMapFromRanges: () => true,
   mcfgForgetsSegments: () => false,
-  deviceGroupUnderDomctlLock: () => false,
+  smallDomctlsTakeNoLock: () => true,
   unmapNeedsTargetRight: () => false,
   consoleThreshold: () => 3,
   domainInfoIsExact: () => true,
   countsSharedFrames: () => false,
-  memoryMapDomainText: (domid) => `d${domid}`,
+  nothingToMapNeedsNoRight: () => true,
+  mappingPortsGrantsThem: () => false,
+  bindTellsMissingIommu: () => false,
+  domctlDomainText: (domid) => `d${domid}`,
   hvmRestoreText: (domid, name, instance) => `HVM restore d${domid}: ${name} ${instance}`,
   ioportMapDomainText: (domid) => `d${domid}`,
   ioportMapConflict: exactIoportMap,

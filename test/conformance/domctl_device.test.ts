@@ -2,15 +2,17 @@
 import { describe, expect, test } from 'vitest';
 import { E, errnoName } from '../../src/base/errno.js';
 import { DYING } from '../../src/hypervisor/domain.js';
+import { doDomctl } from '../../src/hypervisor/domctl.js';
 import { iommuDoDomctl } from '../../src/hypervisor/passthrough/iommu.js';
 import type { DomctlOp } from '../../src/hypervisor/public/domctl.js';
 import { runAlone } from '../../src/sim/co.js';
-import { endpoint, makeXen, sbdf, type TestXen } from '../helpers/xen.js';
+import { DOMID } from '../../src/sim/frames.js';
+import { endpoint, makeXen, sbdf, type TestXen, type TestXenOptions } from '../helpers/xen.js';
 
 const NIC = sbdf(0, 3, 0, 0);
 const ABSENT = sbdf(0, 9, 0, 0);
 const DEVICES = [endpoint(3, 0), endpoint(4, 0), endpoint(5, 0)];
-const make = (): TestXen => makeXen({ devices: DEVICES });
+const make = (o: TestXenOptions = {}): TestXen => makeXen({ devices: DEVICES, ...o });
 
 type Cmd = 'assign_device' | 'deassign_device' | 'test_assign_device';
 interface Ask {
@@ -123,6 +125,17 @@ describe('XEN_DOMCTL_test_assign_device', () => {
     xen.news();
     expect(errnoName(ask(xen, 'test_assign_device', q))).toBe(errnoName(rc));
     expect(xen.news()).toEqual(says);
+  });
+
+  // @xen common/domctl.c do_domctl: only assignment and its opposite know d[IO]
+  test.each(['4.17', '4.18', '4.23'] as const)('nobody asks in the name of d[IO]: -ESRCH, %s', (release) => {
+    const xen = make({ release });
+    const domctl = (cmd: 'assign_device' | 'test_assign_device', domid: number): number =>
+      runAlone(doDomctl(xen, { cmd, domid, dev: 0, machineSbdf: NIC, flags: 0 }));
+    expect(domctl('test_assign_device', DOMID.IO)).toBe(E.SRCH);
+    expect(domctl('test_assign_device', DOMID.INVALID)).toBe(0);
+    expect(domctl('assign_device', DOMID.INVALID)).toBe(E.SRCH);
+    expect(domctl('assign_device', DOMID.IO)).toBe(0);
   });
 
   test('FT-A44 a domain without an IOMMU gets -EOPNOTSUPP', () => {

@@ -192,6 +192,24 @@ describe('XEN_DOMCTL_bind_pt_irq', () => {
     expect(xen.news()).toEqual(['pt_irq_create_bind failed (-16) for dom1']);
   });
 
+  // @xen arch/x86/domctl.c XEN_DOMCTL_bind_pt_irq
+  test('a failed binding is told with the name that the release gives a domain; a missing IOMMU by 4.18 alone', () => {
+    for (const [release, who] of [
+      ['4.17', 'd1'],
+      ['4.18', 'dom1'],
+      ['4.23', 'd1'],
+    ] as const) {
+      const { xen, d } = guest({ release });
+      bind(xen, d, { irqType: 'msi_translate' });
+      xen.news();
+      expect(bind(xen, d, { irqType: 'msi' })).toBe(E.BUSY);
+      expect(xen.news()).toEqual([`pt_irq_create_bind failed (-16) for ${who}`]);
+      d.iommuEnabled = false;
+      expect(bind(xen, d, {})).toBe(E.SRCH);
+      expect(xen.news()).toEqual(release === '4.18' ? ['pt_irq_create_bind failed (-3) for dom1'] : []);
+    }
+  });
+
   test('FT-B17 a line is shared by those who bind it as a pin, and free again with the last of them', () => {
     const { xen, d } = guest();
     const other = xen.guest(2, { hvm: true });

@@ -21,7 +21,7 @@ export function* ptIrqBind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
   if (!d.isHvm) return E.INVAL;
   if (!callerHasIrq(xen, d, op)) return E.PERM;
   const rc = d.iommuEnabled ? yield* locked(xen, d, op, ptIrqCreateBind) : E.SRCH;
-  if (rc < 0) xen.services.printk(XENLOG.G_ERR, `pt_irq_create_bind failed (${rc}) for dom${d.domid}`);
+  if (d.iommuEnabled || xen.seams.bindTellsMissingIommu()) tellFailure(xen, d, 'create', rc);
   return rc;
 }
 
@@ -30,8 +30,14 @@ export function* ptIrqUnbind(xen: Xen, d: Domain, op: BindOp): Co<Rc> {
   if (!d.isHvm) return E.INVAL;
   if (!callerHasIrq(xen, d, op)) return E.PERM;
   const rc = d.iommuEnabled ? yield* locked(xen, d, op, ptIrqDestroyBind) : 0;
-  if (rc < 0) xen.services.printk(XENLOG.G_ERR, `pt_irq_destroy_bind failed (${rc}) for dom${d.domid}`);
+  tellFailure(xen, d, 'destroy', rc);
   return rc;
+}
+
+function tellFailure(xen: Xen, d: Domain, what: string, rc: Rc): void {
+  if (rc >= 0) return;
+  const who = xen.seams.domctlDomainText(d.domid);
+  xen.services.printk(XENLOG.G_ERR, `pt_irq_${what}_bind failed (${rc}) for ${who}`);
 }
 
 function callerHasIrq(xen: Xen, d: Domain, op: BindOp): boolean {

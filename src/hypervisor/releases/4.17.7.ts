@@ -23,6 +23,7 @@ export const xen4_17_7: Release = {
     domainInfoIsExact: () => false,
     countsSharedFrames: () => true,
     unmapNeedsTargetRight: () => true,
+    mappingPortsGrantsThem: () => true,
     ioportMapDomainText: (domid) => `dom${domid}`,
     hvmRestoreText: (domid, name, instance) => `HVM${domid} restore: ${name} ${instance}`,
     ioportMapConflict: () => 0,
@@ -65,8 +66,10 @@ export const xen4_17_0: Release = {
   behaviour: {
     ...xen4_17_7.behaviour,
     hasCapsLock: () => false,
-    deviceGroupUnderDomctlLock: () => true,
-    memoryMapDomainText: (domid) => `dom${domid}`,
+    smallDomctlsTakeNoLock: () => false,
+    nothingToMapNeedsNoRight: () => false,
+    bindTellsMissingIommu: () => true,
+    domctlDomainText: (domid) => `dom${domid}`,
   },
   flaws: { ...xen4_17_7.flaws, phantomAssignResult: () => 0 },
 };

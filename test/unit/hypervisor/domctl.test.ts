@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { sbdf } from '../../../src/base/sbdf.js';
 import type { Domain } from '../../../src/hypervisor/domain.js';
 import { domainShutdown } from '../../../src/hypervisor/domain_ops.js';
 import { doDomctl } from '../../../src/hypervisor/domctl.js';
@@ -149,21 +150,48 @@ describe('device memory', () => {
     expect(domctl(xen, mapping(0xf000, 0x1000, 1))).toBe(0);
     expect(xen.news()).toEqual([]);
   });
+
+  // @xen common/domctl.c XEN_DOMCTL_memory_mapping: 4.17.7 and the newest ask paging_mode_translate() first
+  test('rights to what is not mapped for a PV guest are looked at by 4.18 alone', () => {
+    for (const [release, rc] of [
+      ['4.17', 0],
+      ['4.17.0', -1],
+      ['4.18', -1],
+      ['4.23', 0],
+    ] as const)
+      expect(domctl(host({ release, hvm: false }).xen, mapping(0xf000, 0x3000, 1))).toBe(rc);
+  });
 });
 
 describe('ports', () => {
   test('FT-E03 a range is added or removed whole: -16 beside another, -2 unknown, -95 for PV', () => {
     const { xen, d } = host({ release: '4.23' });
+    d.ioportCaps.add(0x100, 0x1ff);
     expect(domctl(xen, ports(0x300, 0x100, 8))).toBe(0);
     expect(d.ioportMaps).toEqual([{ gport: 0x300, mport: 0x100, np: 8 }]);
-    expect(d.ioportCaps.contains(0x100, 0x107)).toBe(true);
     expect(domctl(xen, ports(0x400, 0x104, 8))).toBe(-16);
     expect(domctl(xen, ports(0x300, 0x180, 8, false))).toBe(-2);
     expect(domctl(xen, ports(0x300, 0x100, 8, false))).toBe(0);
-    expect([d.ioportMaps, d.ioportCaps.list()]).toEqual([[], []]);
+    expect([d.ioportMaps, d.ioportCaps.list()]).toEqual([[], [{ s: 0x100, e: 0x1ff }]]);
     const pv = host({ release: '4.23', hvm: false });
     expect(domctl(pv.xen, ports(0x300, 0x100, 8))).toBe(-95);
     expect(pv.xen.news()).toContain('ioport_map against non-HVM domain');
+  });
+
+  // @xen arch/x86/domctl.c XEN_DOMCTL_ioport_mapping: commit 3845d3854d, not in 4.17.7 and 4.18.3
+  test('a mapping of ports gives and takes the right to them until 4.22; then the guest must have it', () => {
+    for (const release of ['4.17', '4.18', '4.23'] as const) {
+      const { xen, d } = host({ release });
+      const grants = release !== '4.23';
+      xen.news();
+      expect(domctl(xen, ports(0x300, 0x100, 8))).toBe(grants ? 0 : -1);
+      expect(xen.news()).toEqual(grants ? ['ioport_map:add: dom1 gport=300 mport=100 nr=8'] : []);
+      expect(d.ioportCaps.contains(0x100, 0x107)).toBe(grants);
+      d.ioportCaps.add(0x100, 0x107);
+      expect(domctl(xen, ports(0x300, 0x100, 8))).toBe(0);
+      expect(domctl(xen, ports(0x300, 0x100, 8, false))).toBe(0);
+      expect(d.ioportCaps.contains(0x100, 0x107)).toBe(!grants);
+    }
   });
 
   test('4.18 replaces what begins at the same port, and removes what is not there', () => {
@@ -180,6 +208,38 @@ describe('ports', () => {
     expect(xen.news()).toContain('ioport_map:invalid:dom1 gport=fffc mport=100 nr=8');
     expect(domctl(xen, ports(0x300, 0x100, 0))).toBe(-22);
     expect(domctl(xen, ports(0x300, 0x200, 8))).toBe(-1);
+  });
+});
+
+describe('the domctl lock', () => {
+  const rights: DomctlOp[] = [
+    iomem(0x1000, 1),
+    mapping(0xf000, 0x1000, 1),
+    ports(0x300, 0x100, 8),
+    { cmd: 'ioport_permission', domid: 1, firstPort: 0x100, nrPorts: 8, allow: true },
+    { cmd: 'irq_permission', domid: 1, pirq: 17, allow: true },
+    { cmd: 'bind_pt_irq', domid: 1, machineIrq: 17, irqType: 'pci' },
+    { cmd: 'unbind_pt_irq', domid: 1, machineIrq: 17, irqType: 'pci' },
+    { cmd: 'get_device_group', domid: 1, machineSbdf: sbdf(0, 0, 2, 0), maxSdevs: 1 },
+    { cmd: 'getdomaininfo', domid: 1 },
+  ];
+
+  // @xen common/domctl.c do_domctl: "sub-ops not requiring the domctl lock", in 4.17.7 and the newest
+  test.each([
+    ['4.17', false],
+    ['4.17.0', true],
+    ['4.18', true],
+    ['4.23', false],
+  ] as const)('%s takes it for rights and questions: %s; for devices always', (release, taken) => {
+    for (const op of [...rights, { cmd: 'pausedomain', domid: 1 } as const]) {
+      const { xen } = host({ release });
+      let held = 0;
+      xen.events.attach((e) => {
+        if (e.kind === 'lock' && e.lock === 'domctl_lock' && e.action === 'acquire') held += 1;
+      });
+      domctl(xen, op);
+      expect([op.cmd, held > 0]).toEqual([op.cmd, taken || op.cmd === 'pausedomain']);
+    }
   });
 });
 
