@@ -77,6 +77,8 @@ class Weaver {
     }
     // An assertion holds anyhow: nothing changes when it is left out.
     if (ts.isExpressionStatement(node) && /^assert\(/.test(plain)) return plain;
+    // Without it nothing can be made of the class.
+    if (ts.isExpressionStatement(node) && /^super\(/.test(plain)) return all();
     if (ts.isExpressionStatement(node)) return `{ if (!${ASK}(${this.add(node, ';')})) { ${all()} } }`;
     if (ts.isNumericLiteral(node) && ts.isBinaryExpression(node.parent)) {
       const edited = `(${node.text} + 1)`;
