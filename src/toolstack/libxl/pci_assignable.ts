@@ -66,35 +66,33 @@ export function pciAssignableList(lx: Libxl): DevicePci[] | undefined {
 export const pciAssignable = (lx: Libxl, p: DevicePci): boolean =>
   (pciAssignableList(lx) ?? []).some((x) => samePci(x, p));
 
-/** Makes sure of a slot, then binds. @xen pciback_dev_assign */
+/** Makes sure of a slot, then binds. Each message repeats the errno of the one before. @xen pciback_dev_assign */
 function* pcibackAssign(lx: Libxl, p: DevicePci): Co<number> {
   const slot = pcibackHasSlot(lx, p);
   if (slot < 0) {
-    lx.log.error(PCI.assignSlotCheck, 'Error checking for pciback slot', -1, 0);
+    lx.log.error(PCI.assignSlotCheck, 'Error checking for pciback slot', -1, slot);
     return ERROR.FAIL;
   }
-  if (slot === 0 && (yield* sysfsWriteBdf(lx, `${SYSFS_PCIBACK}/new_slot`, p)) < 0) {
-    lx.log.error(PCI.assignNewSlot, "Couldn't bind device to pciback!", -1, 0);
+  let rc = slot === 0 ? yield* sysfsWriteBdf(lx, `${SYSFS_PCIBACK}/new_slot`, p) : 0;
+  if (rc < 0) {
+    lx.log.error(PCI.assignNewSlot, "Couldn't bind device to pciback!", -1, rc);
     return ERROR.FAIL;
   }
-  if ((yield* sysfsWriteBdf(lx, `${SYSFS_PCIBACK}/bind`, p)) < 0) {
-    lx.log.error(PCI.assignBind, "Couldn't bind device to pciback!", -1, 0);
-    return ERROR.FAIL;
-  }
-  return 0;
+  rc = yield* sysfsWriteBdf(lx, `${SYSFS_PCIBACK}/bind`, p);
+  if (rc >= 0) return 0;
+  lx.log.error(PCI.assignBind, "Couldn't bind device to pciback!", -1, rc);
+  return ERROR.FAIL;
 }
 
-/** @xen pciback_dev_unassign */
-function* pcibackUnassign(lx: Libxl, p: DevicePci): Co<number> {
-  if ((yield* sysfsDevUnbind(lx, p)) === -1) {
+/** What fails is only reported. @xen pciback_dev_unassign */
+function* pcibackUnassign(lx: Libxl, p: DevicePci): Co<void> {
+  if (typeof (yield* sysfsDevUnbind(lx, p)) === 'number') {
     lx.log.error(PCI.unassignUnbind, "Couldn't unbind device!");
-    return ERROR.FAIL;
+    return;
   }
-  if (pcibackHasSlot(lx, p) > 0 && (yield* sysfsWriteBdf(lx, `${SYSFS_PCIBACK}/remove_slot`, p)) < 0) {
-    lx.log.error(PCI.unassignSlot, "Couldn't remove pciback slot", -1, 0);
-    return ERROR.FAIL;
-  }
-  return 0;
+  if (pcibackHasSlot(lx, p) <= 0) return;
+  const rc = yield* sysfsWriteBdf(lx, `${SYSFS_PCIBACK}/remove_slot`, p);
+  if (rc < 0) lx.log.error(PCI.unassignSlot, "Couldn't remove pciback slot", -1, rc);
 }
 
 /** 0 or ERROR_FAIL: the name of an assignable device. */
@@ -145,7 +143,7 @@ export function* pciAssignableAdd(lx: Libxl, p: DevicePci, rebind: boolean): Co<
   if (assigned > 0) lx.log.warn(PCI.addAlready, `${bdfText(p)} already assigned to pciback`);
   else {
     const driver = yield* sysfsDevUnbind(lx, p);
-    if (driver === -1) {
+    if (typeof driver === 'number') {
       lx.log.error(PCI.addUnbind, `Couldn't unbind ${bdfText(p)} from driver`);
       return ERROR.FAIL;
     }
@@ -200,8 +198,9 @@ export function* pciAssignableRemove(lx: Libxl, p: DevicePci, rebind: boolean): 
   const driver = infoRead(lx, p, 'driver_path');
   if (driver !== undefined && rebind) {
     lx.log.info(PCI.removeRebinding, `Rebinding to driver at ${driver}`);
-    if ((yield* sysfsWriteBdf(lx, `${driver}/bind`, p)) < 0) {
-      lx.log.error(PCI.removeBind, `Couldn't bind device to ${driver}`, -1, 0);
+    const rc = yield* sysfsWriteBdf(lx, `${driver}/bind`, p);
+    if (rc < 0) {
+      lx.log.error(PCI.removeBind, `Couldn't bind device to ${driver}`, -1, rc);
       return -1;
     }
     infoRemove(lx, p, 'driver_path');

@@ -4,7 +4,7 @@ import { hex, type Sbdf, sbdf } from '../../base/sbdf.js';
 import type { Co } from '../../sim/co.js';
 import type { Libxl } from './libxl.js';
 import { PCI } from './lines_pci.js';
-import { type DevicePci, ERROR } from './types.js';
+import type { DevicePci } from './types.js';
 
 export const SYSFS_PCI_DEV = '/sys/bus/pci/devices';
 export const SYSFS_PCIBACK = '/sys/bus/pci/drivers/pciback';
@@ -32,35 +32,33 @@ export function parseBdfName(
   return { domain, bus, dev, func };
 }
 
-/** Writes the device's address into an attribute. 0 or ERROR_FAIL, the reason logged. */
+/** Writes the device's address into an attribute. 0, or the errno that was logged and that later messages repeat. */
 export function* sysfsWriteBdf(lx: Libxl, path: string, p: DevicePci): Co<number> {
   const { fs } = lx.dom0;
   if (!fs.exists(path)) {
     lx.log.error(PCI.writeBdfOpen, `Couldn't open ${path}`, -1, ENOENT);
-    return ERROR.FAIL;
+    return ENOENT;
   }
   const rc: Rc = yield* fs.writeFile(path, bdfText(p));
   if (rc >= 0) return 0;
   lx.log.error(PCI.writeBdfWrite, `write to ${path} returned -1`, -1, rc);
-  return ERROR.FAIL;
+  return rc;
 }
 
-/** Unbinds from whatever driver there is. -1, or the driver's canonical path, or '' when none was bound. */
-export function* sysfsDevUnbind(lx: Libxl, p: DevicePci): Co<string | -1> {
+/** Unbinds from whatever driver there is: its canonical path, '' when none was bound, or an errno. */
+export function* sysfsDevUnbind(lx: Libxl, p: DevicePci): Co<string | number> {
   const { fs } = lx.dom0;
   const link = deviceFile(p, 'driver');
   if (isErr(fs.lstat(link))) return '';
   const driver = fs.realpath(link);
   if (typeof driver !== 'string') {
     lx.log.error(PCI.unbindRealpath, 'realpath() failed', -1, driver);
-    return -1;
+    return driver;
   }
   lx.log.debug(PCI.unbindRePlug, `Driver re-plug path: ${driver}`);
-  if ((yield* sysfsWriteBdf(lx, `${driver}/unbind`, p)) < 0) {
-    lx.log.error(PCI.unbindFailed, "Couldn't unbind device", -1, 0);
-    return -1;
-  }
-  return driver;
+  const rc = yield* sysfsWriteBdf(lx, `${driver}/unbind`, p);
+  if (rc < 0) lx.log.error(PCI.unbindFailed, "Couldn't unbind device", -1, rc);
+  return rc < 0 ? rc : driver;
 }
 
 /** The number in an attribute such as `vendor`, or undefined with the two messages that libxl has for it. */
@@ -101,13 +99,13 @@ export function isIgdVgaPassthru(lx: Libxl, pcidevs: readonly DevicePci[]): bool
   return false;
 }
 
-/** 1, 0, or -1 with the reason logged. @xen pciback_dev_has_slot */
+/** 1, 0, or an errno that was logged. @xen pciback_dev_has_slot */
 export function pcibackHasSlot(lx: Libxl, p: DevicePci): number {
   const path = `${SYSFS_PCIBACK}/slots`;
   const text = lx.dom0.fs.readFile(path);
   if (typeof text !== 'string') {
     lx.log.error(PCI.slotsOpen, `Couldn't open ${path}`, -1, text);
-    return -1;
+    return text;
   }
   for (const line of text.split('\n')) {
     const bdf = parseBdfName(line);
