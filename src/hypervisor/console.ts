@@ -5,9 +5,11 @@ import type { Clock } from '../sim/clock.js';
 import type { EventStream } from '../sim/events.js';
 
 /** Levels below `lower` always print; from `lower` to below `upper` only as fast as the rate limit allows. */
-interface Thresholds {
-  lower: number;
-  upper: number;
+class Thresholds {
+  constructor(
+    public lower: number,
+    public upper: number,
+  ) {}
 }
 
 /** What `loglvl=` knows; a word begins with one of these. @xen __parse_loglvl */
@@ -43,7 +45,7 @@ export class Console {
   private ringBytes = 0;
   private ringBytesMax = RING_BYTES;
   private readonly host: Thresholds;
-  private readonly guest: Thresholds = { lower: 0, upper: 2 };
+  private readonly guest = new Thresholds(0, 2);
   private tokens = RATELIMIT_BURST * RATELIMIT_MS;
   private lastMs = 0;
   private missed = 0;
@@ -54,7 +56,7 @@ export class Console {
     private readonly clock: Clock,
     threshold = 3,
   ) {
-    this.host = { lower: threshold, upper: threshold };
+    this.host = new Thresholds(threshold, threshold);
   }
 
   /**

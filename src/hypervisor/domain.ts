@@ -5,6 +5,7 @@ import { RANK } from '../sim/lock_ranks.js';
 import { type Cpus, RwLock, SpinLock } from '../sim/locks.js';
 import type { P2m } from './mm/p2m.js';
 import { RangeSet } from './rangeset.js';
+import type { IoportMap } from './seams.js';
 
 /** How far a domain is on its way out. @xen enum domain_dying */
 export const DYING = { alive: 0, dying: 1, dead: 2 } as const;
@@ -48,6 +49,8 @@ export interface InFlight {
   /** How often others go round before that CPU is done with what it does. */
   rounds: number;
 }
+
+const NO_MAPS: readonly IoportMap[] = Object.freeze([]);
 
 export interface DomainOptions {
   readonly hvm: boolean;
@@ -124,7 +127,7 @@ export class Domain extends DeviceOwner implements IommuDomain {
   readonly iomemCaps = new RangeSet();
   readonly ioportCaps = new RangeSet();
   readonly irqCaps = new RangeSet();
-  readonly ioportMaps: { gport: number; mport: number; np: number }[] = [];
+  ioportMaps: readonly IoportMap[] = NO_MAPS;
   readonly pirqs = new LazyMap<number, Pirq>();
   /** HVM: it has had an interrupt of a device bound, and is not cleaned yet. @xen struct hvm_irq_dpci */
   dpci = false;

@@ -272,7 +272,7 @@ function* ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Co<Rc> {
   if (refused !== 0) return refused;
   const at = d.ioportMaps.findIndex((p) => p.mport === m);
   if (!op.add) {
-    if (at >= 0) d.ioportMaps.splice(at, 1);
+    if (at >= 0) d.ioportMaps = d.ioportMaps.toSpliced(at, 1);
     if (!grants) return 0;
     const kept = denyAccess(xen, d.ioportCaps, m, end);
     const range = `[${m.toString(16)},${end.toString(16)}]`;
@@ -280,11 +280,11 @@ function* ioportMapping(xen: Xen, d: Domain, op: Op<'ioport_mapping'>): Co<Rc> {
       xen.console.printk(XENLOG.ERR, `ioport_map: error ${kept} denying ${who} access to ${range}`);
     return kept;
   }
-  if (at >= 0) d.ioportMaps[at] = { gport: g, mport: m, np };
+  if (at >= 0) d.ioportMaps = d.ioportMaps.with(at, { gport: g, mport: m, np });
   else if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
-  else d.ioportMaps.push({ gport: g, mport: m, np });
+  else d.ioportMaps = [...d.ioportMaps, { gport: g, mport: m, np }];
   const rc = grants ? permitAccess(xen, d.ioportCaps, m, end) : 0;
-  if (rc !== 0 && at < 0) d.ioportMaps.pop();
+  if (rc !== 0 && at < 0) d.ioportMaps = d.ioportMaps.slice(0, -1);
   return rc;
 }
 

@@ -245,7 +245,7 @@ function* mapVectors(
       return rc;
     }
     enterPirq(d, first + i, one.irq, true);
-    pdev.msiIrqs.push(one.irq);
+    pdev.msiIrqs = [...pdev.msiIrqs, one.irq];
   }
   return first;
 }
@@ -277,7 +277,7 @@ function* undoVectors(xen: Xen, d: Domain, pdev: Pdev, entry: MsiEntry, first: n
 
 function forgetMessage(pdev: Pdev, irq: number): void {
   const at = pdev.msiIrqs.indexOf(irq);
-  if (at >= 0) pdev.msiIrqs.splice(at, 1);
+  if (at >= 0) pdev.msiIrqs = pdev.msiIrqs.toSpliced(at, 1);
 }
 
 /** The domain no longer has the interrupt. @returns 0, or -ENOMEM: the right stays */

@@ -18,6 +18,7 @@ import type { Frames, Heap } from '../sim/frames.js';
 import type { Cpus, SpinLock } from '../sim/locks.js';
 import type { MmioMap } from '../sim/mmio.js';
 import type { Ram } from '../sim/ram.js';
+import { Table } from '../sim/table.js';
 import type { Console } from './console.js';
 import type { Domain } from './domain.js';
 import type { Irqs } from './irq/desc.js';
@@ -26,14 +27,14 @@ import type { RangeSet } from './rangeset.js';
 import type { Seams } from './seams.js';
 
 /** One PCI segment. @xen struct pci_seg */
-export interface PciSeg {
-  readonly nr: number;
+export class PciSeg {
   /** Devices by bdf; newest first when listed. @xen alldevs_list */
-  readonly alldevs: Map<number, Pdev>;
-  /** Bit per bdf whose config space nobody may write. */
-  readonly roMap: Set<number>;
+  readonly alldevs: Map<number, Pdev> = new Table();
+  /** Those whose config space nobody may write, by bdf. */
+  readonly roMap = new Set<number>();
   /** By bus number: the bridge above it. @xen bus2bridge */
-  readonly bus2bridge: Map<number, { bus: number; devfn: number }>;
+  readonly bus2bridge = new Map<number, { bus: number; devfn: number }>();
+  constructor(readonly nr: number) {}
 }
 
 /** One entry of `pci-phantom=`. */

@@ -112,7 +112,7 @@ class XenState implements Xen {
   readonly domIo: Domain;
   readonly domXen: Domain;
   domidRover = 0;
-  readonly segs = new Map<number, PciSeg>();
+  readonly segs: Map<number, PciSeg> = new Table();
   readonly pdevs = new Table<Sbdf, Pdev>();
   readonly xenRanges = new RangeSet();
   readonly dontFlushIotlb = new Set<number>();

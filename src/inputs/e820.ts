@@ -106,7 +106,7 @@ function findRam(e820: readonly E820Entry[]): readonly RamRange[] {
     if (run.some((e) => e.type === 'usable')) {
       const start = Math.floor(run[0]!.start / 4096);
       const end = Math.floor(run[run.length - 1]!.end / 4096);
-      if (end > start) ranges.push({ start, count: end - start });
+      if (end > start) ranges.push(Object.freeze({ start, count: end - start }));
     }
     run = [];
   };

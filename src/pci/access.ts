@@ -70,14 +70,14 @@ export class BarWindow implements MmioDevice {
   ) {}
   read32(offset: number): number {
     const hit = this.host.decode(this.base + offset);
-    return hit?.fn.regions[hit.bar.index]?.read32(hit.offset) ?? 0xffff_ffff;
+    return hit?.fn.regions?.[hit.bar.index]?.read32(hit.offset) ?? 0xffff_ffff;
   }
   write32(offset: number, value: number): void {
     const hit = this.host.decode(this.base + offset);
-    hit?.fn.regions[hit.bar.index]?.write32(hit.offset, value);
+    hit?.fn.regions?.[hit.bar.index]?.write32(hit.offset, value);
   }
   write64(offset: number, lo: number, hi: number): void {
     const hit = this.host.decode(this.base + offset);
-    hit?.fn.regions[hit.bar.index]?.write64(hit.offset, lo, hi);
+    hit?.fn.regions?.[hit.bar.index]?.write64(hit.offset, lo, hi);
   }
 }

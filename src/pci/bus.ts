@@ -163,9 +163,12 @@ export class PciHost {
     if (fn === undefined) return undefined;
     const gone = fn.secondary === undefined ? [fn, ...fn.vfs] : [fn, ...collect(fn.secondary, [])];
     for (const each of gone) each.present = false;
-    const list = fn.pf === undefined ? fn.bus.functions : fn.pf.vfs;
-    const at = list.indexOf(fn);
-    if (at >= 0) list.splice(at, 1);
+    if (fn.pf !== undefined) fn.pf.vfs = fn.pf.vfs.filter((vf) => vf !== fn);
+    else {
+      const list = fn.bus.functions;
+      const at = list.indexOf(fn);
+      if (at >= 0) list.splice(at, 1);
+    }
     this.lastAt = NOWHERE;
     this.buses = undefined;
     if (gone.length === 1) this.routes.delete(sbdf);

@@ -5,6 +5,7 @@
 import { sbdfOf } from '../base/sbdf.js';
 import type { EventStream } from '../sim/events.js';
 import type { Ram } from '../sim/ram.js';
+import { Table } from '../sim/table.js';
 import { FORWARD, type PciFunction } from './function.js';
 import { ACS_SOURCE_VALIDATION } from './registers.js';
 
@@ -35,7 +36,7 @@ const MSI_LAST = 0xfeeff;
 
 export class RootComplex {
   /** Who translates what no entry of `byRid` names, by segment. Undefined: nobody, addresses are machine addresses. */
-  private readonly bySegment = new Map<number, DmaRemapper>();
+  private readonly bySegment: Map<number, DmaRemapper> = new Table();
   /** The entry of segment 0, which is the only one of most machines. */
   private ofSegment0: DmaRemapper | undefined = undefined;
   /** By segment and requester id. */

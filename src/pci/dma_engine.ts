@@ -34,7 +34,7 @@ export class DmaEngine implements MmioDevice {
     private readonly host: PciHost,
     private readonly fn: PciFunction,
   ) {
-    fn.regions[0] = this;
+    fn.regions = [this];
   }
 
   read32(offset: number): number {

@@ -55,6 +55,8 @@ const MSI_ENABLE = bits(0, 16);
 const MSIX_ENABLE = bits(0, 31);
 const MSIX_MASKALL = bits(0, 30);
 
+const NO_FUNCTIONS: readonly PciFunction[] = Object.freeze([]);
+
 export class PciFunction {
   readonly config: ConfigSpace;
   readonly devfn: number;
@@ -75,9 +77,9 @@ export class PciFunction {
   /** False once it was unplugged. */
   present = true;
   /** Virtual functions alive now, and for one of them its physical function. */
-  vfs: PciFunction[] = [];
-  /** What answers in each base address register's range, by index. */
-  readonly regions: (MmioDevice | undefined)[] = [];
+  vfs: readonly PciFunction[] = NO_FUNCTIONS;
+  /** What answers in each base address register's range, by index. Undefined: nothing does. */
+  regions: (MmioDevice | undefined)[] | undefined = undefined;
 
   constructor(
     readonly init: PciFunctionInit,

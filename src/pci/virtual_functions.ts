@@ -5,7 +5,7 @@ import { type PciBus, PciFunction } from './function.js';
 import * as R from './registers.js';
 
 /** The functions that `pf` shows with its present NumVFs and VF Enable; none while VF Enable is clear. */
-export function virtualFunctions(pf: PciFunction, bus: PciBus): PciFunction[] {
+export function virtualFunctions(pf: PciFunction, bus: PciBus): readonly PciFunction[] {
   if (pf.field(pf.sriov, R.SRIOV_VF_ENABLE) === 0) return [];
   const count = Math.min(pf.field(pf.sriov, R.SRIOV_NUM_VFS), pf.field(pf.sriov, R.SRIOV_TOTAL_VFS));
   const config = vfConfig(pf);

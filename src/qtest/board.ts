@@ -93,11 +93,11 @@ export class QtestBoard {
       if (!done && !write && this.options.quirks.has('failed-read-zeros')) data.fill(0);
       return done;
     };
-    if (model.kind === 'edu') fn.regions[0] = new Edu(this.clock, bus, eduBits(option));
+    if (model.kind === 'edu') fn.regions = [new Edu(this.clock, bus, eduBits(option))];
     if (model.kind === 'testdev') {
       const device = new IommuTestdev(bus, (a, n) => (this.isRam(a) ? this.read(a, n) : undefined));
       this.testdevs.push(device);
-      fn.regions[0] = device;
+      fn.regions = [device];
     }
   }
 
@@ -169,7 +169,7 @@ export class QtestBoard {
     if (this.unit !== undefined && address >= IOMMU_BASE && address < IOMMU_BASE + IOMMU_BYTES)
       return { device: this.unit, offset: address - IOMMU_BASE };
     const hit = this.pci.decode(address);
-    const device = hit?.fn.regions[hit.bar.index];
+    const device = hit?.fn.regions?.[hit.bar.index];
     return hit === undefined || device === undefined ? undefined : { device, offset: hit.offset };
   }
 

@@ -193,10 +193,12 @@ export class Frames implements CopiesItself {
   putBack(copy: FramesCopy): void {
     const all = this.#since !== copy;
     if (all || this.#piecesWritten) copy.putPiecesBack();
-    for (let place = 0; place < copy.places; place++)
-      if (all || this.#written[place] === 1) copy.putPlaceBack(place);
+    const written = this.#written;
+    for (let place = 0; place < copy.places; place++) {
+      if (all || written[place] === 1) copy.putPlaceBack(place);
+      written[place] = 0;
+    }
     this.#since = copy;
-    this.#written.fill(0);
     this.#piecesWritten = false;
   }
 }

@@ -208,11 +208,14 @@ export class Ram implements CopiesItself {
     const all = this.#since !== copy;
     for (const slot of this.#held) this.#written[slot] = 1;
     const end = Math.min(Math.max(this.used, copy.used), copy.words.length / FRAME_WORDS);
-    for (let slot = 1; slot < end; slot++) if (all || this.#written[slot] === 1) copy.putFrameBack(slot);
+    const written = this.#written;
+    for (let slot = 1; slot < end; slot++) {
+      if (all || written[slot] === 1) copy.putFrameBack(slot);
+      written[slot] = 0;
+    }
     // Nothing but touching a frame changes these.
     if (all || this.used !== copy.used) copy.putTablesBack();
     this.#since = copy;
-    this.#written.fill(0);
   }
 }
 

@@ -27,7 +27,7 @@ export interface OwnCopy {
   readonly copy: Copies;
 }
 
-/** Typed arrays, without the zeros at their ends. */
+/** Typed arrays, long ones without the zeros at their ends. */
 export class WordCopies implements Copies {
   private readonly targets: TypedArray[] = [];
   private readonly saved: TypedArray[] = [];
@@ -60,7 +60,7 @@ export class WordCopies implements Copies {
   }
   private keep(target: TypedArray): void {
     let used = target.length;
-    while (used > 0 && Object.is(target[used - 1], 0)) used--;
+    if (used > WHOLE_WORDS) while (used > 0 && Object.is(target[used - 1], 0)) used--;
     this.targets.push(target);
     this.saved.push(target.slice(0, used));
   }
@@ -82,6 +82,8 @@ export class WordCopies implements Copies {
 const OWN_BYTES = 64;
 /** So many are stored sooner one by one: set() and fill() take 20 ns each before they begin. */
 const FEW_WORDS = 32;
+/** So many are copied whole: one call takes less than two. */
+const WHOLE_WORDS = 1024;
 
 export class ArrayCopies implements Copies {
   /** Most lists of a machine are empty. */

@@ -3,6 +3,8 @@ import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
 
 /** 1 GiB blocks are the largest. */
 export const ORDER_MAX = 18;
+/** A bit for each order. */
+const ALL = 2 ** (ORDER_MAX + 1) - 1;
 const NO_LISTS: readonly (number[] | undefined)[] = Array.from({ length: ORDER_MAX + 1 }, () => undefined);
 
 /** Free blocks whose frame numbers have the same number of bits. */
@@ -34,9 +36,11 @@ export class Zone implements CopiesItself {
   }
   /** The lists that changed since, or all of them when the zone was not as in `copy` before. */
   putBack(copy: ZoneCopy): void {
-    const orders = this.#since === copy ? this.#changed : -1;
-    for (let order = 0; order <= ORDER_MAX; order++)
-      if (((orders >> order) & 1) === 1) this.refill(order, copy.saved[order]);
+    let orders = this.#since === copy ? this.#changed : ALL;
+    for (; orders !== 0; orders &= orders - 1) {
+      const order = 31 - Math.clz32(orders & -orders);
+      this.refill(order, copy.saved[order]);
+    }
     this.#since = copy;
     this.#changed = 0;
   }

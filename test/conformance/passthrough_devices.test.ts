@@ -401,7 +401,7 @@ describe("key 'Q'", () => {
     });
     xen.dev(3, 0).domain = xen.domIo;
     xen.dev(3, 0).arch.pseudoDomid = 0x8001;
-    xen.dev(4, 0).msiIrqs.push(26, 27);
+    xen.dev(4, 0).msiIrqs = [26, 27];
     xen.dev(5, 0).domain = xen.domXen;
     xen.dev(5, 0).node = 12;
     xen.dev(6, 0).domain = undefined;

@@ -261,7 +261,7 @@ describe('messages of a device', () => {
     const pdev = xen.dev(3, 0);
     xen.pci.configWrite(at, 0x92, 2, 0x81);
     xen.pci.configWrite(at, 0x82, 2, 0x8003);
-    pdev.msiIrqs.push(40, 41);
+    pdev.msiIrqs = [40, 41];
     runAlone(pciCleanupMsi(xen, pdev));
     expect([
       xen.pci.configRead(at, 0x92, 2) & 1,

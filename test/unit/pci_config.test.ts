@@ -193,7 +193,7 @@ describe('config cycles', () => {
         .at(at(0, 9, 0), { barBytes: [0x10_0000] }),
     );
     const fn = h.functionAt(at(0, 9, 0))!;
-    fn.regions[0] = { read32: (offset) => offset, write32: () => {}, write64: () => {} };
+    fn.regions = [{ read32: (offset) => offset, write32: () => {}, write64: () => {} }];
     const window = new BarWindow(h, 0xfea0_0000);
     expect(window.read32(0x88)).toBe(0x88);
     h.configWrite(fn.sbdf, 4, 2, 0);

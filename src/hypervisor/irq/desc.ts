@@ -3,6 +3,7 @@ import type { Rc } from '../../base/errno.js';
 import type { Sbdf } from '../../base/sbdf.js';
 import type { MsiDesc, MsiMsg, Pdev } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
+import { Table } from '../../sim/table.js';
 import type { Domain, InFlight } from '../domain.js';
 
 /** A mask of CPUs; Xen's flat mode knows eight, and addresses all there are with it. */
@@ -98,9 +99,9 @@ export interface IoApicPins {
 
 /** @xen irq_desc[], current_vector */
 export class Irqs {
-  readonly descs = new Map<number, IrqDesc>();
+  readonly descs: Map<number, IrqDesc> = new Table();
   /** Interrupts that have each vector. All CPUs share them, as in flat mode. */
-  readonly byVector = new Map<number, number>();
+  readonly byVector: Map<number, number> = new Table();
   /** Messages of devices, the first of each request, in the order in which they were asked for. @xen pdev->msi_list */
   readonly msis = new Map<Sbdf, MsiEntry[]>();
   /** Softirqs for interrupts that guests have not been told of. */

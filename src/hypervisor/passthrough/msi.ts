@@ -62,7 +62,7 @@ export function pdevMsixAssign(xen: Xen, pdev: Pdev): Rc {
 export function* pciCleanupMsi(xen: Xen, pdev: Pdev): Co<void> {
   clearBits(xen, pdev, CAP_ID.MSI, MSI_CONTROL, MSI_ENABLE);
   clearBits(xen, pdev, CAP_ID.MSIX, MSIX_CONTROL, MSIX_ENABLE);
-  pdev.msiIrqs.length = 0;
+  if (pdev.msiIrqs.length > 0) pdev.msiIrqs = [];
   for (const entry of [...msisOf(xen, pdev)]) {
     pciDisableMsi(xen, entry);
     yield* msiFreeIrq(xen, entry);

@@ -3,8 +3,7 @@
 import { assert } from '../../base/assert.js';
 import { bdfOf, type Sbdf, segOf, withDevfn } from '../../base/sbdf.js';
 import type { IommuDomain, Pdev } from '../../iommu/driver/types.js';
-import { Table } from '../../sim/table.js';
-import type { PciSeg, Xen } from '../xen.js';
+import { PciSeg, type Xen } from '../xen.js';
 
 const MAX_BUSES = 256;
 
@@ -17,7 +16,7 @@ export const getPseg = (xen: Xen, seg: number): PciSeg | undefined => xen.segs.g
 export function allocPseg(xen: Xen, seg: number): PciSeg {
   const known = xen.segs.get(seg);
   if (known !== undefined) return known;
-  const pseg: PciSeg = { nr: seg, alldevs: new Table(), roMap: new Set(), bus2bridge: new Map() };
+  const pseg = new PciSeg(seg);
   xen.segs.set(seg, pseg);
   return pseg;
 }

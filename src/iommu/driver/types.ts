@@ -56,6 +56,7 @@ export interface PdevArch {
 /** What most functions have, which are no VFs and have none. */
 const NO_PHYSFN = Object.freeze({ bus: 0, devfn: 0 });
 const NO_VF_BARS: readonly number[] = Object.freeze([0, 0, 0, 0, 0, 0]);
+const NONE: readonly never[] = Object.freeze([]);
 
 /** A PCI function as Xen knows it. @xen struct pci_dev */
 export class Pdev {
@@ -93,7 +94,7 @@ export class Pdev {
   node = -1;
   msiMaxvec = 0;
   /** IRQs shown by the Q key. */
-  readonly msiIrqs: number[] = [];
+  msiIrqs: readonly number[] = NONE;
   readonly ats = new PdevAts();
   /** Bytes of one VF's base address registers, of a PF. */
   vfRlen: readonly number[] = NO_VF_BARS;

@@ -23,7 +23,7 @@ import { iommuAlloc } from './alloc.js';
 import { acpiParseDevScope, brokenScopes, missingDevices } from './dmar_scope.js';
 import { VtdDriver } from './iommu.js';
 import { rangeText } from './rmrr.js';
-import { allocPgtableMaddr, DmarScope, type DrhdUnit, type RmrrUnit, VTDPREFIX, Vtd } from './state.js';
+import { allocPgtableMaddr, DmarScope, DrhdUnit, type RmrrUnit, VTDPREFIX, Vtd } from './state.js';
 
 /** A structure whose scopes may be beyond repair: undefined. */
 type Lenient<T extends { readonly scopes: readonly DeviceScope[] }> = Omit<T, 'scopes'> & {
@@ -38,16 +38,7 @@ const verbose = (vtd: Vtd, text: string): void => {
 /** @xen acpi_parse_one_drhd */
 function acpiParseOneDrhd(vtd: Vtd, t: Lenient<Drhd>): Rc {
   if (t.base === 0) return E.NODEV;
-  const drhd: DrhdUnit = {
-    scope: new DmarScope(),
-    address: t.base,
-    segment: t.segment,
-    includeAll: (t.flags & DRHD_INCLUDE_PCI_ALL) !== 0,
-    gfxOnly: false,
-    iommu: undefined,
-    ioapics: [],
-    hpets: [],
-  };
+  const drhd = new DrhdUnit(t.base, t.segment, (t.flags & DRHD_INCLUDE_PCI_ALL) !== 0);
   if (vtd.opts.verbose) verbose(vtd, `  dmaru->address = ${t.base.toString(16)}`);
   let rc = iommuAlloc(vtd, drhd);
   if (rc !== 0) return rc;

@@ -17,6 +17,8 @@ export const VTDPREFIX = '[VT-D]';
 
 /** Buses and functions that a structure of the DMAR covers. @xen struct dmar_scope */
 export class DmarScope {
+  /** Filled when the DMAR is read, before anybody can take a snapshot. */
+  static readonly unchanging = true;
   /** Bit per bus. */
   readonly buses = new Int32Array(8);
   /** Bus, device and function of each entry, in table order. */
@@ -36,16 +38,18 @@ export interface ScopedId {
 }
 
 /** @xen struct acpi_drhd_unit */
-export interface DrhdUnit {
-  readonly scope: DmarScope;
-  readonly address: number;
-  readonly segment: number;
-  readonly includeAll: boolean;
-  gfxOnly: boolean;
-  iommu: VtdIommu | undefined;
+export class DrhdUnit {
+  readonly scope = new DmarScope();
+  gfxOnly = false;
+  iommu: VtdIommu | undefined = undefined;
   /** Newest first. */
-  readonly ioapics: ScopedId[];
-  readonly hpets: ScopedId[];
+  readonly ioapics: ScopedId[] = [];
+  readonly hpets: ScopedId[] = [];
+  constructor(
+    readonly address: number,
+    readonly segment: number,
+    readonly includeAll: boolean,
+  ) {}
 }
 
 /** Bytes, `end` inclusive. @xen struct acpi_rmrr_unit */
