@@ -389,4 +389,8 @@ test('FT-C32 key V shows a posted entry with the address of its descriptor, in 6
   h.s.console.length = 0;
   runAlone(h.driver.dumpInfo());
   expect(h.s.console).toContain('P:  0003:  1   0  0200 38    5   0       122bcdef40    1 1');
+  // pda_l is a bit-field of 26 bits: as an int its top bit is the sign. gcc -O2 prints the same for struct iremap_entry.
+  h.s.ram.write32(entry + 4, 0x8765_4380 | 0);
+  runAlone(h.driver.dumpInfo());
+  expect(h.s.console).toContain('P:  0003:  1   0  0200 38    5   0 ffffffff87654380    1 1');
 });

@@ -204,6 +204,53 @@ describe('the recorded commands', () => {
     );
   });
 
+  // @pciutils 3.9.0 lib/filter.c
+  test.each([
+    ['-s 00:1f.2', ['00:1f.2']],
+    ['-s 0:1f.', ['00:1f.0', '00:1f.2', '00:1f.3']],
+    ['-s 1f.2', ['00:1f.2']],
+    ['-s :1f.3', ['00:1f.3']],
+    ['-s 0000:00:1f.*', ['00:1f.0', '00:1f.2', '00:1f.3']],
+    ['-s 00000000:1f.2', ['00:1f.2']],
+    ['-s .2 -d 8086:2922', ['00:1f.2']],
+    ['-s 1f.2 -s .3', ['00:1f.3']],
+    ['-d :2922', ['00:1f.2']],
+    ['-d 8086::010x', ['00:1f.2']],
+    ['-d ::0106:01', ['00:1f.2']],
+    ['-b -s 1f.2', ['00:1f.2']],
+  ])('lspci %s shows %j', (args, slots) => {
+    const { exit, stdout } = session()(`lspci ${args}`);
+    expect([
+      exit,
+      stdout
+        .split('\n')
+        .slice(0, -1)
+        .map((l) => l.split(' ')[0]),
+    ]).toEqual([0, slots]);
+  });
+
+  test.each([
+    ['-s 20.0', '-s: Invalid slot number'],
+    ['-s 100:00.0', '-s: Invalid bus number'],
+    ['-s 80000000:00:00.0', '-s: Invalid domain number'],
+    ['-s 1f.8', '-s: Invalid function number'],
+    ['-s 1f.', ''],
+    ['-s 0x1f', '-s: Invalid slot number'],
+    ['-s 1.2.3', '-s: Invalid slot/function number'],
+    ['-s 0:0:0:0', '-s: Too many fields'],
+    [`-s ${'0'.repeat(64)}`, '-s: Expression too long'],
+    ['-d 8086', '-d: At least two fields must be given'],
+    ['-d 10000:1', '-d: Invalid vendor ID'],
+    ['-d 1:g', '-d: Invalid device ID'],
+    ['-d ::x0000', '-d: Invalid class code'],
+    ['-d :::100', '-d: Invalid programming interface code'],
+    ['-d 1:2:3:4:5', '-d: Too many fields'],
+    ['-bv', '-b: with -v this option is not simulated'],
+  ])('lspci %s: "%s"', (args, why) => {
+    const { exit, stderr } = session()(`lspci ${args}`);
+    expect([exit, stderr]).toEqual(why === '' ? [0, ''] : [1, `lspci: ${why}\n`]);
+  });
+
   test('lspci -mm: a line of quoted fields; with -v a line for each', () => {
     expect(out('lspci -mm -s 00:1f.2; lspci -m -s 00:1e.0; lspci -mnn -s 03:00.0')).toBe(
       '00:1f.2 "SATA controller" "Intel Corporation" ' +
@@ -239,7 +286,17 @@ describe('the recorded commands', () => {
         'setpci -s 07:00.0 COMMAND=6; setpci -s 07:00.0 COMMAND; setpci -s 07:00.0 4.w=1:1; setpci -s 07:00.0 4.l',
       ).stdout,
     ).toMatch(/^0006\n[0-9a-f]{4}0007\n$/);
-    expect(run('setpci -s 0e:00.0 COMMAND').exit).toBe(1);
+    // @pciutils setpci.c execute, parse_filter
+    expect(run('setpci -s 0e:00.0 COMMAND')).toMatchObject({
+      exit: 0,
+      stderr: 'setpci: Warning: No devices selected for operation group 1.\n',
+    });
+    expect(run('setpci -s 2:0.0 COMMAND').stdout).toBe(run('setpci -s 02:00.0 COMMAND').stdout);
+    expect(run('setpci -s 02:00.8 COMMAND')).toMatchObject({
+      exit: 1,
+      stderr:
+        "setpci: Unable to parse filter -s Invalid function number.\nTry `setpci --help' for more information.\n",
+    });
     expect(run('setpci -s 02:00.0 CAP_EXP+8.w').stdout).toMatch(/^[0-9a-f]{4}\n$/);
     expect(run('setpci -s 02:00.0 NOSUCH').exit).toBe(1);
   });

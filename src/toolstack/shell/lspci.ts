@@ -1,19 +1,12 @@
 /** lspci over any machine: dom0's devices, or what a guest sees on its bus. @pciutils lspci.c, ls-tree.c */
-import { busOf, formatBdf, hex, type Sbdf, segOf } from '../../base/sbdf.js';
+import { formatBdf, hex, segOf } from '../../base/sbdf.js';
 import { deviceName, lspciLine } from '../../pci/names.js';
 import type { Stdio } from '../dom0.js';
 import { type LspciDevice, subsystemLine } from './lspci_device.js';
+import { matches, parseFilter } from './lspci_filter.js';
 import { showMachine } from './lspci_machine.js';
 import { showVerbose } from './lspci_verbose.js';
 import { options } from './program.js';
-
-/** `-s`: what is missing matches everything. */
-interface Filter {
-  readonly seg?: number;
-  readonly bus?: number;
-  readonly slot?: number;
-  readonly func?: number;
-}
 
 export function lspci(devices: readonly LspciDevice[], argv: readonly string[], io: Stdio): number {
   const o = options(argv, 'vnkDxtbs:d:mqQ');
@@ -21,18 +14,18 @@ export function lspci(devices: readonly LspciDevice[], argv: readonly string[], 
     io.err(`lspci: ${o.unknown === undefined ? 'Too many arguments' : `invalid option -- '${o.unknown}'`}\n`);
     return 1;
   }
-  if (o.flags.has('b')) {
-    io.err('lspci: -b: this option is not simulated\n');
+  // Only addresses and interrupts are told as the bus sees them.
+  if (o.flags.has('b') && o.flags.has('v')) {
+    io.err('lspci: -b: with -v this option is not simulated\n');
     return 1;
   }
-  const filter = parseFilter(o.values.get('s')?.[0]);
-  const ids = parseIds(o.values.get('d')?.[0]);
-  if (filter === undefined || ids === undefined) {
-    io.err(`lspci: -${filter === undefined ? 's: Invalid slot number' : 'd: Invalid vendor ID'}\n`);
+  const filter = parseFilter(o.values.get('s') ?? [], o.values.get('d') ?? []);
+  if (typeof filter === 'string') {
+    io.err(`lspci: ${filter}\n`);
     return 1;
   }
   const sorted = [...devices].sort((a, b) => a.sbdf - b.sbdf);
-  const shown = sorted.filter((d) => matches(d.sbdf, filter) && ids(d));
+  const shown = sorted.filter((d) => matches(d, filter));
   const many = argv.join(' ').match(/n/g)?.length ?? 0;
   const letters = argv
     .slice(1)
@@ -65,43 +58,6 @@ export function lspci(devices: readonly LspciDevice[], argv: readonly string[], 
     if (verbose > 0 || count('x') > 0) io.out('\n');
   }
   return 0;
-}
-
-/** `[[DDDD:]BB:][SS][.[F]]`; undefined when it is none. */
-function parseFilter(text: string | undefined): Filter | undefined {
-  if (text === undefined) return {};
-  const part = '(?:([0-9a-f]{1,4}|\\*))?';
-  const m = new RegExp(`^(?:${part}:)?(?:${part}:)?${part}(?:\\.([0-7]|\\*)?)?$`, 'i').exec(text);
-  if (m === null) return undefined;
-  const n = (s: string | undefined): number | undefined =>
-    s === undefined || s === '' || s === '*' ? undefined : Number.parseInt(s, 16);
-  // With one colon the first group took the bus.
-  const [seg, bus] =
-    (text.match(/:/g)?.length ?? 0) === 2 ? [n(m[1]), n(m[2])] : [undefined, n(m[1] ?? m[2])];
-  const [slot, func] = [n(m[3]), n(m[4])];
-  if ((bus ?? 0) > 0xff || (slot ?? 0) > 0x1f) return undefined;
-  return {
-    ...(seg === undefined ? {} : { seg }),
-    ...(bus === undefined ? {} : { bus }),
-    ...(slot === undefined ? {} : { slot }),
-    ...(func === undefined ? {} : { func }),
-  };
-}
-
-const matches = (sbdf: Sbdf, f: Filter): boolean =>
-  (f.seg === undefined || f.seg === segOf(sbdf)) &&
-  (f.bus === undefined || f.bus === busOf(sbdf)) &&
-  (f.slot === undefined || f.slot === ((sbdf >>> 3) & 0x1f)) &&
-  (f.func === undefined || f.func === (sbdf & 7));
-
-/** `-d VENDOR:DEVICE[:CLASS]`. */
-function parseIds(text: string | undefined): ((d: LspciDevice) => boolean) | undefined {
-  if (text === undefined) return () => true;
-  const m = /^([0-9a-f]{1,4}|\*)?:([0-9a-f]{1,4}|\*)?(?::([0-9a-f]{1,4}|\*))?$/i.exec(text);
-  if (m === null) return undefined;
-  const is = (s: string | undefined, v: number): boolean =>
-    s === undefined || s === '*' || Number.parseInt(s, 16) === v;
-  return (d) => is(m[1], d.vendor) && is(m[2], d.device) && is(m[3], d.classCode >>> 8);
 }
 
 const PROG_IFS: ReadonlyMap<number, string> = new Map([

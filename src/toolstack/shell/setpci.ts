@@ -1,9 +1,10 @@
 /** setpci: reads and writes configuration registers by name or number. @pciutils setpci.c */
-import { formatSbdf, hex, parseSbdf } from '../../base/sbdf.js';
+import { hex } from '../../base/sbdf.js';
 import { CAP } from '../../pci/registers.js';
 import type { Co } from '../../sim/co.js';
 import type { KernelPci } from '../kernel/pci_dev.js';
 import { findCapability, findExtCapability } from '../kernel/setup.js';
+import { matches, parseFilter } from './lspci_filter.js';
 import { type Call, complain, options, type Program } from './program.js';
 
 const REGISTERS: Readonly<Record<string, readonly [reg: number, bytes: number]>> = {
@@ -58,15 +59,18 @@ const WIDTHS: Readonly<Record<string, number>> = { b: 1, w: 2, l: 4 };
 export class Setpci implements Program {
   *run(call: Call): Co<number> {
     const o = options(call.argv, 's:d:vfDr');
-    const where = o.values.get('s')?.[0];
+    const [slots, ids] = [o.values.get('s') ?? [], o.values.get('d') ?? []];
     const { kernel } = call.shell.dom0;
-    if (o.unknown !== undefined || o.args.length === 0 || (where === undefined && !o.values.has('d')))
+    if (o.unknown !== undefined || o.args.length === 0 || slots.length + ids.length === 0)
       return complain(call, "No operation specified\nTry 'setpci --help' for more information.");
-    const devices = [...kernel.pci.devices.values()].filter((d) =>
-      selected(d, where, o.values.get('d')?.[0]),
-    );
-    if (devices.length === 0)
-      return o.flags.has('f') ? 0 : complain(call, 'No devices selected for an operation');
+    const filter = parseFilter(slots, ids);
+    if (typeof filter === 'string') {
+      const why = filter.replace(':', '');
+      return complain(call, `Unable to parse filter ${why}.\nTry \`setpci --help' for more information.`);
+    }
+    const devices = [...kernel.pci.devices.values()].filter((d) => matches(d, filter));
+    if (devices.length === 0 && !o.flags.has('f'))
+      complain(call, 'Warning: No devices selected for operation group 1.');
     for (const op of o.args) {
       for (const dev of devices) {
         const rc = yield* this.operate(call, dev, op);
@@ -114,18 +118,6 @@ function* writeMasked(
   const bits = mask === undefined ? -1 : Number.parseInt(mask, 16);
   const old = mask === undefined ? 0 : config.read(dev.sbdf, reg, width);
   yield* config.write(dev.sbdf, reg, width, ((old & ~bits) | (value & bits)) >>> 0);
-}
-
-function selected(dev: KernelPci, where: string | undefined, ids: string | undefined): boolean {
-  if (where !== undefined) {
-    const exact = parseSbdf(where);
-    if (exact !== undefined) return dev.sbdf === exact;
-    return formatSbdf(dev.sbdf).includes(where.replace(/^0000:/, ''));
-  }
-  const m = /^([0-9a-f]{0,4}):([0-9a-f]{0,4})$/i.exec(ids ?? '');
-  if (m === null) return false;
-  const is = (s: string, v: number): boolean => s === '' || Number.parseInt(s, 16) === v;
-  return is(m[1]!, dev.vendor) && is(m[2]!, dev.device);
 }
 
 /** Where a register is and how wide it is by name; a number has no width of its own. */

@@ -166,7 +166,9 @@ function irteText(t: Int32Array, at: number, index: number): string {
     const modes = `${f(IRTE.DLM)}  ${f(IRTE.TM)}  ${f(IRTE.RH)}  ${f(IRTE.DM)} ${f(IRTE.P)}`;
     return `R:  ${head} ${dst}   ${modes}`;
   }
-  const pda = hexq(t[at + 1]! & ~0x3f, t[at + 3]!).padStart(16, ' ');
+  // In C the low part of the address is a signed int by then: its top bit fills the high part.
+  const low = t[at + 1]! & ~0x3f;
+  const pda = hexq(low, t[at + 3]! | (low >> 31)).padStart(16, ' ');
   return `P:  ${head} ${pda}    ${(t[at]! >>> 14) & 1} ${f(IRTE.P)}`;
 }
 
