@@ -24,8 +24,6 @@ export class ConfigLayout {
   // Word index of a capability; 0 when there is none, or when it is cut off before its control word.
   readonly pm: number;
   readonly exp: number;
-  readonly msi: number;
-  readonly msix: number;
   readonly af: number;
   readonly acs: number;
   readonly sriov: number;
@@ -44,8 +42,6 @@ export class ConfigLayout {
     this.fillMasks(barBytes);
     this.pm = this.wordOf(R.CAP.PM);
     this.exp = this.wordOf(R.CAP.EXP);
-    this.msi = this.wordOf(R.CAP.MSI);
-    this.msix = this.wordOf(R.CAP.MSIX);
     this.af = this.wordOf(R.CAP.AF);
     this.acs = this.wordOf(R.EXT_CAP.ACS, true);
     this.sriov = this.wordOf(R.EXT_CAP.SRIOV, true);

@@ -51,9 +51,6 @@ const PM_STATE = bits(1, 1, 0);
 const BUS_SECONDARY = bits(6, 15, 8);
 const BUS_SUBORDINATE = bits(6, 23, 16);
 const BRIDGE_RESET = bits(15, 22);
-const MSI_ENABLE = bits(0, 16);
-const MSIX_ENABLE = bits(0, 31);
-const MSIX_MASKALL = bits(0, 30);
 
 const NO_FUNCTIONS: readonly PciFunction[] = Object.freeze([]);
 
@@ -65,8 +62,6 @@ export class PciFunction {
   /** Word index of a capability in config space; 0 when the function has none. */
   readonly pm: number;
   readonly exp: number;
-  readonly msi: number;
-  readonly msix: number;
   readonly af: number;
   readonly acs: number;
   readonly sriov: number;
@@ -94,8 +89,6 @@ export class PciFunction {
     this.devfn = init.sbdf & 0xff;
     this.pm = layout.pm;
     this.exp = layout.exp;
-    this.msi = layout.msi;
-    this.msix = layout.msix;
     this.af = layout.af;
     this.acs = layout.acs;
     this.sriov = layout.sriov;
@@ -168,20 +161,6 @@ export class PciFunction {
   /** May it issue memory requests? */
   get canMaster(): boolean {
     return this.present && this.busMaster && this.powerState === 0;
-  }
-  get msiEnabled(): boolean {
-    return this.msi !== 0 && this.field(this.msi, MSI_ENABLE) !== 0;
-  }
-  get msixEnabled(): boolean {
-    return this.msix !== 0 && this.field(this.msix, MSIX_ENABLE) !== 0;
-  }
-  get msixMaskAll(): boolean {
-    return this.msix !== 0 && this.field(this.msix, MSIX_MASKALL) !== 0;
-  }
-  /** Function level reset by the PCI Express or the Advanced Features capability. */
-  get hasFlr(): boolean {
-    const exp = this.exp !== 0 && this.field(this.exp, R.EXP_DEVCAP_FLR) !== 0;
-    return exp || (this.af !== 0 && this.field(this.af, R.AF_CAP_FLR) !== 0);
   }
 
   /** A field of a capability by the word index where the capability starts. */

@@ -56,6 +56,29 @@ describe('base address registers', () => {
       ['io', 256],
     ]);
   });
+  test('the address of a 64-bit register is both of its words, also when its size is guessed', () => {
+    const bytes64 = new Space(256)
+      .set(0x10, 4, 0xfe81_4000)
+      .set(0x18, 4, 0xc)
+      .set(0x1c, 4, 0x40)
+      .set(0x20, 4, 0x0400_000c)
+      .set(0x24, 4, 1)
+      .set(0x30, 4, 0xc000_0000).bytes;
+    const space = new ConfigSpace(bytes64);
+    // As far as the address is aligned; no guess passes 256 MiB, and none of a ROM 128 KiB.
+    expect(space.bars.map((b) => [b.index, b.kind, b.bytes])).toEqual([
+      [0, 'mem32', 0x4000],
+      [2, 'mem64', 2 ** 28],
+      [4, 'mem64', 2 ** 26],
+      [6, 'rom', 2 ** 17],
+    ]);
+    space.reset('bus');
+    const words = [0x10, 0x18, 0x1c, 0x20, 0x24].map((offset) => space.read(offset, 4));
+    expect(words).toEqual([0, 0xc, 0, 0xc, 0]);
+  });
+  test('a ROM register without address and size is not implemented', () => {
+    expect(probe(new ConfigSpace(conventional().bytes), 0x30)).toBe(0);
+  });
   test('a bridge has two registers and its ROM at 0x38', () => {
     const bytes1 = legacyBridge(2).set(0x10, 4, 0xfe00_0000).set(0x38, 4, 0xfd00_0000).bytes;
     const space = new ConfigSpace(bytes1, [4096, undefined, 4096, 4096, 4096, 4096, 2048]);
@@ -211,6 +234,72 @@ describe('config cycles', () => {
     h.addFunction(conventional().at(at(0, 1, 0)));
     expect(h.configRead(at(0, 1, 0), 0, 2)).toBe(0x8086);
   });
+  test('hot plug finds the bus that has the number now, or makes a root bus of it', () => {
+    const h = host(port(4, 1, 2).at(at(0, 1, 0)), endpoint().at(at(1, 0, 0)));
+    h.configWrite(at(0, 1, 0), 0x18, 4, 0x0005_0500);
+    const [behind, alone] = [at(5, 3, 0), at(9, 0, 0)].map((s) => h.addFunction(conventional().at(s)));
+    expect([behind!.bus.parent?.devfn, alone!.bus.parent, h.busesInUse(0)]).toEqual([
+      8,
+      undefined,
+      [0, 5, 9],
+    ]);
+    // Bus 5 is where software moved the bridge's; the function follows it on.
+    h.configWrite(at(0, 1, 0), 0x18, 4, 0x0006_0600);
+    expect([at(5, 3, 0), at(6, 3, 0), at(9, 0, 0)].map((s) => h.configRead(s, 0, 2))).toEqual([
+      0xffff, 0x8086, 0x8086,
+    ]);
+    expect([h.busesInUse(0), h.segments()]).toEqual([[0, 6, 9], [0]]);
+    h.addFunction(conventional().at(sbdf(1, 6, 3, 0)));
+    expect([h.busesInUse(0), h.busesInUse(1), h.segments()]).toEqual([[0, 6, 9], [6], [0, 1]]);
+  });
+  test('a function that is plugged in where one stands takes its place; the order on a bus is that of devfn', () => {
+    const h = host(conventional().at(at(0, 3, 0)), conventional().at(at(0, 9, 0)));
+    const before = h.functionAt(at(0, 9, 0))!;
+    for (const [dev, space] of [
+      [9, endpoint()],
+      [5, endpoint()],
+      [1, endpoint()],
+      [20, endpoint()],
+    ] as const)
+      h.addFunction(space.at(at(0, dev, 0)));
+    expect([before.present, h.configRead(at(0, 9, 0), 0, 2)]).toEqual([false, 0x10de]);
+    expect(h.functions().map((fn) => fn.devfn >>> 3)).toEqual([1, 3, 5, 9, 20]);
+  });
+  test('a write of four or eight bytes reaches the region that lies there, at its own offset', () => {
+    const h = host(
+      conventional()
+        .set(0x10, 4, 0xfea0_0000)
+        .set(0x14, 4, 0xfeb0_0000)
+        .at(at(0, 9, 0), { barBytes: [0x10_0000, 0x1000] }),
+    );
+    const fn = h.functionAt(at(0, 9, 0))!;
+    const seen: number[][] = [];
+    const region = (n: number) => ({
+      read32: (offset: number) => offset,
+      write32: (offset: number, value: number) => void seen.push([n, offset, value]),
+      write64: (offset: number, lo: number, hi: number) => void seen.push([n, offset, lo, hi]),
+    });
+    Object.assign(fn.regions, [region(0), region(1)]);
+    const window = new BarWindow(h, 0xfea0_0000);
+    window.write32(0x88, 5);
+    window.write64(0x10_0ff8, 6, 7);
+    window.write32(0x10_1000, 8);
+    expect(seen).toEqual([
+      [0, 0x88, 5],
+      [1, 0xff8, 6, 7],
+    ]);
+  });
+  test('a write of four or eight bytes to ECAM is one or two config writes', () => {
+    const h = host(endpoint().at(at(3, 2, 1)));
+    const window = new EcamWindow(h, 0);
+    const offset = (3 << 20) | (2 << 15) | (1 << 12);
+    window.write32(offset + 4, 0);
+    expect(h.configRead(at(3, 2, 1), 4, 2)).toBe(0);
+    window.write64(offset + 4, 7, 0x10);
+    expect([4, 0xc].map((reg) => h.configRead(at(3, 2, 1), reg, 1))).toEqual([7, 0]);
+    window.write64(offset + 8, 0, 0x10);
+    expect(h.configRead(at(3, 2, 1), 0xc, 1)).toBe(0x10);
+  });
   test('a write is one event while somebody listens, a read is none', () => {
     const h = host(conventional().at(at(0, 2, 0)));
     const seen: unknown[] = [];
@@ -311,12 +400,9 @@ describe('SR-IOV', () => {
       undefined,
     ]);
     const vf = h.functionAt(at(3, 0, 2))!;
-    expect([vf.vendor, vf.rid, vf.classCode, vf.msix !== 0, vf.msixEnabled]).toEqual([
-      0x10de,
-      0x302,
-      0x030000,
-      true,
-      false,
+    // MSI-X as the physical function has it, but not enabled.
+    expect([vf.vendor, vf.rid, vf.classCode, h.configRead(at(3, 0, 2), 0x82, 2)]).toEqual([
+      0x10de, 0x302, 0x030000, 4,
     ]);
     expect([h.configRead(at(3, 0, 2), 0x34, 1), h.configRead(at(3, 0, 2), 0x41, 1)]).toEqual([0x40, 0x80]);
     h.configWrite(at(3, 0, 0), 0x128, 2, 0);

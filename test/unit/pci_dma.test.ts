@@ -247,6 +247,22 @@ describe('the root complex', () => {
   });
 });
 
+test.each([1, 7, 8, 9, 15, 16, 17, 40])('%i words arrive where they belong, and no others', (count) => {
+  const root = board(endpoint().at(at(1, 0, 0))).root;
+  const words = Int32Array.from({ length: 64 }, (_, i) => 0x1000_0001 * (i + 1));
+  const there = new Int32Array(64);
+  expect(root.writeWords(0, 0x100, 0x20_0010, words, 3, count)).toBe(0x200);
+  expect(root.readWords(0, 0x100, 0x20_0000, there, 0, 64)).toBe(0x200);
+  expect([...there]).toEqual(
+    Array.from({ length: 64 }, (_, i) => (i >= 4 && i < 4 + count ? words[i - 1] : 0)),
+  );
+  const back = new Int32Array(64);
+  root.readWords(0, 0x100, 0x20_0010, back, 5, count);
+  expect([...back]).toEqual(
+    Array.from({ length: 64 }, (_, i) => (i >= 5 && i < 5 + count ? words[i - 2] : 0)),
+  );
+});
+
 describe('the DMA engine', () => {
   const engine = (): { h: PciHost; edu: DmaEngine } => {
     const h = board(
