@@ -279,7 +279,7 @@ describe('config cycles', () => {
       write32: (offset: number, value: number) => void seen.push([n, offset, value]),
       write64: (offset: number, lo: number, hi: number) => void seen.push([n, offset, lo, hi]),
     });
-    Object.assign(fn.regions, [region(0), region(1)]);
+    fn.regions = [region(0), region(1)];
     const window = new BarWindow(h, 0xfea0_0000);
     window.write32(0x88, 5);
     window.write64(0x10_0ff8, 6, 7);
