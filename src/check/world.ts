@@ -128,7 +128,7 @@ export class World extends WorldState {
     const still = new Set(this.reservedInReach().map((d) => d.sbdf));
     for (const at of this.gaps) if (!still.has(at)) this.gaps.delete(at);
     const failures = this.machine.hw.faults.hit.length - hits;
-    const heldLocks = this.machine.hw.cpus.list.reduce((n, cpu) => n + cpu.held.length, 0);
+    const holdsLocks = this.machine.hw.cpus.list.some((cpu) => cpu.holdsLocks);
     if (USES_FAULTS.has(c.op)) this.machine.hw.faults.disarm();
     if (rc !== undefined) this.count(`${c.op} ${rc}`);
     this.countMoves(ownersBefore);
@@ -154,7 +154,7 @@ export class World extends WorldState {
       staleFrees: this.staleFrees,
       staleTables: this.staleTables,
       failures,
-      heldLocks,
+      holdsLocks,
     };
   }
 

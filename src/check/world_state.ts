@@ -61,7 +61,7 @@ export interface Trace {
   readonly staleTables: readonly TableLine[];
   /** Sites that were made to fail. */
   readonly failures: number;
-  readonly heldLocks: number;
+  readonly holdsLocks: boolean;
   /** What was wrong with the counting of faults, if anything. */
   readonly accounting: string | undefined;
 }

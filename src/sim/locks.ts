@@ -1,5 +1,6 @@
 import { notSo } from '../base/assert.js';
 import type { EventStream } from './events.js';
+import { RANK } from './lock_ranks.js';
 
 /** No CPU has this id. */
 const NOBODY = -1;
@@ -7,23 +8,22 @@ const NOBODY = -1;
 const orderOf = (rank: number): number => Math.round(rank * 0x1_0000);
 /** Before all locks. */
 const NONE = -1;
+/** The rank of a place in the order, by name. */
+const rankOf = (order: number): string =>
+  Object.entries(RANK).find(([, rank]) => rank === Math.floor(order / 0x1_0000))?.[0] ??
+  `${order / 0x1_0000}`;
 
 /** One physical CPU and what it runs now: Xen's `current` and `smp_processor_id()`. */
 export class Cpu {
-  /** The lock taken last; each lock names the one that its holder took before it. */
-  top: Lock | undefined = undefined;
-  /** Its place in the order, NONE while none is held. */
+  /** Place in the order of the lock taken last, NONE while none is held; each lock keeps the place before its own. */
   topOrder = NONE;
   constructor(
     readonly id: number,
     /** Domain whose vCPU runs here: hypercalls are its. */
     public domid = 0,
   ) {}
-  /** Locks held, innermost last; a recursive lock stands once. */
-  get held(): Lock[] {
-    const held: Lock[] = [];
-    for (let lock = this.top; lock !== undefined; lock = lock.outerOn(this)) held.unshift(lock);
-    return held;
+  get holdsLocks(): boolean {
+    return this.topOrder !== NONE;
   }
 }
 
@@ -44,26 +44,23 @@ export class Cpus {
   }
 }
 
-export type Lock = SpinLock | RwLock;
+type Lock = SpinLock | RwLock;
 
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
-  if (lock.order <= cpu.topOrder) notSo(`${lock.name} ranks above ${cpu.top!.name}, held by cpu${cpu.id}`);
-}
-
-/** Locks may be given back in any order: takes one out from under others. */
-function unlink(lock: Lock, cpu: Cpu): void {
-  let inner = cpu.top;
-  while (inner !== undefined && inner.outerOn(cpu) !== lock) inner = inner.outerOn(cpu);
-  if (inner === undefined) notSo(`${lock.name} is held by cpu${cpu.id}`);
-  inner.setOuter(cpu, lock.outerOn(cpu));
+  if (lock.order <= cpu.topOrder)
+    notSo(`${lock.name} ranks above ${rankOf(cpu.topOrder)}, held by cpu${cpu.id}`);
 }
 
 function notHeld(lock: SpinLock, cpu: Cpu): never {
   notSo(`${lock.name} is held by the cpu${cpu.id} that releases it`);
 }
 
-const placeOf = (lock: Lock | undefined): number => lock?.order ?? NONE;
+/** The lock taken last is given back first, as the blocks that hold locks lie in one another. */
+function pop(lock: Lock, cpu: Cpu, outerOrder: number): void {
+  if (cpu.topOrder !== lock.order) notSo(`${lock.name} was taken last by cpu${cpu.id}`);
+  cpu.topOrder = outerOrder;
+}
 
 const tell = (lock: Lock, action: 'acquire' | 'release'): void =>
   lock.cpus.events.emit({ kind: 'lock', lock: lock.name, action });
@@ -75,8 +72,7 @@ export class SpinLock implements Disposable {
   /** How often its holder has taken it again. */
   private again = 0;
   readonly order: number;
-  /** The lock that the holder took before this one, and its place in the order. */
-  private outer: Lock | undefined = undefined;
+  /** Place in the order of the lock that the holder took before this one. */
   private outerOrder = NONE;
   constructor(
     readonly cpus: Cpus,
@@ -99,13 +95,6 @@ export class SpinLock implements Disposable {
   isFreeForCurrent(): boolean {
     return this.holder === NOBODY || (this.recursive && this.holder === this.cpus.current.id);
   }
-  outerOn(_cpu: Cpu): Lock | undefined {
-    return this.outer;
-  }
-  setOuter(_cpu: Cpu, outer: Lock | undefined): void {
-    this.outer = outer;
-    this.outerOrder = placeOf(outer);
-  }
   /** Called before waiting: a re-entry of a plain lock, or a falling rank, is a bug wherever it happens. */
   checkBeforeWait(): void {
     const cpu = this.cpus.current;
@@ -121,9 +110,7 @@ export class SpinLock implements Disposable {
   }
   private enter(cpu: Cpu): void {
     this.holder = cpu.id;
-    this.outer = cpu.top;
     this.outerOrder = cpu.topOrder;
-    cpu.top = this;
     cpu.topOrder = this.order;
     if (this.cpus.events.on) tell(this, 'acquire');
   }
@@ -145,10 +132,7 @@ export class SpinLock implements Disposable {
   }
   private leave(cpu: Cpu): void {
     this.holder = NOBODY;
-    if (cpu.top === this) {
-      cpu.top = this.outer;
-      cpu.topOrder = this.outerOrder;
-    } else unlink(this, cpu);
+    pop(this, cpu, this.outerOrder);
     if (this.cpus.events.on) tell(this, 'release');
   }
   [Symbol.dispose](): void {
@@ -175,8 +159,8 @@ export class RwGuard implements Disposable {
 export class RwLock {
   readonly readers: Cpu[] = [];
   writer: Cpu | undefined = undefined;
-  /** The lock that each holder took before this one, by CPU. */
-  private readonly outers: (Lock | undefined)[] = [];
+  /** Place in the order of the lock that each holder took before this one, by CPU. */
+  private readonly outers: number[] = [];
   readonly order: number;
   readonly readGuard: RwGuard;
   readonly writeGuard: RwGuard;
@@ -188,12 +172,6 @@ export class RwLock {
     this.order = orderOf(rank);
     this.readGuard = new RwGuard(this, false);
     this.writeGuard = new RwGuard(this, true);
-  }
-  outerOn(cpu: Cpu): Lock | undefined {
-    return this.outers[cpu.id];
-  }
-  setOuter(cpu: Cpu, outer: Lock | undefined): void {
-    this.outers[cpu.id] = outer;
   }
   writeHeldByCurrent(): boolean {
     return this.writer === this.cpus.current;
@@ -213,8 +191,7 @@ export class RwLock {
     const cpu = this.cpus.current;
     if (write) this.writer = cpu;
     else this.readers.push(cpu);
-    this.outers[cpu.id] = cpu.top;
-    cpu.top = this;
+    this.outers[cpu.id] = cpu.topOrder;
     cpu.topOrder = this.order;
     if (this.cpus.events.on) tell(this, 'acquire');
   }
@@ -230,10 +207,7 @@ export class RwLock {
     this.leave(this.cpus.current);
   }
   private leave(cpu: Cpu): void {
-    if (cpu.top === this) {
-      cpu.top = this.outers[cpu.id];
-      cpu.topOrder = placeOf(cpu.top);
-    } else unlink(this, cpu);
+    pop(this, cpu, this.outers[cpu.id]!);
     if (this.cpus.events.on) tell(this, 'release');
   }
 }

@@ -133,7 +133,7 @@ function flaws(h: XlHost): string[] {
   if (owner === undefined) found.push('the device has no owner');
   else if (owner !== xen.domIo && xen.domains.get(owner.domid) !== owner) found.push('its owner is gone');
   else if (!owner.pdevList.toArray().includes(pdev!)) found.push('its owner does not list it');
-  if (hw.cpus.list.some((cpu) => cpu.held.length > 0)) found.push('a lock is held');
+  if (hw.cpus.list.some((cpu) => cpu.holdsLocks)) found.push('a lock is held');
   for (const d of xen.domains.values()) {
     if (d.domid === 0 || d === owner) continue;
     for (const x of d.extents)

@@ -95,7 +95,7 @@ function reducedEnds(programs: readonly (readonly Section[])[]): { ends: string[
     once(b, programs, steering.choose);
     if (finished()) ends.add(b.end());
     else for (const lock of b.locks) Object.assign(lock, { holder: -1, again: 0 });
-    for (const cpu of b.cpus.list) Object.assign(cpu, { top: undefined, topOrder: -1 });
+    for (const cpu of b.cpus.list) Object.assign(cpu, { topOrder: -1 });
   });
   return { ends: [...ends].sort(), runs: r.schedules + r.redundant };
 }

@@ -348,8 +348,8 @@ function locksHeld(w: World, rule: 'INV-L1' | 'INV-L3'): Violation | undefined {
 }
 
 function noLockIsLeft(w: World): Violation | undefined {
-  return w.last !== undefined && w.last.heldLocks > 0
-    ? violation('INV-L4', `${w.last.heldLocks} locks are held after ${w.last.command.op}`)
+  return w.last?.holdsLocks === true
+    ? violation('INV-L4', `a lock is held after ${w.last.command.op}`)
     : undefined;
 }
 

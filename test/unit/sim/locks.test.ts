@@ -12,7 +12,10 @@ class Board {
   readonly again = new SpinLock(this.cpus, 'again', 3, true);
   readonly rw = new RwLock(this.cpus, 'rw', 4);
   get held(): string[] {
-    return this.cpus.current.held.map((l) => l.name);
+    const locks = [this.outer, this.inner, this.again];
+    const names = locks.filter((l) => l.owner === this.cpus.current).map((l) => l.name);
+    const rw = this.rw.readers.includes(this.cpus.current) || this.rw.writeHeldByCurrent();
+    return rw ? [...names, 'rw'] : names;
   }
 }
 
@@ -64,7 +67,15 @@ describe('a lock', () => {
     const b = new Board();
     runAlone(takeBoth(b.outer, b.inner, () => expect(b.held).toEqual(['outer', 'inner'])));
     const go = () => runAlone(takeBoth(b.inner, b.outer, () => {}));
-    expect(go).toThrow('outer ranks above inner, held by cpu0');
+    expect(go).toThrow('outer ranks above 2, held by cpu0');
+  });
+
+  test('is given back before those taken before it', () => {
+    const b = new Board();
+    b.outer.acquire();
+    b.inner.acquire();
+    expect(b.cpus.current.holdsLocks).toBe(true);
+    expect(() => b.outer.release()).toThrow('outer was taken last by cpu0');
   });
 
   test('is taken again only when it is recursive', () => {
