@@ -7,7 +7,7 @@
 import { RANK } from '../../../sim/lock_ranks.js';
 import { SpinLock } from '../../../sim/locks.js';
 import type { MmioDevice } from '../../../sim/mmio.js';
-import { FRAME_WORDS, type Ram } from '../../../sim/ram.js';
+import { FRAME_WORDS } from '../../../sim/ram.js';
 import { DomidCursor, type DomidMap } from '../domid.js';
 import type { IommuDomain, IommuOptions, Pdev, VtdSeams, XenServices } from '../types.js';
 import { ContextEntry } from './context_entry.js';
@@ -72,28 +72,56 @@ export const FLUSH = { noop: 0, register: 1, queued: 2 } as const;
 
 /** One unit, with its capabilities decoded once. @xen struct vtd_iommu */
 export class VtdIommu {
-  readonly lock: SpinLock;
-  readonly registerLock: SpinLock;
-  readonly intremapLock: SpinLock;
+  // What a move of a device reads comes first: V8 keeps what it has read of the first thirty fields of an object only.
+  readonly ram = this.vtd.s.ram;
+  readonly lock = new SpinLock(this.vtd.s.cpus, `iommu${this.index}.lock`, RANK.iommu);
+  readonly registerLock = new SpinLock(
+    this.vtd.s.cpus,
+    `iommu${this.index}.register_lock`,
+    RANK.iommuRegister,
+  );
+  /** Index into RAM's words of the queue's first page. */
+  queueAt = 0;
+  /** Entries of the queue, less one. */
+  queueMask = 0;
+  flush: number = FLUSH.noop;
+  cachingMode = false;
+  /** A device with an enabled translation cache may sit behind this unit. @xen find_ats_dev_drhd */
+  flushDevIotlb = false;
+  /** readDrain and writeDrain as an IOTLB descriptor asks for them. */
+  drain = 0;
+  rwbf = false;
+  devIotlb = false;
   nrPtLevels = 0;
+  ndoms = 0;
+  /** Index into RAM's words of the root table, 0 until that was written to. */
+  rootAt = 0;
+  /** Root entry of the context table that was used last, and that table's index into RAM's words. */
+  tableLo = 0;
+  tableHi = 0;
+  tableAt = 0;
+  /** Entry under construction, and the one it replaces; valid while `lock` is held. */
+  readonly lctxt = new ContextEntry();
+  readonly old = new ContextEntry();
+  /** What the last replaced entry said; valid until pcidevs_lock is dropped or another entry is replaced. */
+  prevDid = 0;
+  prevDom: IommuDomain | undefined = undefined;
+  /** Units with fewer hardware ids than domains can have: id in use, and by which domain. @xen domid_bitmap, domid_map */
+  domidMap: Int32Array | undefined = undefined;
+  pageSelective = false;
+  maxAmask = 0;
+
+  readonly intremapLock = new SpinLock(this.vtd.s.cpus, `iommu${this.index}.intremap.lock`, RANK.iommu);
   version = 0;
   /** CAP and ECAP, low and high words. */
   capLo = 0;
   capHi = 0;
   ecapLo = 0;
   ecapHi = 0;
-  ndoms = 0;
-  cachingMode = false;
   readDrain = false;
   writeDrain = false;
-  /** The two as an IOTLB descriptor asks for them. */
-  drain = 0;
-  pageSelective = false;
-  maxAmask = 0;
   sagaw = 0;
-  rwbf = false;
   queuedInval = false;
-  devIotlb = false;
   intrRemap = false;
   intrPost = false;
   eim = false;
@@ -108,20 +136,7 @@ export class VtdIommu {
 
   /** Frames; 0 while there is none. */
   rootMfn = 0;
-  /** Index into RAM's words of the root table, 0 until that was written to. */
-  rootAt = 0;
-  /** Root entry of the context table that was used last, and that table's index into RAM's words. */
-  tableLo = 0;
-  tableHi = 0;
-  tableAt = 0;
   qinvalMfn = 0;
-  /** Index into RAM's words of the queue's first page. */
-  queueAt = 0;
-  /** Entries of the queue, less one. */
-  queueMask = 0;
-  flush: number = FLUSH.noop;
-  /** A device with an enabled translation cache may sit behind this unit. @xen find_ats_dev_drhd */
-  flushDevIotlb = false;
   /** Newest first. @xen ats_devices */
   readonly atsDevices: Pdev[] = [];
   readonly intremap = { mfn: 0, num: 0 };
@@ -130,20 +145,9 @@ export class VtdIommu {
 
   /** Dealt to quarantined devices. */
   pseudoDomids: DomidMap | undefined = undefined;
-  /** Units with fewer hardware ids than domains can have: id in use, and by which domain. @xen domid_bitmap, domid_map */
-  domidMap: Int32Array | undefined = undefined;
   readonly didOfDomid = new Map<number, number>();
   /** No free id below this one. */
   lowestFreeDid = 0;
-
-  /** Entry under construction, and the one it replaces; valid while `lock` is held. */
-  readonly lctxt = new ContextEntry();
-  readonly old = new ContextEntry();
-  /** What the last replaced entry said; valid until pcidevs_lock is dropped or another entry is replaced. */
-  prevDid = 0;
-  prevDom: IommuDomain | undefined = undefined;
-
-  readonly ram: Ram;
 
   constructor(
     readonly vtd: Vtd,
@@ -151,13 +155,7 @@ export class VtdIommu {
     /** Sequence number, in table order. */
     readonly index: number,
     readonly reg: MmioDevice,
-  ) {
-    const { cpus } = vtd.s;
-    this.ram = vtd.s.ram;
-    this.lock = new SpinLock(cpus, `iommu${index}.lock`, RANK.iommu);
-    this.registerLock = new SpinLock(cpus, `iommu${index}.register_lock`, RANK.iommuRegister);
-    this.intremapLock = new SpinLock(cpus, `iommu${index}.intremap.lock`, RANK.iommu);
-  }
+  ) {}
 }
 
 export class Vtd {

@@ -74,19 +74,55 @@ export class WalkResult {
 /** What an interrupt of the unit itself is about: a fault, or a wait descriptor with IF. */
 export type UnitInterrupt = 'fault' | 'completion';
 
+/** Bytes of the register page that are used: up to the last fault record, or the IOTLB registers. */
+function registerBytes(opts: VtdOptions): number {
+  const caps = Int32Array.of(opts.cap[0], opts.cap[1], opts.ecap[0], opts.ecap[1]);
+  const fro = (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
+  return Math.max(fro + (get(caps, 0, CAP.NFR) + 1) * 16, get(caps, 2, ECAP.IRO) * 16 + 16);
+}
+
 export class VtdState implements CopiesItself {
+  // What the queue and translations read comes first: V8 keeps what it has read of the first thirty fields only.
+  /** The register page as far as it is used, one word a register. */
+  readonly regs = new Int32Array(registerBytes(this.opts) / 4);
+  /** IOTLB, context cache and stamps; grows when domain ids of a new range are seen. Nobody fills EMPTY_CACHE. */
+  cache = EMPTY_CACHE;
+  ccUsed = false;
+  /** Page sizes that may be cached: bit 0 4 KiB, bit 1 2 MiB, bit 2 1 GiB. 0: the IOTLB is empty. */
+  tlbSizes = 0;
+  /** Index of the first of 256 stamps that share bits 15:8 of the domain id, 0 while none of them was seen. */
+  stampDir = NO_STAMPS;
+  nextStamp = 1;
+
+  /** Where the queue lies and how long it is, 0 while it is off, and the offset up to which descriptors are fetched. */
+  queueFrame = 0;
+  queueBytes = 0;
+  /** Index into RAM's words of a queue of one page, 0 until something was fetched from it. */
+  queueAt = 0;
+  fetchedTo = 0;
+  latencyNs = this.opts.latencyNs ?? 0;
+  /** A slow unit has a descriptor in work. */
+  draining = false;
+  /** Address of the status that a wait wrote last, as its descriptor has it, and the index into RAM's words. */
+  statusLo = -1;
+  statusHi = -1;
+  statusAt = -1;
+  /** Type of the descriptor fetched last. */
+  lastType = 0;
+  /** Devices take their time: a wait behind a request to one of them is not done until `devicesAnswer()`. */
+  devicesBusy = false;
+  /** A request to a device is out since they are busy. */
+  awaitsDevice = false;
+
   /** Memory as walks of root, context, page and interrupt tables see it; the queue is always coherent. */
   readonly tables: Ram;
   readonly index: number;
   readonly segment: number;
-  /** The register page as far as it is used, one word a register. */
-  readonly regs: Int32Array;
   /** Byte offset and number of the fault recording registers, byte offset of the IOTLB registers. */
   readonly fro: number;
   readonly records: number;
   readonly iro: number;
   readonly collapseFaults: boolean;
-  latencyNs: number;
 
   // What a few capability bits allow, unpacked once.
   /** Caching mode: what is absent or malformed is cached too (6.1). */
@@ -129,15 +165,6 @@ export class VtdState implements CopiesItself {
   irEntries = 0;
   irX2apic = false;
 
-  /** IOTLB, context cache and stamps; grows when domain ids of a new range are seen. Nobody fills EMPTY_CACHE. */
-  cache = EMPTY_CACHE;
-  ccUsed = false;
-  /** Page sizes that may be cached: bit 0 4 KiB, bit 1 2 MiB, bit 2 1 GiB. 0: the IOTLB is empty. */
-  tlbSizes = 0;
-  /** Index of the first of 256 stamps that share bits 15:8 of the domain id, 0 while none of them was seen. */
-  stampDir = NO_STAMPS;
-  nextStamp = 1;
-
   /** Interrupt entry cache: direct mapped, tag (index + 1) and the entry. */
   iec = EMPTY_IEC;
 
@@ -149,20 +176,6 @@ export class VtdState implements CopiesItself {
   /** Source id and function mask last written to CCMD. */
   ccmdSid = 0;
   ccmdFm = 0;
-  /** A slow unit has a descriptor in work. */
-  draining = false;
-  /** Where the queue lies and how long it is, 0 while it is off, and the offset up to which descriptors are fetched. */
-  queueFrame = 0;
-  queueBytes = 0;
-  /** Index into RAM's words of a queue of one page, 0 until something was fetched from it. */
-  queueAt = 0;
-  fetchedTo = 0;
-  /** Address of the status that a wait wrote last, as its descriptor has it, and the index into RAM's words. */
-  statusLo = -1;
-  statusHi = -1;
-  statusAt = -1;
-  /** Type of the descriptor fetched last. */
-  lastType = 0;
   /** Root table latched for scalable mode (RTADDR.TTM). */
   scalable = false;
 
@@ -173,11 +186,6 @@ export class VtdState implements CopiesItself {
   onInterrupt: (kind: UnitInterrupt, addrLo: number, data: number) => void = () => {};
   /** Set by the machine: tells a device to forget `frames` translations from `dfn`; false when it does not answer. */
   onDeviceTlb: (rid: number, dfn: number, frames: number) => boolean = () => true;
-
-  /** Devices take their time: a wait behind a request to one of them is not done until `devicesAnswer()`. */
-  devicesBusy = false;
-  /** A request to a device is out since they are busy. */
-  awaitsDevice = false;
 
   constructor(
     readonly ram: Ram,
@@ -194,9 +202,7 @@ export class VtdState implements CopiesItself {
     this.iro = get(caps, 2, ECAP.IRO) * 16;
     const problem = capabilityProblem(opts.cap, opts.ecap);
     if (problem !== undefined) notSo(`a unit is sound: ${problem}`);
-    this.regs = new Int32Array(Math.max(this.fro + this.records * 16, this.iro + 16) / 4);
     this.collapseFaults = opts.collapseFaults ?? false;
-    this.latencyNs = opts.latencyNs ?? 0;
     this.keepsAbsent = get(caps, 0, CAP.CM) === 1 && !deviates(this, 'absent-is-not-cached');
     this.sagaw = get(caps, 0, CAP.SAGAW);
     this.mgawBits = get(caps, 0, CAP.MGAW) + 1;
