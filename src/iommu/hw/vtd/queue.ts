@@ -36,10 +36,32 @@ export function drainQueue(s: VtdState): void {
     startTimer(s);
     return;
   }
-  let head = regs[IQH]!;
-  if (mayFetch(s, status, head))
-    do head = step(s, head);
-    while (head >= 0 && head !== s.fetchedTo);
+  const head = regs[IQH]!;
+  if (!mayFetch(s, status, head)) return;
+  if (s.queueAt === 0) {
+    drainLong(s, head);
+    return;
+  }
+  // One and then one more, written out: what V8 knows of the unit it forgets in a loop.
+  const next = step(s, head, s.queueAt + (head >>> 2));
+  if (next < 0 || next === s.fetchedTo) return;
+  const last = step(s, next, s.queueAt + (next >>> 2));
+  if (last >= 0 && last !== s.fetchedTo) drainLong(s, last);
+}
+
+/** As many as there are, wherever the queue lies. */
+function drainLong(s: VtdState, first: number): void {
+  let head = first;
+  do head = stepAt(s, head);
+  while (head >= 0 && head !== s.fetchedTo);
+}
+
+/** step(), where a look at the frames tells where the descriptor is. */
+function stepAt(s: VtdState, head: number): number {
+  const at = locate(s, head);
+  if (at >= 0) return step(s, head, at);
+  refuse(s);
+  return -1;
 }
 
 /** Where the queue at IQA lies, and how long it is: of no length while it is off. */
@@ -65,7 +87,8 @@ function startTimer(s: VtdState): void {
   s.draining = true;
   s.clock.after(s.latencyNs, () => {
     s.draining = false;
-    if (s.qie && mayFetch(s, s.regs[FSTS]!, s.regs[IQH]!)) step(s, s.regs[IQH]!);
+    const head = s.regs[IQH]!;
+    if (s.qie && mayFetch(s, s.regs[FSTS]!, head)) stepAt(s, head);
     drainQueue(s);
   });
 }
@@ -79,13 +102,9 @@ function mayFetch(s: VtdState, status: number, head: number): boolean {
   return false;
 }
 
-/** The descriptor at `head`. @returns the head after it, negative when the queue stands still at it */
-function step(s: VtdState, head: number): number {
-  const at = s.queueAt !== 0 ? s.queueAt + (head >>> 2) : locate(s, head);
-  if (at < 0 || (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT)) {
-    if (at < 0) refuse(s);
-    return -1;
-  }
+/** The descriptor at `head`, which lies at `at`. @returns the head after it, negative when the queue stands still at it */
+function step(s: VtdState, head: number, at: number): number {
+  if (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT) return -1;
   if (s.events.on) emitDescriptor(s, at);
   if (isRefused(s, at)) {
     refuse(s);
