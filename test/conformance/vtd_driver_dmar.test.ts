@@ -291,12 +291,11 @@ describe('who serves whom', () => {
     const vf = h.s.addPdev(at(3, 4, 1), PDEV_TYPE.PCIE_ENDPOINT);
     expect(acpiFindMatchedDrhdUnit(h.driver.vtd, vf)?.address).toBe(UNIT_BASE);
     // What is known of a function may change after it was first looked up.
-    vf.isVirtfn = true;
-    vf.physfn = { bus: 3, devfn: 0 };
+    vf.become(false, true, { bus: 3, devfn: 0 });
     expect(acpiFindMatchedDrhdUnit(h.driver.vtd, vf)?.address).toBe(B);
-    vf.physfn = { bus: 3, devfn: 1 };
+    vf.become(false, true, { bus: 3, devfn: 1 });
     expect(acpiFindMatchedDrhdUnit(h.driver.vtd, vf)?.address).toBe(UNIT_BASE);
-    vf.isExtfn = true;
+    vf.become(true, true, { bus: 3, devfn: 1 });
     expect(acpiFindMatchedDrhdUnit(h.driver.vtd, vf)?.address).toBe(B);
   });
 
@@ -304,7 +303,7 @@ describe('who serves whom', () => {
     const h = host();
     const far = h.s.addPdev(at(3, 4, 2), PDEV_TYPE.PCIE_ENDPOINT);
     expect(acpiFindMatchedDrhdUnit(h.driver.vtd, far)?.address).toBe(UNIT_BASE);
-    far.isExtfn = true;
+    far.become(true, false, { bus: 0, devfn: 0 });
     expect(acpiFindMatchedDrhdUnit(h.driver.vtd, far)?.address).toBe(B);
   });
 

@@ -96,11 +96,8 @@ function* addLocked(
 
 /** Remembers what dom0 says; a virtual function needs its physical one. */
 function* takeInfo(xen: Xen, pseg: PciSeg, pdev: Pdev, info: PciDevInfo, pfIsExtfn: boolean): Co<Rc> {
-  pdev.isExtfn = info.isExtfn;
-  pdev.isVirtfn = info.isVirtfn;
-  pdev.physfn = { bus: info.physfn.bus, devfn: info.physfn.devfn };
+  pdev.become(info.isVirtfn ? pfIsExtfn : info.isExtfn, info.isVirtfn, info.physfn);
   if (!info.isVirtfn) return 0;
-  pdev.isExtfn = pfIsExtfn;
   if (!xen.seams.vfNeedsPf()) return 0;
   const pfAt = sbdfOf(pseg.nr, (info.physfn.bus << 8) | info.physfn.devfn);
   const pf = pciGetPdev(xen, undefined, pfAt);
@@ -113,7 +110,7 @@ function* takeInfo(xen: Xen, pseg: PciSeg, pdev: Pdev, info: PciDevInfo, pfIsExt
     freePdev(xen, pseg, pdev);
     return E.NODEV;
   }
-  pdev.isExtfn = pf.isExtfn;
+  pdev.become(pf.isExtfn, true, info.physfn);
   if (!pdev.extCfg) {
     xen.services.printk(XENLOG.WARNING, `${formatSbdf(pdev.sbdf)}: VF without extended config space?`);
   }

@@ -36,6 +36,9 @@ class PdevAts {
   enabled = false;
 }
 
+/** What may be known of a device's unit beside its index. */
+export const VTD_UNIT = { none: -1, unknown: -2 } as const;
+
 /** What IOMMU drivers keep of a device. @xen struct arch_pci_dev */
 export interface PdevArch {
   /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
@@ -46,9 +49,8 @@ export interface PdevArch {
   pgtables: number[];
   /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
   pseudoDomid: number;
-  /** VT-d: index of the matched unit in the list of units, -1 for none; valid while `vtdUnitKey` matches. */
+  /** VT-d: index of the matched unit in the list of units, or VTD_UNIT. */
   vtdUnit: number;
-  vtdUnitKey: number;
   /** VT-d: a chipset quirk may apply to this function. */
   vtdMayQuirk: boolean;
 }
@@ -68,8 +70,7 @@ export class Pdev {
   /** See PdevArch. */
   rootMfn = 0;
   pseudoDomid = 0x7ff4;
-  vtdUnit = -1;
-  vtdUnitKey = -1;
+  vtdUnit: number = VTD_UNIT.unknown;
   vtdMayQuirk = true;
   /** Faults counted lately, and when the last one was. @xen pdev->fault */
   faultCount = 0;
@@ -102,6 +103,17 @@ export class Pdev {
   /** Lies within the device, as in Xen. */
   get arch(): PdevArch {
     return this;
+  }
+  /** What kind of function it is, which says who is its unit. */
+  become(
+    isExtfn: boolean,
+    isVirtfn: boolean,
+    physfn: { readonly bus: number; readonly devfn: number },
+  ): void {
+    this.isExtfn = isExtfn;
+    this.isVirtfn = isVirtfn;
+    this.physfn = { bus: physfn.bus, devfn: physfn.devfn };
+    this.vtdUnit = VTD_UNIT.unknown;
   }
   get seg(): number {
     return this.sbdf >>> 16;

@@ -18,7 +18,7 @@ import { type RmrrUnit, VTDPREFIX, type Vtd } from './state.js';
 
 const bdfAt = (pdev: Pdev, devfn: number): number => (pdev.bus << 8) | devfn;
 
-const isSystemDomain = (vtd: Vtd, d: IommuDomain): boolean => d === vtd.s.domIo || d === vtd.s.domXen;
+const isSystemDomain = (d: IommuDomain): boolean => d.domid === DOMID.IO || d.domid === DOMID.XEN;
 
 /**
  * Hands (devfn of) `pdev` over, reserved ranges of the source included. The owner changes with the primary function.
@@ -38,8 +38,8 @@ export function* reassignDeviceOwnership(
     if (rc !== GO_ON) return rc;
   }
   let ret = 0;
-  if (!quarantineSkip(vtd, target, pdev.arch.rootMfn)) {
-    if (vtd.opts.intremap === 'off' && target !== vtd.s.hwdom && !isSystemDomain(vtd, target)) {
+  if (!quarantineSkip(target, pdev.arch.rootMfn)) {
+    if (vtd.opts.intremap === 'off' && target !== vtd.s.hwdom && !isSystemDomain(target)) {
       vtd.untrustedMsi = true;
     }
     if (!vtd.seams.vtdReassignsDirectly()) {
@@ -47,7 +47,7 @@ export function* reassignDeviceOwnership(
       if (ret !== 0) return ret;
     }
     ret = yield* domainContextMapping(vtd, target, devfn, pdev);
-    if (ret === 0 && pdev.devfn === devfn && !quarantineSkip(vtd, source, pdev.arch.rootMfn)) {
+    if (ret === 0 && pdev.devfn === devfn && !quarantineSkip(source, pdev.arch.rootMfn)) {
       const drhd = acpiFindMatchedDrhdUnit(vtd, pdev);
       if (drhd !== undefined) checkCleanupDomidMap(vtd, source, pdev, drhd.iommu!);
     }

@@ -43,14 +43,14 @@ const REPLACED = 2;
 const ABSENT = 1;
 
 /** A device that goes to d[IO] without a table there gets no entry. @xen QUARANTINE_SKIP */
-export const quarantineSkip = (vtd: Vtd, d: IommuDomain, pgdMfn: number): boolean =>
-  d === vtd.s.domIo && pgdMfn === 0;
+export const quarantineSkip = (d: IommuDomain, pgdMfn: number): boolean =>
+  d.domid === DOMID.IO && pgdMfn === 0;
 /** @xen DEVICE_DOMID */
-export const deviceDomid = (vtd: Vtd, d: IommuDomain, pdev: Pdev): number =>
-  d !== vtd.s.domIo ? d.domid : pdev.arch.pseudoDomid;
+export const deviceDomid = (d: IommuDomain, pdev: Pdev): number =>
+  d.domid !== DOMID.IO ? d.domid : pdev.arch.pseudoDomid;
 /** @xen DEVICE_PGTABLE */
-export const devicePgtable = (vtd: Vtd, d: IommuDomain, pdev: Pdev): number =>
-  d !== vtd.s.domIo ? d.iommu.pgdMfn : pdev.arch.rootMfn;
+export const devicePgtable = (d: IommuDomain, pdev: Pdev): number =>
+  d.domid !== DOMID.IO ? d.iommu.pgdMfn : pdev.arch.rootMfn;
 
 /** Whose entry this is: sets `iommu.prevDid` and `iommu.prevDom`. @returns -ESRCH for an id that nobody has */
 function findPrevious(vtd: Vtd, iommu: VtdIommu, pdev: Pdev | undefined): Rc {
@@ -84,6 +84,13 @@ function* setTranslation(vtd: Vtd, d: IommuDomain, iommu: VtdIommu, pgdMfn: numb
   return 0;
 }
 
+/** What an entry has that was not there before. */
+function makePresent(entry: ContextEntry, levels: number): void {
+  entry.w2 = (entry.w2 & ~AW) | (levels - 2);
+  entry.w3 = 0;
+  entry.w0 = (entry.w0 & ~FPD) | P;
+}
+
 /**
  * Writes the entry of (bus, devfn). @returns REPLACED; 0 or PREV_PRESENT when it is `d`'s already; an errno.
  * @xen domain_context_mapping_one, its locked part
@@ -111,9 +118,7 @@ function* replaceEntry(
   if (rc !== 0) return rc;
 
   if (iommu.prevDom === undefined) {
-    lctxt.w2 = (lctxt.w2 & ~AW) | (iommu.nrPtLevels - 2);
-    lctxt.w3 = 0;
-    lctxt.w0 = (lctxt.w0 & ~FPD) | P;
+    makePresent(lctxt, iommu.nrPtLevels);
   } else if (iommu.prevDom === d && !isOfSibling(vtd, iommu, pdev, d, domid)) {
     // V6: an alias of a quarantined sibling keeps that one's table. Debug builds of Xen stop here.
     return pdev === undefined ? 0 : PREV_PRESENT;
@@ -223,7 +228,7 @@ export function* domainContextMappingOne(
   pgdMfn: number,
   mode: number,
 ): Co<number> {
-  if (quarantineSkip(vtd, domain, pgdMfn)) return 0;
+  if (quarantineSkip(domain, pgdMfn)) return 0;
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   const isNew = !domain.iommu.uses(iommu.index) && vtd.seams.vtdCountsUnitFirst();
   if (isNew) domain.iommu.setUses(iommu.index, true);
@@ -282,8 +287,8 @@ function* undoMapping(
   if (prevDom === undefined || (prevDom === vtd.s.domIo && pdev === undefined)) {
     rc = yield* domainContextUnmapOne(vtd, domain, iommu, bus, devfn);
   } else {
-    const domid = pdev === undefined ? prevDom.domid : deviceDomid(vtd, prevDom, pdev);
-    const pgdMfn = pdev === undefined ? prevDom.iommu.pgdMfn : devicePgtable(vtd, prevDom, pdev);
+    const domid = pdev === undefined ? prevDom.domid : deviceDomid(prevDom, pdev);
+    const pgdMfn = pdev === undefined ? prevDom.iommu.pgdMfn : devicePgtable(prevDom, pdev);
     const back = (mode & MAP.withRmrr) | MAP.errorRecovery;
     rc = yield* domainContextMappingOne(vtd, prevDom, iommu, bus, devfn, pdev, domid, pgdMfn, back);
     rc = Math.min(rc, 0);

@@ -33,7 +33,7 @@ export const hasEntry = (pdev: Pdev): boolean => pdev.type === PCIE_ENDPOINT || 
 function mappingMode(vtd: Vtd, d: IommuDomain, pdev: Pdev, drhd: DrhdUnit | undefined): number {
   const mode = vtd.rmrrs.length > 0 && hasRmrr(vtd, pdev.seg, pdev.sbdf & 0xffff) ? MAP.withRmrr : 0;
   const from = pdev.domain;
-  if (from === undefined || from === d || from === vtd.s.domIo) return mode;
+  if (from === undefined || from === d || from.domid === DOMID.IO) return mode;
   if (from.isDying) return mode | MAP.ownerDying;
   // Only the non-atomic way of writing an entry asks.
   if (!vtd.writesInSteps || drhd === undefined || pdev.phantomStride !== 0) return mode;
@@ -71,7 +71,7 @@ export function* domainContextMapping(vtd: Vtd, domain: IommuDomain, devfn: numb
     if (ret === E.PERM) return ret;
   } else if (drhd === undefined) return E.NODEV;
   else {
-    const pgdMfn = devicePgtable(vtd, domain, pdev);
+    const pgdMfn = devicePgtable(domain, pdev);
     ret = ensurePseudoDomid(vtd, pdev, drhd);
     if (ret !== 0) return ret;
     ret =
@@ -114,7 +114,7 @@ function* mapEndpoint(
 ): Co<Rc> {
   if (vtd.opts.debug) debugLine(vtd, domain, 'PCIe: map', pdev, devfn, '');
   const iommu = drhd.iommu!;
-  const domid = deviceDomid(vtd, domain, pdev);
+  const domid = deviceDomid(domain, pdev);
   const ret = yield* domainContextMappingOne(vtd, domain, iommu, pdev.bus, devfn, pdev, domid, pgdMfn, mode);
   if (ret < 0) return ret;
   if (vtd.opts.ats && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
@@ -135,7 +135,7 @@ function* mapConventional(
 ): Co<Rc> {
   if (vtd.opts.debug) debugLine(vtd, domain, 'PCI: map', pdev, devfn, '');
   const iommu = drhd.iommu!;
-  const domid = deviceDomid(vtd, domain, pdev);
+  const domid = deviceDomid(domain, pdev);
   const own = yield* domainContextMappingOne(vtd, domain, iommu, pdev.bus, devfn, pdev, domid, pgdMfn, mode);
   if (own < 0) return own;
   const prevPresent = own === PREV_PRESENT;
@@ -209,7 +209,7 @@ export function* domainContextUnmap(vtd: Vtd, domain: IommuDomain, devfn: number
     pdev.type === PCI
       ? yield* unmapConventional(vtd, domain, drhd, devfn, pdev)
       : yield* unmapEndpoint(vtd, domain, drhd, devfn, pdev);
-  if (ret === 0 && pdev.devfn === devfn && !quarantineSkip(vtd, domain, pdev.arch.rootMfn)) {
+  if (ret === 0 && pdev.devfn === devfn && !quarantineSkip(domain, pdev.arch.rootMfn)) {
     checkCleanupDomidMap(vtd, domain, pdev, drhd.iommu!);
   }
   return 0;

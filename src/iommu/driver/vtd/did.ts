@@ -110,7 +110,7 @@ export function checkCleanupDomidMap(
   exclude: Pdev | undefined,
   iommu: VtdIommu,
 ): void {
-  if (d === vtd.s.domIo) return;
+  if (d.domid === DOMID.IO) return;
   if (anyPdevBehindIommu(vtd, d, exclude, iommu)) return;
   if (d === vtd.s.hwdom && anyPdevBehindIommu(vtd, vtd.s.domXen, exclude, iommu)) return;
   d.iommu.setUses(iommu.index, false);

@@ -1,25 +1,15 @@
 /** Which unit is responsible for a device. @xen drivers/passthrough/vtd/dmar.c */
-import type { Pdev } from '../types.js';
+import { type Pdev, VTD_UNIT } from '../types.js';
 import type { AtsrUnit, DrhdUnit, Vtd, VtdIommu } from './state.js';
 
-/** What the match depends on beside the device's address, as one number. */
-const matchKey = (pdev: Pdev): number =>
-  (pdev.isExtfn ? 1 : 0) +
-  (pdev.isVirtfn ? 2 + 4 * (((pdev.physfn.bus & 0xff) << 8) | (pdev.physfn.devfn & 0xff)) : 0);
-
 /**
- * The unit of a device, or undefined. The answer is kept in the device: units never change after the table was read,
- * and what is known of a device's kind is part of the key. @xen acpi_find_matched_drhd_unit
+ * The unit of a device, or undefined. The answer is kept in the device: units never change after the table was read.
+ * @xen acpi_find_matched_drhd_unit
  */
 export function acpiFindMatchedDrhdUnit(vtd: Vtd, pdev: Pdev | undefined): DrhdUnit | undefined {
   if (pdev === undefined) return undefined;
-  const key = matchKey(pdev);
-  const arch = pdev.arch;
-  if (arch.vtdUnitKey !== key) {
-    arch.vtdUnit = findUnit(vtd, pdev);
-    arch.vtdUnitKey = key;
-  }
-  return arch.vtdUnit < 0 ? undefined : vtd.drhds[arch.vtdUnit];
+  if (pdev.arch.vtdUnit === VTD_UNIT.unknown) pdev.arch.vtdUnit = findUnit(vtd, pdev);
+  return pdev.arch.vtdUnit < 0 ? undefined : vtd.drhds[pdev.arch.vtdUnit];
 }
 
 function findUnit(vtd: Vtd, pdev: Pdev): number {
@@ -32,7 +22,7 @@ function findUnit(vtd: Vtd, pdev: Pdev): number {
   } else if (pdev.isExtfn) devfn = 0;
 
   const bdf = (bus << 8) | devfn;
-  let includeAll = -1;
+  let includeAll: number = VTD_UNIT.none;
   for (let i = 0; i < vtd.drhds.length; i++) {
     const drhd = vtd.drhds[i]!;
     if (drhd.segment !== pdev.seg) continue;

@@ -76,28 +76,27 @@ export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
 /** A request and the wait for it. Where nobody watches, the tail moves over both at once. */
 function* requestSync(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<Rc> {
   const { cpus, events } = iommu.vtd.s;
-  if (!events.on && !cpus.exploring && (yield* queueWithWait(iommu, w0, w1, w2, w3))) {
-    const slot = iommu.vtd.pollAt + cpus.current.id;
-    return iommu.ram.words[slot] === STAT_DONE ? 0 : yield* pollStatus(iommu, slot, false);
-  }
+  const slot = !events.on && !cpus.exploring ? yield* queueWithWait(iommu, w0, w1, w2, w3) : 0;
+  if (slot > 0) return iommu.ram.words[slot] === STAT_DONE ? 0 : yield* pollStatus(iommu, slot, false);
   yield* queueRequest(iommu, w0, w1, w2, w3);
   return yield* invalidateSync(iommu, false);
 }
 
-/** As queueRequest() and the first half of invalidateSync(), in one hold of the lock. False when there is no room. */
-function* queueWithWait(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<boolean> {
+/** As queueRequest() and the first half of invalidateSync(), in one hold of the lock. @returns the slot of the status, 0: no room */
+function* queueWithWait(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<number> {
   using _register = yield* hold(iommu.registerLock);
-  const { reg, vtd, queueMask } = iommu;
+  const { reg, vtd, ram, queueMask } = iommu;
   const tail = reg.read32(IQT) >>> 4;
   const room = ((reg.read32(IQH) >>> 4) - tail - 1) & queueMask;
-  if (room < 2) return false;
+  if (room < 2) return 0;
   const cpu = vtd.s.cpus.current.id;
+  const slot = vtd.pollAt + cpu;
   const wait = (tail + 1) & queueMask;
-  iommu.ram.words[vtd.pollAt + cpu] = STAT_INIT;
+  ram.words[slot] = STAT_INIT;
   writeEntry(iommu, entryAt(iommu, tail), w0, w1, w2, w3);
   writeEntry(iommu, entryAt(iommu, wait), WAIT_WORD, STAT_DONE, vtd.pollLo + cpu * 4, vtd.pollHi);
   reg.write32(IQT, ((wait + 1) & queueMask) << 4);
-  return true;
+  return slot;
 }
 
 function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<Rc> {
