@@ -6,12 +6,14 @@ import { patched, type Ran, type XlHost, xlHost } from './xl_host.js';
 const HVM = 'name="g"\ntype="hvm"\nmemory=64\nvnc=0\n';
 const GPU = 'pci=["01:00.0"]\n';
 const TRADITIONAL = 'device_model_version="qemu-xen-traditional"\n';
+/** The traditional model, which Debian does not have. */
+const QEMU_DM = { '/usr/lib/xen-4.17/bin/qemu-dm': '', '/usr/lib/xen-4.18/bin/qemu-dm': '' };
 const [CLASS_VGA, CLASS_OTHER_DISPLAY] = [0x00, 0x80];
 
 /** Not Intel's unless `subclass` is given, which is that of an Intel display at 01:00.0. */
 function hostWith(subclass?: number, release: Release = '4.18'): XlHost {
   const adapt = subclass === undefined ? undefined : patched('01:00.0', { 0: 0x86, 1: 0x80, 10: subclass });
-  const h = xlHost({ release, ...(adapt === undefined ? {} : { adapt }) });
+  const h = xlHost({ release, files: QEMU_DM, ...(adapt === undefined ? {} : { adapt }) });
   h.xl('pci-assignable-add', '01:00.0');
   h.steps();
   return h;
@@ -93,6 +95,38 @@ describe('FT-F08 the traditional device model', () => {
     const h = hostWith();
     h.create(`${HVM}${GPU}${TRADITIONAL}`);
     expect([argvOf(h).includes('-M'), argvOf(h).includes('-gfx_passthru')]).toEqual([true, false]);
+  });
+  // @xen libxl_dm.c libxl__spawn_local_dm, access(dm, X_OK)
+  test('a model that is not there is not started', () => {
+    const h = xlHost();
+    const r = h.create(`${HVM}${TRADITIONAL}`);
+    expect(r.exit).toBe(3);
+    expect(r.err.split('\n').slice(1, 3)).toEqual([
+      'libxl: error: libxl_dm.c:2909:libxl__spawn_local_dm: Domain 1:device model /usr/lib/xen-4.18/bin/qemu-dm ' +
+        'is not executable: No such file or directory',
+      'libxl: error: libxl_dm.c:3158:device_model_spawn_outcome: Domain 1:(null): spawn failed (rc=-3)',
+    ]);
+    expect(h.xl('list').out.split('\n')).toHaveLength(3);
+  });
+  // @xen libxl_create.c libxl__domain_build_info_setdefault
+  test.each([
+    [
+      '4.18',
+      3,
+      'libxl_create.c:122:libxl__domain_build_info_setdefault: qemu-xen is unavailable, using qemu-xen-traditional instead: No such file or directory',
+    ],
+    [
+      '4.23',
+      6,
+      'libxl_create.c:108:libxl__domain_build_info_setdefault: qemu-xen is unavailable: No such file or directory',
+    ],
+  ] as const)('%s: without the model that is asked for, exit %i', (release, exit, line) => {
+    const r = xlHost({ release }).create(`${HVM}device_model_override="/nowhere"\n`);
+    const lines = r.err.split('\n');
+    expect([r.exit, lines[2]]).toEqual([exit, `libxl: info: ${line}`]);
+    expect(lines[3]).toContain(
+      release === '4.18' ? 'device model /nowhere is not executable' : ': unknown device model version',
+    );
   });
   test('FT-F08 is gone in the newest release', () => {
     expect(hostWith(undefined, '4.23').create(`${HVM}${TRADITIONAL}`)).toEqual({

@@ -1,4 +1,5 @@
 /** Defaults and refusals before a domain exists. @xen tools/libs/light/libxl_create.c libxl__domain_config_setdefault */
+import { E } from '../../base/errno.js';
 import type { PhysInfo } from '../../hypervisor/public/hypercalls.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
@@ -135,13 +136,29 @@ function memoryPools(d: DomainConfig): void {
   b.iommuMemkb = d.cInfo.passthrough === 'sync_pt' ? pages * 4 : 0;
 }
 
+/** The program that serves the guest's devices. @xen libxl__domain_device_model */
+export const deviceModelOf = (lx: Libxl, b: BuildInfo): string =>
+  b.deviceModel ??
+  (b.deviceModelVersion === 'qemu_xen_traditional' ? lx.paths.qemuTraditional : lx.paths.qemu);
+
+/** qemu-xen, if it is there. */
+function chooseDeviceModel(lx: Libxl, b: BuildInfo): void {
+  const hasOther = lx.profile.traditionalModel;
+  b.deviceModelVersion = 'qemu_xen';
+  if (b.type === 'hvm' && b.deviceModelStubdomain === true && hasOther) {
+    b.deviceModelVersion = 'qemu_xen_traditional';
+    return;
+  }
+  if (lx.isExecutable(deviceModelOf(lx, b))) return;
+  const instead = hasOther ? ', using qemu-xen-traditional instead' : '';
+  lx.log.info(CREATE.qemuMissing, `qemu-xen is unavailable${instead}`, -1, E.NOENT);
+  b.deviceModelVersion = hasOther ? 'qemu_xen_traditional' : 'unknown';
+}
+
 function buildInfoDefaults(lx: Libxl, b: BuildInfo): number {
   b.deviceModelStubdomain ??= false;
   b.vpmu ??= false;
-  if (b.deviceModelVersion === 'unknown') {
-    const traditional = b.type === 'hvm' && b.deviceModelStubdomain && lx.profile.traditionalModel;
-    b.deviceModelVersion = traditional ? 'qemu_xen_traditional' : 'qemu_xen';
-  }
+  if (b.deviceModelVersion === 'unknown') chooseDeviceModel(lx, b);
   b.blkdevStart ??= 'xvda';
   if (b.type === 'hvm') {
     const rc = firmwareDefaults(lx, b);
@@ -188,6 +205,10 @@ function buildInfoDefaults(lx: Libxl, b: BuildInfo): number {
 
 function firmwareDefaults(lx: Libxl, b: BuildInfo): number {
   const { hvm } = b;
+  if (b.deviceModelVersion === 'unknown') {
+    lx.log.error(CREATE.noDeviceModel, 'unknown device model version');
+    return ERROR.INVAL;
+  }
   const traditional = b.deviceModelVersion === 'qemu_xen_traditional';
   if (hvm.bios === 'unknown') hvm.bios = traditional ? 'rombios' : 'seabios';
   if (traditional !== (hvm.bios === 'rombios')) {

@@ -1,7 +1,8 @@
 /** Starting and stopping the device model. @xen tools/libs/light/libxl_dm.c */
+import { E } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import { pause } from '../../sim/co.js';
-import { settled } from './defaults.js';
+import { deviceModelOf, settled } from './defaults.js';
 import { deviceModelArgs } from './dm_args.js';
 import { vncOf } from './dm_display.js';
 import type { Libxl } from './libxl.js';
@@ -27,6 +28,11 @@ export function* spawnLocalDm(lx: Libxl, domid: number, d: DomainConfig): Co<num
 function* spawn(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   const { dom0 } = lx;
   const { xs } = dom0;
+  const model = deviceModelOf(lx, d.bInfo);
+  if (!lx.isExecutable(model)) {
+    lx.log.error(DM.notExecutable, `device model ${model} is not executable`, domid, E.NOENT);
+    return spawnFailed(lx, domid, '(null)', ERROR.FAIL);
+  }
   const args = deviceModelArgs(lx, domid, d);
   // A failure before the process was named leaves no name to print.
   if (typeof args === 'number') return spawnFailed(lx, domid, '(null)', args);

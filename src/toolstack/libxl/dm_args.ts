@@ -1,5 +1,5 @@
 /** The command line of qemu-xen. @xen tools/libs/light/libxl_dm.c libxl__build_device_model_args_new */
-import { settled } from './defaults.js';
+import { deviceModelOf, settled } from './defaults.js';
 import { traditionalArgs } from './dm_args_old.js';
 import { kbToMb, sdlOn, vncOf } from './dm_display.js';
 import type { Libxl } from './libxl.js';
@@ -21,7 +21,7 @@ export function deviceModelArgs(lx: Libxl, domid: number, d: DomainConfig): stri
 function newArgs(lx: Libxl, domid: number, d: DomainConfig): string[] | number {
   const b = d.bInfo;
   const hvm = b.type === 'hvm';
-  const args = [b.deviceModel ?? lx.paths.qemu, '-xen-domid', String(domid), '-no-shutdown'];
+  const args = [deviceModelOf(lx, b), '-xen-domid', String(domid), '-no-shutdown'];
   const socket = (id: string, file: string): void => {
     args.push('-chardev', `socket,id=${id},path=${lx.paths.runDir}/${file}-${domid},server=on,wait=off`);
     args.push('-mon', `chardev=${id},mode=control`);

@@ -1,5 +1,5 @@
 /** The command line of qemu-xen-traditional (4.17 to 4.20). @xen libxl_dm.c libxl__build_device_model_args_old */
-import { settled } from './defaults.js';
+import { deviceModelOf, settled } from './defaults.js';
 import { kbToMb, sdlOn, vncOf } from './dm_display.js';
 import type { Libxl } from './libxl.js';
 import { DM } from './lines_dm.js';
@@ -10,7 +10,7 @@ import { macText } from './vbd_vif.js';
 export function traditionalArgs(lx: Libxl, domid: number, d: DomainConfig): string[] | number {
   const b = d.bInfo;
   const { hvm } = b;
-  const args = [b.deviceModel ?? lx.paths.qemuTraditional, '-d', String(domid)];
+  const args = [deviceModelOf(lx, b), '-d', String(domid)];
   if (d.cInfo.name !== undefined) args.push('-domain-name', d.cInfo.name);
   const vnc = vncOf(d);
   if (vnc !== undefined) {

@@ -47,6 +47,11 @@ export class Libxl {
     this.xc.allocations += 8;
   }
 
+  /** Is the program there? Debian has qemu-xen and no other model; files of dom0 can be more. @xen access(dm, X_OK) */
+  isExecutable(path: string): boolean {
+    return path === this.paths.qemu || this.dom0.fs.exists(path);
+  }
+
   physinfo(): PhysInfo {
     return this.xc.physinfo();
   }

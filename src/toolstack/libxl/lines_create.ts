@@ -18,6 +18,8 @@ export const CREATE = {
   pvhPassthrough: at('libxl_x86.c', 'libxl__arch_passthrough_mode_setdefault', 831, 832, 850),
   sharePt: at('libxl_x86.c', 'libxl__arch_passthrough_mode_setdefault', 849, 850, 868),
   tooManyVcpus: at('libxl_create.c', 'libxl__domain_build_info_setdefault', 220, 218, 183),
+  qemuMissing: at('libxl_create.c', 'libxl__domain_build_info_setdefault', 124, 122, 108),
+  noDeviceModel: at('libxl_create.c', 'libxl__domain_build_info_setdefault', 0, 0, 122),
   biosTraditional: at('libxl_create.c', 'libxl__domain_build_info_setdefault', 155, 153, 0),
   biosRombios: at('libxl_create.c', 'libxl__domain_build_info_setdefault', 161, 159, 130),
   directBoot: at('libxl_create.c', 'libxl__domain_build_info_setdefault', 172, 170, 141),

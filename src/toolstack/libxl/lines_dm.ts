@@ -17,6 +17,7 @@ export const DM = {
   diskAhciReadOnly: at('libxl_dm.c', 'libxl__build_device_model_args_new', 1996, 1996, 1748),
   diskIdeReadOnly: at('libxl_dm.c', 'libxl__build_device_model_args_new', 2008, 2008, 1760),
   oldDirectBoot: at('libxl_dm.c', 'libxl__build_device_model_args_old', 781, 781, 0),
+  notExecutable: at('libxl_dm.c', 'libxl__spawn_local_dm', 2912, 2909, 2673),
   spawning: at('libxl_dm.c', 'libxl__spawn_local_dm', 3005, 3002, 2957),
   spawningArg: at('libxl_dm.c', 'libxl__spawn_local_dm', 3007, 3004, 2959),
   spawningEnv: at('libxl_dm.c', 'libxl__spawn_local_dm', 3009, 3006, 2961),

@@ -50,8 +50,8 @@ export class Log {
     this.put('warning', at, domid < 0 ? 0xffff_ffff : domid, text, errno);
   }
 
-  info(at: Place, text: string, domid = -1): void {
-    this.put('info', at, domid < 0 ? 0xffff_ffff : domid, text);
+  info(at: Place, text: string, domid = -1, errno?: number): void {
+    this.put('info', at, domid < 0 ? 0xffff_ffff : domid, text, errno);
   }
 
   detail(at: Place, text: string, domid = -1): void {
