@@ -75,7 +75,7 @@ function runsByFrame(xen: Xen, d: Domain): Run[] {
   for (const set of [xen.xenRanges, xen.mmioRo, d.iomemCaps]) {
     for (const r of set.list()) at.push(r.s, r.e + 1);
   }
-  const cuts = Float64Array.from(at).sort();
+  const cuts = new Float64Array(at).sort();
   const runs: Run[] = [];
   let last: Run | undefined;
   for (let i = 0; i + 1 < cuts.length && cuts[i]! < top; i++) {
