@@ -37,22 +37,24 @@ export class DmaProgram implements Program {
 
   *run(call: Call): Co<number> {
     const args = call.argv.slice(1);
-    const sbdf = parseSbdf(args.shift() ?? '');
-    const own = sbdf === undefined ? undefined : this.machine.hw.pci.functionAt(sbdf);
-    if (sbdf === undefined || own === undefined) return complain(call, DMA_USAGE, 2);
-    let rid: number | undefined;
-    if (args[0] === '--rid') {
-      const as = parseSbdf(args[1] ?? '');
-      if (as === undefined) return complain(call, DMA_USAGE, 2);
-      rid = as & 0xffff;
-      args.splice(0, 2);
-    }
-    const [direction, where = '', count] = args;
+    const device = args.shift();
+    const as = args[0] === '--rid' ? args.splice(0, 2)[1] : device;
+    const [direction, where, count = '64', ...more] = args;
+    if (device === undefined || as === undefined || where === undefined || more.length > 0)
+      return complain(call, DMA_USAGE, 2);
+    const refuse = (what: string, why: string): number => complain(call, `${what}: ${why}; ${DMA_USAGE}`, 2);
+    const sbdf = parseSbdf(device);
+    if (sbdf === undefined) return refuse(device, 'not an address of a device');
+    if (this.machine.hw.pci.functionAt(sbdf) === undefined) return refuse(device, 'no such device');
+    const rid = parseSbdf(as);
+    if (rid === undefined) return refuse(as, 'not an address of a device');
+    if (direction !== 'read' && direction !== 'write') return refuse(direction!, 'neither read nor write');
     const address = this.address(where);
-    const bytes = count === undefined ? 64 : Number(count);
-    const bad = (direction !== 'read' && direction !== 'write') || !(bytes >= 1 && bytes <= BYTES_MAX);
-    if (bad || address === undefined || !Number.isInteger(bytes)) return complain(call, DMA_USAGE, 2);
-    return yield* this.go(call, sbdf, rid, direction === 'write', address, bytes);
+    if (typeof address === 'string') return refuse(where, address);
+    const bytes = /^\d{1,6}$/.test(count) ? Number(count) : 0;
+    if (bytes < 1 || bytes > BYTES_MAX) return refuse(count, `not a number of bytes from 1 to ${BYTES_MAX}`);
+    const other = as === device ? undefined : rid & 0xffff;
+    return yield* this.go(call, sbdf, other, direction === 'write', address, bytes);
   }
 
   private *go(
@@ -93,15 +95,14 @@ export class DmaProgram implements Program {
     return name === undefined ? domainName(domid) : `${name} (d${domid})`;
   }
 
-  /** A number, or `@NAME`. */
-  private address(text: string): number | undefined {
+  /** A number, or `@NAME`; or what is wrong with it. */
+  private address(text: string): number | string {
     if (/^(0x[0-9a-f]{1,13}|\d{1,15})$/i.test(text)) return Number(text);
-    if (!text.startsWith('@')) return undefined;
+    if (!text.startsWith('@')) return 'not an address of up to 52 bits';
     const domid = this.domidOf(text.slice(1));
-    if (domid === undefined) return undefined;
     const { frames } = this.machine.hw;
     for (let mfn = frames.frames - 1; mfn >= 0; mfn--) if (frames.owner(mfn) === domid) return mfn * 4096;
-    return undefined;
+    return 'no such domain, or one without memory';
   }
 
   private domidOf(name: string): number | undefined {
@@ -120,10 +121,12 @@ export class IommuProgram implements Program {
   constructor(private readonly machine: Machine) {}
   *run(call: Call): Co<number> {
     const [, verb, ...names] = call.argv;
-    const at = names.map((n) => parseSbdf(n));
-    if (verb !== 'show' || at.length === 0 || at.includes(undefined))
-      return complain(call, 'usage: iommu show BDF...', 2);
-    for (const sbdf of at) for (const line of describeEntry(this.machine, sbdf!)) call.out(`${line}\n`);
+    const usage = 'usage: iommu show BDF...';
+    if (verb !== 'show' || names.length === 0) return complain(call, usage, 2);
+    const wrong = names.find((n) => parseSbdf(n) === undefined);
+    if (wrong !== undefined) return complain(call, `${wrong}: not an address of a device; ${usage}`, 2);
+    for (const n of names)
+      for (const line of describeEntry(this.machine, parseSbdf(n)!)) call.out(`${line}\n`);
     return 0;
   }
 }

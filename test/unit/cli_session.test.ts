@@ -99,6 +99,22 @@ describe('a guest', () => {
 });
 
 describe('the commands of the simulator', () => {
+  test.each([
+    ['dma 0e:00.0 read 0', '0e:00.0: no such device'],
+    ['dma x read 0', 'x: not an address of a device'],
+    ['dma 01:00.0 --rid 1.2.3 read 0', '1.2.3: not an address of a device'],
+    ['dma 01:00.0 push 0', 'push: neither read nor write'],
+    ['dma 01:00.0 read 1e5', '1e5: not an address of up to 52 bits'],
+    ['dma 01:00.0 read 0xffffffffffffffff', '0xffffffffffffffff: not an address of up to 52 bits'],
+    ['dma 01:00.0 read @nobody', '@nobody: no such domain, or one without memory'],
+    ['dma 01:00.0 read 0 65537', '65537: not a number of bytes from 1 to 65536'],
+  ])('%s: %s, and how it is meant', (line, why) => {
+    expect(example().run(line)).toMatchObject({
+      exit: 2,
+      stderr: `dma: ${why}; usage: dma BDF [--rid BDF] read|write ADDRESS|@DOMAIN [BYTES]\n`,
+    });
+  });
+
   test('dma and iommu refuse what they do not understand', () => {
     const s = example();
     for (const line of [
