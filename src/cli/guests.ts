@@ -59,6 +59,7 @@ interface Alive {
   shutdown: ShutdownHandler | undefined;
   /** It has memory that its devices reach. */
   bounced: boolean;
+  readonly startedNs: number;
 }
 
 export class Guests implements GuestKernels {
@@ -67,6 +68,8 @@ export class Guests implements GuestKernels {
   slow = false;
   /** Back ends answer no configuration cycle: guests find nothing new. */
   unanswered = false;
+  /** So long after its firmware has started an HVM guest's kernel is up, and answers when a device is to go. */
+  hvmBootNs = 0;
   /** xenconsoled keeps what guests print. */
   logged = false;
   constructor(
@@ -120,7 +123,13 @@ export class Guests implements GuestKernels {
     );
     const store = new StoreOf(this.dom0.xs, domid);
     const front = hvm ? undefined : new Pcifront(store, new ChannelsOf(this.hv, domid), domid);
-    const there: Alive = { kernel, front, shutdown: undefined, bounced: false };
+    const there: Alive = {
+      kernel,
+      front,
+      shutdown: undefined,
+      bounced: false,
+      startedNs: this.dom0.clock.nowNs,
+    };
     this.alive.set(domid, there);
     front?.start();
     yield* kernel.boot();
@@ -149,7 +158,8 @@ export class Guests implements GuestKernels {
       g.kernel.pci = g.front.connected ? this.dom0.backends?.of(domid)?.config : undefined;
     } else {
       const dm = this.dom0.deviceModels.get(domid);
-      for (const devfn of dm?.functions() ?? []) {
+      const up = this.dom0.clock.nowNs - g.startedNs >= this.hvmBootNs;
+      for (const devfn of up ? (dm?.functions() ?? []) : []) {
         if (dm?.ejectRequested(devfn) !== true) continue;
         yield* dm.eject(devfn);
         changed = true;

@@ -1,5 +1,7 @@
 /** The PCI devices of QEMU's i440fx board as its command line asks for them. QEMU 7.2, hw/i386/pc_piix.c */
 
+import { EmulatedBars } from './emulated_bars.js';
+
 /** One function on the guest's bus 0 that QEMU emulates. */
 export interface EmulatedFunction {
   readonly slot: number;
@@ -12,6 +14,7 @@ export interface EmulatedFunction {
   /** QEMU's type of the device. */
   readonly model: string;
   readonly qdevId: string;
+  readonly bars: EmulatedBars;
 }
 
 /** Vendor, device, class, description of QEMU's PCI devices by -device name. */
@@ -69,7 +72,8 @@ export class Board {
     if (model === undefined) return;
     const id = options.find((o) => o.startsWith('id='))?.slice('id='.length) ?? '';
     const [vendor, device, classCode, desc] = model;
-    this.put(this.freeSlot(), 0, vendor, device, classCode, desc, name, id);
+    const vgamem = options.find((o) => o.startsWith('vgamem_mb='))?.slice('vgamem_mb='.length);
+    this.put(this.freeSlot(), 0, vendor, device, classCode, desc, name, id, vgamem);
   }
 
   private put(
@@ -81,9 +85,11 @@ export class Board {
     desc: string,
     model: string,
     qdevId = '',
+    vgamemMb?: string,
   ): void {
     this.used.add(slot);
-    this.functions.push({ slot, func, vendor, device, classCode, desc, model, qdevId });
+    const bars = new EmulatedBars(model, vgamemMb === undefined ? undefined : Number(vgamemMb));
+    this.functions.push({ slot, func, vendor, device, classCode, desc, model, qdevId, bars });
   }
 
   /** Lowest empty slot, -1 when the bus is full. */

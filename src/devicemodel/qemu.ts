@@ -2,7 +2,7 @@
 import { isErr } from '../base/errno.js';
 import { funcOf, parseSbdf, slotOf } from '../base/sbdf.js';
 import type { Co } from '../sim/co.js';
-import { Board } from './board.js';
+import { Board, type EmulatedFunction } from './board.js';
 import type { QemuHost, QemuProcess } from './environment.js';
 import { IGD_SBDF } from './igd.js';
 import { XenPt } from './xen_pt.js';
@@ -22,6 +22,8 @@ const VNC_PORT = 5900;
 class QemuXen {
   readonly pid: number;
   readonly argv: readonly string[];
+  /** As Debian packages it. */
+  readonly version = '7.2.22';
   private readonly board: Board;
   private readonly devices: XenPt[] = [];
   private running = false;
@@ -205,22 +207,17 @@ class QemuXen {
     const ones = 2 ** (8 * bytes) - 1;
     const f = this.board.functions.find((x) => x.slot === slotOf(devfn) && x.func === funcOf(devfn));
     if (f === undefined) return ones;
-    const dword = reg & ~3;
-    const multifunction = f.slot === 1 ? 0x80_0000 : 0;
-    const word =
-      dword === 0
-        ? f.vendor + f.device * 0x1_0000
-        : dword === 8
-          ? f.classCode * 256
-          : dword === 0xc
-            ? multifunction
-            : 0;
+    const word = emulatedDword(f, reg & ~3);
     return Math.floor(word / 2 ** (8 * (reg & 3))) % (ones + 1);
   }
 
   *configWrite(devfn: number, reg: number, bytes: number, value: number): Co<void> {
     const pt = this.devices.find((d) => d.devfn === devfn);
     if (pt !== undefined) yield* pt.configWrite(reg, bytes, value);
+    else if (bytes === 4) {
+      const f = this.board.functions.find((x) => x.slot === slotOf(devfn) && x.func === funcOf(devfn));
+      f?.bars.write(reg, value);
+    }
   }
 
   ejectRequested(devfn: number): boolean {
@@ -243,6 +240,13 @@ class QemuXen {
     const name = this.argv[0]!.slice(this.argv[0]!.lastIndexOf('/') + 1);
     this.dom0.fs.append(this.logPath, `${name}: terminating on signal 1 from pid ${this.pid + 1} (xl)\n`);
   }
+}
+
+function emulatedDword(f: EmulatedFunction, dword: number): number {
+  if (dword === 0) return f.vendor + f.device * 0x1_0000;
+  if (dword === 8) return f.classCode * 256;
+  if (dword === 0xc) return f.slot === 1 ? 0x80_0000 : 0;
+  return f.bars.read(dword);
 }
 
 /** The program behind libxl's command line: a process that has not read its arguments yet. */

@@ -41,6 +41,7 @@ interface Mapping {
   guest: number;
 }
 
+const MSIX_ENTRY = 16;
 const NONE: Bar = { start: 0, size: 0, io: false, mem64: false, prefetch: false, high: false };
 const IORESOURCE = { io: 0x100, prefetch: 0x2000, mem64: 0x10_0000 } as const;
 
@@ -227,9 +228,10 @@ export class XenPt {
     const command = this.emulated[COMMAND >> 2]! & 0xffff;
     for (let i = 0; i < this.bars.length; i++) {
       const bar = this.bars[i]!;
-      if (bar.size === 0 || bar.high || i === 6) continue;
-      const on = (command & (bar.io ? COMMAND_IO : COMMAND_MEMORY)) !== 0;
+      if (bar.size === 0 || bar.high) continue;
       const low = this.barValue(i);
+      const decodes = (command & (bar.io ? COMMAND_IO : COMMAND_MEMORY)) !== 0;
+      const on = decodes && (i !== 6 || (low & 1) !== 0);
       const base = bar.io ? low - (low & 3) : low - (low & 15);
       const high = bar.mem64 ? this.barValue(i + 1) : 0;
       const address = base + high * 2 ** 32;
@@ -259,9 +261,25 @@ export class XenPt {
         add,
       });
     } else {
-      const [gfn, mfn] = [Math.floor(guest / PAGE), Math.floor(bar.start / PAGE)];
-      yield* memoryMapping(this.dom0, domid, gfn, mfn, Math.ceil(bar.size / PAGE), add);
+      for (const [from, bytes] of this.mappable(bar)) {
+        const [gfn, mfn] = [Math.floor((guest + from) / PAGE), Math.floor((bar.start + from) / PAGE)];
+        yield* memoryMapping(this.dom0, domid, gfn, mfn, Math.ceil(bytes / PAGE), add);
+      }
     }
+  }
+
+  /** Offset and bytes of what the guest may reach by itself: all but the MSI-X table. @qemu xen_pt_msix_init */
+  private mappable(bar: Bar): (readonly [number, number])[] {
+    const cap = this.caps.find((c) => c.id === CAP.msix);
+    const table = cap === undefined ? 0 : this.hostRead(cap.at + 4, 4);
+    if (cap === undefined || this.bars[table & 7] !== bar) return [[0, bar.size]];
+    const start = table - (table & 7);
+    const bytes = Math.ceil((((this.hostRead(cap.at + 2, 2) & 0x7ff) + 1) * MSIX_ENTRY) / PAGE) * PAGE;
+    const pieces = [
+      [0, start],
+      [start + bytes, bar.size - start - bytes],
+    ] as const;
+    return pieces.filter(([, n]) => n > 0);
   }
 
   /** Capabilities of the host device; a broken chain ends after 48 hops. */

@@ -3,7 +3,7 @@ import { className, deviceName } from '../pci/names.js';
 import { COMMAND, EXT_CAP } from '../pci/registers.js';
 import type { Co } from '../sim/co.js';
 import type { GuestPci } from './environment.js';
-import { pciSetup } from './hvmloader.js';
+import { optionRoms, pciSetup } from './hvmloader.js';
 import { type GuestProgram, moduleFor } from './program.js';
 
 const COMMAND_DECODE_AND_MASTER = 0x7;
@@ -37,7 +37,10 @@ export class GuestKernel {
   /** Firmware, then kernel. */
   *boot(): Co<void> {
     this.log.push(`Linux version ${this.program.kernel}`);
-    if (this.isHvm && this.pci !== undefined) yield* pciSetup(this.pci);
+    if (this.isHvm && this.pci !== undefined) {
+      yield* pciSetup(this.pci);
+      yield* optionRoms(this.pci);
+    }
     yield* this.scan();
   }
 

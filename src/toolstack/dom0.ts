@@ -83,6 +83,8 @@ export interface DeviceModel {
   readonly domid: number;
   readonly pid: number;
   readonly argv: readonly string[];
+  /** What it greets its monitors with. */
+  readonly version: string;
   /** Reads its arguments, and makes the video memory part of the guest. False: it never reports that it runs. */
   start(videoKb: number, maxKb: number): Co<boolean>;
   /**

@@ -13,8 +13,8 @@ import type { Co } from '../sim/co.js';
 export const DOMID_IO = 0x7ff1;
 /** No domain: what libxl calls INVALID_DOMID. */
 export const INVALID_DOMID = 0xffff_ffff;
-/** A guest's id is below DOMID_FIRST_RESERVED. */
-export const isGuestDomid = (domid: number): boolean => domid < 0x7ff0;
+/** A guest's id is not dom0's and below DOMID_FIRST_RESERVED. @xen libxl_domid_valid_guest */
+export const isGuestDomid = (domid: number): boolean => domid > 0 && domid < 0x7ff0;
 /** XEN_DOMCTL_DEV_RDM_RELAXED */
 export const DEV_RDM_RELAXED = 1;
 

@@ -123,6 +123,8 @@ export const RULES: readonly Rule[] = [
       // The pages before it were taken with an earlier flush, or are in the record before.
       /(?<!^vtd_inv_desc_cc_devices .*\n)^vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain (0x[0-9a-f]+)\nvtd_inv_desc_iotlb_pages iotlb invalidate domain \1 page-selective x\d+ \(collapsed; .*\)$/m,
       /^vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ page-selective x\d+ \(collapsed; .*\)$/,
+      // Without the queue: the address, then the command.
+      /^vtd_reg_write addr 0xf0 size 0x8 value 0x[0-9a-f]+\nvtd_reg_write addr 0xf8 size 0x8 value 0xb[0-9a-f]{15}\nvtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ (?:addr 0x[0-9a-f]+ mask 0x[0-9a-f]+|page-selective x\d+ \(collapsed; .*\))$/,
       // QEMU's AMD IOMMU does not tell pages from domains.
       /^amdvi_pages_inval AMD-Vi pages for domain 0x[1-9a-f][0-9a-f]* invalidated$/,
       /^vtd_inv_desc invalidate desc type iotlb high 0x[0-9a-f]+ low 0x[0-9a-f]*f2\nvtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ addr 0x[0-9a-f]+ mask 0x[0-9a-f]+$/,
@@ -211,6 +213,31 @@ export const RULES: readonly Rule[] = [
     forms: [
       /^((?:\/tmp\/\.cmd: line \d+: +\d+ )?)Segmentation fault((?: .*)?)$/,
       /^(?:(\/tmp\/\.cmd: line \d+: )|(bash: )).*$/,
+    ],
+  },
+  {
+    id: 'process-id',
+    fields: ['stdout', 'stderr'],
+    effect: 'vary',
+    why: 'how many processes ran before',
+    forms: [
+      /^libxl: debug: libxl_domain\.c:\d+:devices_destroy_cb: Domain \d+:Forked pid (\d+) for destroy of domain$/,
+      /^libxl: debug: libxl_exec\.c:\d+:libxl_report_child_exitstatus: .* \[(\d+)\] died due to fatal signal Killed$/,
+      /^Waiting for domain \S+ \(domid \d+\) to die \[pid (\d+)\]$/,
+      /^\S+: terminating on signal 1 from pid (\d+) \(xl\)$/,
+    ],
+  },
+  {
+    id: 'heap-address',
+    fields: ['stdout', 'stderr'],
+    effect: 'rename',
+    why: 'where the heap of a process lies',
+    forms: [
+      /^libxl: debug: .*: (?:Domain \d+:)?ao (0x[0-9a-f]+): create: how=\(nil\) callback=\(nil\) poller=(0x[0-9a-f]+)$/,
+      /^libxl: debug: .*: (?:Domain \d+:)?ao (0x[0-9a-f]+): inprogress: poller=(0x[0-9a-f]+), flags=i?c?$/,
+      /^libxl: debug: libxl_event\.c:\d+:libxl__ao_\w+: ao (0x[0-9a-f]+): (?:complete, rc=-?\d+|destroy|progress report: ignored)$/,
+      /^libxl: debug: libxl_event\.c:\d+:\w+: watch w=(0x[0-9a-f]+)(?:: deregister unregistered| wpath=\S+ token=\S+: .*)$/,
+      /^libxl: debug: libxl_qmp\.c:\d+:libxl__ev_qmp_\w+: (?:Domain \d+:)? ev (0x[0-9a-f]+)(?:, cmd '\S+')?$/,
     ],
   },
   {

@@ -52,6 +52,8 @@ const BETWEEN_NS = 1.05e9;
 /** A PV guest is at its devices after this part of the time that making it took, and after so long when it runs already (s). */
 const BOOT_SHARE = 0.6;
 const NOTICE_S = 2;
+/** A guest with firmware is emulated twice over there: its kernel takes minutes, its firmware seconds. */
+const HVM_BOOT_NS = 60e9;
 const CREATES = /\bxl (?:-\w+ )*create\b/;
 
 export class RecordedHost {
@@ -81,6 +83,7 @@ export class RecordedHost {
     this.walks = guestWalks(recording.dir);
     this.scrubbed = scrubbedBits(recording.records);
     this.session.guests.logged = true;
+    this.session.guests.hvmBootNs = HVM_BOOT_NS;
     // The recorder's agent opens the second serial line to set it up, and again for good.
     const { interrupts } = this.session.dom0.kernel;
     runAlone(interrupts.request(AGENT_IRQ));
@@ -222,7 +225,8 @@ export class RecordedHost {
     this.machine.hw.clock.advance(Math.max(BETWEEN_NS, waited * 1e9));
     this.recorder.missKernelLines();
     const { dom0, guests } = this.session;
-    const seen = guestsProbe(theirs);
+    // Without times a guest gets to its devices as soon as it runs.
+    const seen = theirs.t_start === undefined || guestsProbe(theirs);
     const unseen = !seen && waited >= this.guestNeedsS;
     guests.unanswered = !seen && !unseen;
     guests.slow = false;
@@ -291,8 +295,12 @@ function scrubbedBits(records: readonly GoldenRecord[]): Map<GoldenRecord, numbe
 const TURNED_ON = /^\[ *\d+\.\d{6}\] Already setup the GSI :\d+$/;
 const TAKEN = /^\[ *\d+\.\d{6}\] pciback \S+: xen_pciback: seizing device$/;
 
-/** Whether a PV guest got at its devices while this record was taken. */
-function guestsProbe({ dom0_kernel_log: log }: GoldenRecord): boolean {
+/** An HVM guest's firmware maps its devices. */
+const MAPPED = /^\(XEN\) (?:memory_map|ioport_map):add: /;
+
+/** Whether a guest got at its devices while this record was taken. */
+function guestsProbe({ dom0_kernel_log: log, xen_log: console }: GoldenRecord): boolean {
+  if (console.some((l) => MAPPED.test(l))) return true;
   const count = (form: RegExp): number => log.filter((l) => form.test(l)).length;
   return count(TURNED_ON) > count(TAKEN);
 }

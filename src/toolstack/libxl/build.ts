@@ -4,6 +4,7 @@ import { allocUnbound } from '../kernel/channels.js';
 import { settled } from './defaults.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
+import { EVENT } from './lines_event.js';
 import { constructRdm, type Layout } from './rdm.js';
 import { type BuildInfo, type DomainConfig, ERROR } from './types.js';
 
@@ -83,6 +84,7 @@ function kernelFiles(lx: Libxl, b: BuildInfo): number {
 
 /** PV memory is a list of machine frames, in 2 MiB extents as long as they last. */
 function* buildPv(lx: Libxl, domid: number, b: BuildInfo): Co<Built | number> {
+  lx.log.debug(EVENT.pvKernel, `pv kernel mapped 0 path ${b.kernel ?? '(null)'}`);
   const rc = kernelFiles(lx, b);
   if (rc !== 0) return rc;
   const pages = Math.floor(settled(b.targetMemkb) / 4);

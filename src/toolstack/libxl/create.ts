@@ -8,9 +8,11 @@ import { configSetDefault } from './defaults.js';
 import { grantVgaIomem, spawnLocalDm } from './dm.js';
 import { destroyDomain } from './domain.js';
 import { domidRecent } from './domid_history.js';
+import type { WatchState } from './event_log.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
 import { DOMAIN } from './lines_domain.js';
+import { AO, EVENT } from './lines_event.js';
 import { addPcis } from './pci_add.js';
 import { copyConfig } from './schema.js';
 import { type DomainConfig, ERROR } from './types.js';
@@ -32,14 +34,28 @@ export interface Created {
 
 /** @xen libxl_domain_create_new. `d` gets libxl's defaults; what is stored is the caller's configuration. */
 export function* domainCreateNew(lx: Libxl, d: DomainConfig): Co<Created> {
+  lx.event.begin(AO.create, 0);
+  const console = lx.event.watch();
+  const created = yield* createOrUndo(lx, d, console);
+  lx.event.end(created.rc);
+  return created;
+}
+
+/** @xen initiate_domain_create, domcreate_complete */
+function* createOrUndo(lx: Libxl, d: DomainConfig, console: WatchState): Co<Created> {
   const saved = copyConfig(d);
   let rc = configSetDefault(lx, d);
-  if (rc !== 0) return { rc, domid: INVALID_DOMID };
+  if (rc !== 0) {
+    lx.event.watchDeregister(console);
+    return { rc, domid: INVALID_DOMID };
+  }
   const made = yield* domainMake(lx, d);
   const { domid } = made;
   if (made.rc !== 0) lx.log.error(CREATE.cannotMake, `cannot make domain: ${made.rc}`, domid);
+  if (domid !== INVALID_DOMID) rc = made.rc !== 0 ? ERROR.FAIL : yield* createSteps(lx, domid, d);
+  if (domid !== INVALID_DOMID && rc === 0) consoleAvailable(lx, domid, console);
+  lx.event.watchDeregister(console);
   if (domid === INVALID_DOMID) return { rc: ERROR.FAIL, domid };
-  rc = made.rc !== 0 ? ERROR.FAIL : yield* createSteps(lx, domid, d);
   if (rc === 0) {
     updateSaved(saved, d);
     return { rc: storeConfig(lx, domid, saved), domid };
@@ -48,6 +64,15 @@ export function* domainCreateNew(lx: Libxl, d: DomainConfig): Co<Created> {
     lx.log.error(CREATE.cannotDestroy, 'unable to destroy domain following failed creation', domid);
   }
   return { rc: ERROR.FAIL, domid };
+}
+
+/** libxl waits for the terminal of the guest's console and tells whoever asked. @xen domcreate_attach_devices */
+function consoleAvailable(lx: Libxl, domid: number, console: WatchState): void {
+  lx.event.watchRegister(console, `${lx.domainPath(domid)}/console/tty`);
+  lx.event.waits();
+  lx.event.watchEvent(console);
+  lx.event.progress();
+  lx.event.watchDeregister(console);
 }
 
 /** What the stored configuration takes over from the one that was used. @xen libxl__update_domain_configuration */
@@ -69,6 +94,10 @@ function* createSteps(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   let rc = deviceDefaults(lx, domid, d);
   if (rc !== 0) return rc;
   lx.log.debug(CREATE.bootloader, 'running bootloader', domid);
+  if (d.bInfo.type === 'hvm')
+    lx.log.debug(EVENT.skipBootloader, 'not a PV/PVH domain, skipping bootloader', domid);
+  else lx.log.debug(EVENT.noBootloader, 'no bootloader configured, using user supplied kernel', domid);
+  lx.event.watchDeregister(lx.event.watch());
   rc = yield* domainBuild(lx, domid, d);
   if (rc !== 0) {
     lx.log.error(CREATE.cannotBuild, `cannot (re-)build domain: ${rc}`, domid);

@@ -5,8 +5,10 @@ import { pause } from '../../sim/co.js';
 import { deviceModelOf, settled } from './defaults.js';
 import { deviceModelArgs } from './dm_args.js';
 import { vncOf } from './dm_display.js';
+import type { QmpConnection } from './event_log.js';
 import type { Libxl } from './libxl.js';
 import { DM } from './lines_dm.js';
+import { EVENT } from './lines_event.js';
 import { sysfsDevClass } from './pci_sysfs.js';
 import { qmpSend } from './qmp.js';
 import { type DomainConfig, ERROR } from './types.js';
@@ -33,6 +35,8 @@ function* spawn(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
     lx.log.error(DM.notExecutable, `device model ${model} is not executable`, domid, E.NOENT);
     return spawnFailed(lx, domid, '(null)', ERROR.FAIL);
   }
+  if (d.bInfo.type === 'hvm')
+    lx.log.debug(EVENT.dmAsRoot, 'dm_restrict disabled, starting QEMU as root', domid);
   const args = deviceModelArgs(lx, domid, d);
   // A failure before the process was named leaves no name to print.
   if (typeof args === 'number') return spawnFailed(lx, domid, '(null)', args);
@@ -45,7 +49,15 @@ function* spawn(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
     if (traditional) xs.write(`${dmPath(domid)}/disable_pf`, d.bInfo.hvm.xenPlatformPci ? '0' : '1');
   } else xs.mkdir(dmPath(domid));
   logArguments(lx, domid, args);
+  // A process between libxl and QEMU goes once QEMU is up.
+  const middle = dom0.processes.spawn(args);
   const process = dom0.processes.spawn(args);
+  dom0.processes.exit(middle.pid);
+  const watch = lx.event.watch();
+  lx.event.watchRegister(watch, `${dmPath(domid)}/state`);
+  lx.event.waits();
+  lx.event.watchEvent(watch);
+  lx.log.debug(EVENT.spawnWatch, `${nameOf(domid)}: spawn watch p=(null)`);
   const pidPath = `${dom}/image/device-model-pid`;
   const written = xs.write(pidPath, String(process.pid));
   if (written !== 0) {
@@ -64,6 +76,12 @@ function* spawn(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   }
   yield* pause(dom0.clock, START_NS);
   xs.write(`${dmPath(domid)}/state`, 'running');
+  lx.event.watchEvent(watch);
+  lx.log.debug(EVENT.spawnWatch, `${nameOf(domid)}: spawn watch p=running`);
+  lx.event.watchDeregister(watch);
+  const end = `(dying as expected) [${middle.pid}] died due to fatal signal Killed`;
+  lx.log.debug(EVENT.childExit, `${nameOf(domid)} ${end}`);
+  lx.event.watchDeregister(watch);
   return 0;
 }
 
@@ -84,9 +102,16 @@ function logArguments(lx: Libxl, domid: number, args: readonly string[]): void {
 
 /** Terminals of the serial ports, and where VNC listens, go into xenstore. */
 function* postconfig(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
+  const ev = lx.event.qmp(domid);
+  const rc = yield* askDeviceModel(lx, domid, d, ev);
+  lx.event.qmpDispose(ev);
+  return rc;
+}
+
+function* askDeviceModel(lx: Libxl, domid: number, d: DomainConfig, ev: QmpConnection): Co<number> {
   const { xs } = lx.dom0;
   const dom = lx.domainPath(domid);
-  const chardevs = yield* qmpSend(lx, domid, 'query-chardev');
+  const chardevs = yield* qmpSend(lx, ev, 'query-chardev');
   if (chardevs.rc !== 0) return chardevs.rc;
   for (const item of chardevs.value as { label: string; filename: string }[]) {
     const port = /^serial([0-9]+)$/.exec(item.label)?.[1];
@@ -96,7 +121,7 @@ function* postconfig(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
   }
   const vnc = vncOf(d);
   if (vnc === undefined) return 0;
-  const reply = yield* qmpSend(lx, domid, 'query-vnc');
+  const reply = yield* qmpSend(lx, ev, 'query-vnc');
   if (reply.rc !== 0) return reply.rc;
   const info = reply.value as { enabled: boolean; host: string; service: string };
   if (info.enabled) {
@@ -104,7 +129,7 @@ function* postconfig(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
     xs.write(`${dom}/console/vnc-port`, info.service);
   }
   if (!vnc.passwd) return 0;
-  const changed = yield* qmpSend(lx, domid, 'change-vnc-password', { password: vnc.passwd });
+  const changed = yield* qmpSend(lx, ev, 'change-vnc-password', { password: vnc.passwd });
   if (changed.rc === 0) xs.write(`${dom}/console/vnc-pass`, vnc.passwd);
   return changed.rc;
 }
@@ -143,6 +168,7 @@ export const dmActive = (lx: Libxl, domid: number): boolean =>
 /** Kills it and removes its nodes. @xen libxl__destroy_device_model */
 export function* destroyDeviceModel(lx: Libxl, domid: number): Co<number> {
   const { dom0 } = lx;
+  lx.log.debug(EVENT.dmByPid, "Didn't find dm UID; destroying by pid", domid);
   dom0.xs.rm(dmPath(domid));
   const dm = dom0.deviceModels.get(domid);
   if (dm !== undefined) {

@@ -9,13 +9,17 @@ import { domainType } from './domain_info.js';
 import { markDomidRecent } from './domid_history.js';
 import type { Libxl } from './libxl.js';
 import { DOMAIN } from './lines_domain.js';
+import { AO } from './lines_event.js';
 import { devicePciDestroyAll } from './pci_remove.js';
+import { qmpSocket } from './qmp.js';
 import { ERROR } from './types.js';
 
 /** For `xl destroy`: 0 or ERROR_*, with the line that says so. @xen libxl_domain_destroy */
 export function* domainDestroy(lx: Libxl, domid: number): Co<number> {
+  lx.event.begin(AO.destroy, domid);
   const rc = yield* destroyDomain(lx, domid);
   if (rc !== 0) lx.log.error(DOMAIN.destroyCb, 'Destruction of domain failed', domid);
+  lx.event.end(rc);
   return rc;
 }
 
@@ -40,7 +44,10 @@ function* destroyDomid(lx: Libxl, domid: number): Co<number> {
   yield* devicesDestroy(lx, domid);
   removeNodes(lx, domid);
   markDomidRecent(lx, domid);
+  const { pid } = lx.dom0.processes.spawn(['xl']);
+  lx.event.forked(pid, domid);
   const rc = yield* destroyInXen(lx, domid);
+  lx.dom0.processes.exit(pid);
   if (rc === 0) return 0;
   lx.log.error(DOMAIN.destroyFailed, 'xc_domain_destroy failed', domid, rc);
   return ERROR.FAIL;
@@ -74,15 +81,32 @@ function removeNodes(lx: Libxl, domid: number): void {
 }
 
 export function* domainPause(lx: Libxl, domid: number): Co<number> {
+  lx.event.begin(AO.pause, domid);
   const rc = yield* lx.xc.domctl({ cmd: 'pausedomain', domid });
   if (rc < 0) lx.log.error(DOMAIN.pausing, 'Pausing domain', domid, rc);
+  if (rc < 0) lx.event.fail();
+  else lx.event.end(0);
   return rc < 0 ? ERROR.FAIL : 0;
 }
 
 export function* domainUnpause(lx: Libxl, domid: number): Co<number> {
+  lx.event.begin(AO.unpause, domid);
+  resumeDeviceModel(lx, domid);
   const rc = yield* lx.xc.domctl({ cmd: 'unpausedomain', domid });
   if (rc < 0) lx.log.error(DOMAIN.unpausing, 'Unpausing domain', domid, rc);
+  lx.event.end(rc < 0 ? ERROR.FAIL : 0);
   return rc < 0 ? ERROR.FAIL : 0;
+}
+
+/** The device models of the simulator never stop, so that only the log hears of it. @xen libxl__dm_resume */
+function resumeDeviceModel(lx: Libxl, domid: number): void {
+  const dm = lx.dom0.deviceModels.get(domid);
+  if (dm === undefined) return;
+  const ev = lx.event.qmp(domid);
+  lx.event.qmpSend(ev, 'cont', qmpSocket(lx, domid));
+  lx.event.qmpAnswered(ev, dm.version);
+  lx.event.qmpDispose(ev);
+  lx.event.watchDeregister(lx.event.watch());
 }
 
 const ACK_TIMEOUT_NS = 60e9;
@@ -93,15 +117,35 @@ const ACK_STEP_NS = 100e6;
  * whose drivers never said that they listen. @xen libxl__domain_pvcontrol
  */
 export function* pvControl(lx: Libxl, domid: number, command: 'poweroff' | 'reboot'): Co<number> {
+  lx.event.begin(command === 'reboot' ? AO.reboot : AO.shutdown, domid);
+  const rc = yield* ask(lx, domid, command);
+  if (rc === ERROR.NOPARAVIRT || rc === ERROR.FAIL) lx.event.fail();
+  else lx.event.end(rc);
+  return rc;
+}
+
+function* ask(lx: Libxl, domid: number, command: 'poweroff' | 'reboot'): Co<number> {
   const { xs } = lx.dom0;
   const type = yield* domainType(lx, domid);
   if (type === 'invalid') return ERROR.FAIL;
   const control = `${lx.domainPath(domid)}/control`;
   if (type === 'hvm' && xs.read(`${control}/feature-${command}`) !== '1') return ERROR.NOPARAVIRT;
   if (xs.write(`${control}/shutdown`, command) < 0) return ERROR.FAIL;
+  const watch = lx.event.watch();
+  lx.event.watchRegister(watch, `${control}/shutdown`);
+  lx.event.waits();
+  lx.event.watchEvent(watch);
+  const rc = yield* acknowledged(lx, `${control}/shutdown`);
+  if (rc === 0) lx.event.watchEvent(watch);
+  lx.event.watchDeregister(watch);
+  return rc;
+}
+
+/** 0 once the guest has emptied the node, or ERROR_TIMEDOUT. @xen pvcontrol_cb */
+function* acknowledged(lx: Libxl, node: string): Co<number> {
   for (let ns = 0; ns <= ACK_TIMEOUT_NS; ns += ACK_STEP_NS) {
     yield* lx.dom0.settle();
-    if (!xs.read(`${control}/shutdown`)) return 0;
+    if (!lx.dom0.xs.read(node)) return 0;
     yield* pause(lx.dom0.clock, ACK_STEP_NS);
   }
   lx.log.error(DOMAIN.notAcknowledged, `guest didn't acknowledge control request: ${ERROR.TIMEDOUT}`);

@@ -3,6 +3,7 @@ import { hex } from '../../base/sbdf.js';
 import type { PhysInfo } from '../../hypervisor/public/hypercalls.js';
 import type { Dom0 } from '../dom0.js';
 import { Xenctrl } from '../xenctrl.js';
+import { EventLog } from './event_log.js';
 import type { Log } from './log.js';
 import type { ToolstackProfile } from './profile.js';
 
@@ -31,6 +32,8 @@ const debianPaths = (version: string): Paths => ({
 
 export class Libxl {
   readonly xc: Xenctrl;
+  /** What `xl -vvv` tells of operations, watches and connections. */
+  readonly event: EventLog;
   readonly profile: ToolstackProfile;
   readonly paths: Paths;
   /** More vCPUs than that are not even read. */
@@ -41,6 +44,7 @@ export class Libxl {
     readonly log: Log,
   ) {
     this.xc = new Xenctrl(dom0.hv);
+    this.event = new EventLog(log);
     this.profile = dom0.profile;
     this.paths = debianPaths(dom0.profile.version);
     // libxl_get_version_info: strings, each in a buffer of its own.

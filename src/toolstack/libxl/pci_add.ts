@@ -5,8 +5,10 @@ import { hex } from '../../base/sbdf.js';
 import type { Co } from '../../sim/co.js';
 import { DEV_RDM_RELAXED } from '../xenctrl.js';
 import { deviceModelRunning, domainType } from './domain_info.js';
+import type { QmpConnection } from './event_log.js';
 import type { Libxl } from './libxl.js';
 import { DOMAIN } from './lines_domain.js';
+import { AO } from './lines_event.js';
 import { PCI } from './lines_pci.js';
 import {
   infoRemove,
@@ -42,8 +44,10 @@ export const pciSetDefault = (p: DevicePci): void => {
 
 /** For `xl pci-attach`: 0 or ERROR_*, with the line that says so. */
 export function* devicePciAdd(lx: Libxl, domid: number, p: DevicePci): Co<number> {
+  lx.event.begin(AO.pciAdd, domid);
   const rc = yield* devicePciAddInternal(lx, domid, p, false);
   if (rc !== 0) lx.log.error(DOMAIN.addAborted, 'unable to add device');
+  lx.event.end(rc);
   return rc;
 }
 
@@ -135,10 +139,10 @@ function* addFunctions(lx: Libxl, domid: number, p: DevicePci, starting: boolean
 function* doPciAdd(lx: Libxl, domid: number, p: DevicePci, starting: boolean): Co<number> {
   const type = yield* domainType(lx, domid);
   if (type === 'invalid') return ERROR.FAIL;
-  if (type === 'hvm') {
-    const rc = yield* plug(lx, domid, p);
-    if (rc !== 0) return rc;
-  }
+  const ev = lx.event.qmp(type === 'hvm' ? domid : 0);
+  const plugged = type === 'hvm' ? yield* plug(lx, domid, p, ev) : 0;
+  lx.event.qmpDispose(ev);
+  if (plugged !== 0) return plugged;
   let rc = yield* grantResources(lx, domid, p);
   if (rc !== 0) return rc;
   const flags = p.rdmPolicy === 'strict' ? 0 : DEV_RDM_RELAXED;
@@ -155,7 +159,7 @@ function* doPciAdd(lx: Libxl, domid: number, p: DevicePci, starting: boolean): C
 }
 
 /** Plugs the device into the guest's emulated bus and learns where it landed. */
-function* plug(lx: Libxl, domid: number, p: DevicePci): Co<number> {
+function* plug(lx: Libxl, domid: number, p: DevicePci, ev: QmpConnection): Co<number> {
   const version = deviceModelRunning(lx, domid);
   if (version === 'unknown') return ERROR.INVAL;
   const args: Record<string, unknown> = {
@@ -165,9 +169,9 @@ function* plug(lx: Libxl, domid: number, p: DevicePci): Co<number> {
   };
   if (p.vdevfn !== 0) args.addr = `${(p.vdevfn >> 3).toString(16)}.${(p.vdevfn & 7).toString(16)}`;
   if (p.permissive) args.permissive = true;
-  const added = yield* qmpSend(lx, domid, 'device_add', args);
+  const added = yield* qmpSend(lx, ev, 'device_add', args);
   if (added.rc !== 0) return added.rc;
-  const list = yield* qmpSend(lx, domid, 'query-pci');
+  const list = yield* qmpSend(lx, ev, 'query-pci');
   if (list.rc !== 0) return list.rc;
   const at = findInQueryPci(list.value, qdevId(p));
   if (at === ERROR.QEMU_API) {

@@ -3,8 +3,10 @@ import { E } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import { pause } from '../../sim/co.js';
 import { deviceModelRunning, domainType } from './domain_info.js';
+import type { QmpConnection } from './event_log.js';
 import type { Libxl } from './libxl.js';
 import { DOMAIN } from './lines_domain.js';
+import { AO } from './lines_event.js';
 import { PCI } from './lines_pci.js';
 import { qdevId } from './pci_add.js';
 import { infoRemove, multifunctionCheck, name2bdf } from './pci_assignable.js';
@@ -20,6 +22,7 @@ interface Removal {
   readonly type: 'pv' | 'pvh' | 'hvm' | 'invalid';
   /** When the wait for the device model ends, in simulated nanoseconds. */
   readonly deadlineNs: number;
+  readonly ev: QmpConnection;
   waiting: boolean;
   /** Result of the detach so far. */
   rc: number;
@@ -27,8 +30,10 @@ interface Removal {
 
 /** For `xl pci-detach`: 0 or ERROR_*, with the line that says so. `force` goes on when the guest does not let go. */
 export function* devicePciRemove(lx: Libxl, domid: number, p: DevicePci, force: boolean): Co<number> {
+  lx.event.begin(force ? AO.pciDestroy : AO.pciRemove, domid);
   const rc = yield* removeCommon(lx, domid, p, force);
   if (rc !== 0) lx.log.error(DOMAIN.addAborted, 'unable to remove device');
+  lx.event.end(rc);
   return rc;
 }
 
@@ -86,6 +91,7 @@ function* beginRemove(lx: Libxl, domid: number, p: DevicePci): Co<Removal> {
     type,
     hvm: type === 'hvm',
     deadlineNs: lx.dom0.clock.nowNs + QMP_TIMEOUT_NS,
+    ev: lx.event.qmp(domid),
     waiting: false,
     rc: 0,
   };
@@ -104,7 +110,7 @@ function* beginRemove(lx: Libxl, domid: number, p: DevicePci): Co<Removal> {
     r.rc = ERROR.INVAL;
     return r;
   }
-  r.rc = (yield* qmpSend(lx, domid, 'device_del', { id: qdevId(p) })).rc;
+  r.rc = (yield* qmpSend(lx, r.ev, 'device_del', { id: qdevId(p) })).rc;
   r.waiting = r.rc === 0;
   return r;
 }
@@ -116,7 +122,8 @@ function* finishRemove(lx: Libxl, domid: number, r: Removal, force: boolean): Co
   const { clock } = lx.dom0;
   while (r.waiting) {
     yield* lx.dom0.settle();
-    const list = yield* qmpSend(lx, domid, 'query-pci');
+    const list = yield* qmpSend(lx, r.ev, 'query-pci');
+    lx.event.qmpDispose(r.ev);
     if (list.rc !== 0) {
       r.rc = list.rc;
       break;
@@ -135,6 +142,7 @@ function* finishRemove(lx: Libxl, domid: number, r: Removal, force: boolean): Co
     }
     yield* pause(clock, POLL_NS);
   }
+  lx.event.qmpDispose(r.ev);
   if (r.rc !== 0 && !force) return r.rc;
   yield* detached(lx, domid, r);
   yield* pciRemoveXenstore(lx, domid, r.p);

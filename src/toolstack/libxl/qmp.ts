@@ -1,6 +1,7 @@
 /** One QMP command at a time. @xen tools/libs/light/libxl_qmp.c */
 import type { Co } from '../../sim/co.js';
 import { pause } from '../../sim/co.js';
+import type { QmpConnection } from './event_log.js';
 import type { Libxl } from './libxl.js';
 import { DM } from './lines_dm.js';
 import { ERROR } from './types.js';
@@ -20,16 +21,20 @@ const ERROR_CLASSES: Readonly<Record<string, number>> = {
   DeviceNotFound: ERROR.QMP_DEVICE_NOT_FOUND,
 };
 
+export const qmpSocket = (lx: Libxl, domid: number): string => `${lx.paths.runDir}/${DEBUG_SOCKET}-${domid}`;
+
 /** An error of QEMU is logged with its description. Without any answer, ten seconds pass: ERROR_TIMEDOUT. */
 export function* qmpSend(
   lx: Libxl,
-  domid: number,
+  ev: QmpConnection,
   command: string,
   args?: Readonly<Record<string, unknown>>,
 ): Co<QmpReply> {
+  const { domid } = ev;
   const dm = lx.dom0.deviceModels.get(domid);
+  const path = qmpSocket(lx, domid);
+  lx.event.qmpSend(ev, command, path);
   if (dm === undefined) {
-    const path = `${lx.paths.runDir}/${DEBUG_SOCKET}-${domid}`;
     lx.log.error(DM.qmpConnect, `Failed to connect to QMP socket ${path}`, domid, -2);
     return { rc: ERROR.FAIL };
   }
@@ -39,6 +44,7 @@ export function* qmpSend(
     yield* pause(lx.dom0.clock, QMP_TIMEOUT_NS);
     return { rc: ERROR.TIMEDOUT };
   }
+  lx.event.qmpAnswered(ev, dm.version);
   return readReply(lx, domid, answer);
 }
 
