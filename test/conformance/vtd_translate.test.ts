@@ -428,10 +428,10 @@ describe('requests of devices with translations of their own (4.1.1, 4.2.4)', ()
     return rig;
   };
   test.each([
-    [0, -13],
-    [1, MFN],
-    [2, -13],
-  ])('a translated request under translation type %i gives %i', (tt, gives) => {
+    [0, 'is blocked with reason 13', -13],
+    [1, 'reaches its frame', MFN],
+    [2, 'is blocked with reason 13', -13],
+  ])('a translated request under translation type %i %s', (tt, _says, gives) => {
     const rig = rigWith(tt);
     expect(rig.unit.translated(RID, MFN, true)).toBe(gives);
     expect(rig.fault()?.reason).toBe(gives < 0 ? 13 : undefined);
