@@ -4,7 +4,13 @@ import { bdfOf, devfnOf, formatSbdf, type Sbdf, segOf } from '../../base/sbdf.js
 import type { Clock } from '../../sim/clock.js';
 
 /** Flags of a resource as /sys/…/resource shows them. @linux include/linux/ioport.h */
-export const IORESOURCE = { IO: 0x100, MEM: 0x200, PREFETCH: 0x2000, READONLY: 0x4000 } as const;
+export const IORESOURCE = {
+  IO: 0x100,
+  MEM: 0x200,
+  PREFETCH: 0x2000,
+  READONLY: 0x4000,
+  MEM_64: 0x10_0000,
+} as const;
 
 export interface Resource {
   readonly start: number;
@@ -61,7 +67,7 @@ export class KernelPci {
   irq = 0;
   irqManaged = false;
   /** Offsets of capabilities, 0 when missing. */
-  readonly cap = { pm: 0, express: 0, msi: 0, msix: 0, af: 0, sriov: 0, ari: 0, serial: 0 };
+  readonly cap = { pm: 0, vpd: 0, express: 0, msi: 0, msix: 0, af: 0, sriov: 0, ari: 0, serial: 0 };
   /** Port type of the PCI Express capability, -1 without. */
   expressType = -1;
   resources: Resource[] = [];

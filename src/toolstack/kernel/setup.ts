@@ -13,7 +13,6 @@ import {
 } from './pci_dev.js';
 
 const SIZEALIGN = 0x4_0000;
-const MEM_64 = 0x10_0000;
 const CAPS_MAX = 48;
 const EXT_CAPS_MAX = 480;
 const EXT_CAP_DSN = 0x03;
@@ -89,6 +88,7 @@ export function findExtCapability(config: ConfigPort, dev: KernelPci, id: number
 
 function findCapabilities(config: ConfigPort, dev: KernelPci): void {
   dev.cap.pm = findCapability(config, dev, CAP.PM);
+  dev.cap.vpd = findCapability(config, dev, CAP.VPD);
   dev.cap.express = findCapability(config, dev, CAP.EXP);
   dev.cap.msi = findCapability(config, dev, CAP.MSI);
   dev.cap.msix = findCapability(config, dev, CAP.MSIX);
@@ -145,7 +145,7 @@ function baseResource(low: number, high: number, lowMask: number, highMask: numb
     IORESOURCE.MEM |
     (low & 15) |
     ((low & 8) !== 0 ? IORESOURCE.PREFETCH : 0) |
-    (wide ? MEM_64 : 0);
+    (wide ? IORESOURCE.MEM_64 : 0);
   return { start, end: start + exactBytes(bytes, lowMask, wide ? highMask : 0xffff_ffff) - 1, flags };
 }
 
@@ -178,7 +178,7 @@ function readWindows(config: ConfigPort, dev: KernelPci): void {
   const pfBase = (r(0x24, 2) & 0xfff0) * 0x1_0000 + upper(0x28);
   const pfLimit = (r(0x26, 2) & 0xfff0) * 0x1_0000 + 0xf_ffff + upper(0x2c);
   if (pfBase !== 0 && pfBase <= pfLimit) {
-    const flags = IORESOURCE.MEM | IORESOURCE.PREFETCH | (wide ? MEM_64 | 1 : 0);
+    const flags = IORESOURCE.MEM | IORESOURCE.PREFETCH | (wide ? IORESOURCE.MEM_64 | 1 : 0);
     dev.resources[BRIDGE_RESOURCE + 2] = { start: pfBase, end: pfLimit, flags };
   }
 }
@@ -193,7 +193,7 @@ function readVirtualBases(config: ConfigPort, dev: KernelPci): void {
     const start = ((low & ~15) >>> 0) + (wide ? config.read(dev.sbdf, reg + 4, 4) * 2 ** 32 : 0);
     const own = dev.resources[i]!;
     if (start !== 0 && own.flags !== 0) {
-      const flags = SIZEALIGN | IORESOURCE.MEM | (low & 15) | (wide ? MEM_64 : 0);
+      const flags = SIZEALIGN | IORESOURCE.MEM | (low & 15) | (wide ? IORESOURCE.MEM_64 : 0);
       const bytes = (own.end - own.start + 1) * Math.max(total, 1);
       dev.resources[IOV_RESOURCE + i] = { start, end: start + bytes - 1, flags };
     }

@@ -244,6 +244,7 @@ export class Pciback extends KernelDriver {
     if (q === undefined || q.reg > 0xfff || (q.size < 4 && q.mask >= 2 ** (q.size * 8))) return E.INVAL;
     const psdev = this.findSlot(q.at);
     if (psdev === undefined) return E.NODEV;
+    if (q.size !== 1 && q.size !== 2 && q.size !== 4) return E.INVAL;
     psdev.quirks.push(q);
     return 0;
   }
