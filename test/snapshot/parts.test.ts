@@ -122,6 +122,35 @@ test('a table answers as a map does, whatever was looked up before a change', ()
   );
 });
 
+test('a table of thousands answers as a map does, and goes back', () => {
+  const key = fc.oneof(fc.nat(0xffff), fc.nat(3), fc.integer({ min: 0xfffe, max: 0x1_0002 }));
+  const step = fc.tuple(fc.constantFrom('set', 'delete', 'clear', 'back'), key);
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 30 }), fc.nat(3000), (steps, many) => {
+      const entries = Array.from({ length: many }, (_, i) => [(i * 23) % 0x1_0003, { i }] as const);
+      const table = new Table<number, object>();
+      for (const [at, value] of entries) table.set(at, value);
+      const start = new Map(table);
+      let map = new Map(start);
+      const { copy } = table.copyItself();
+      for (const [what, at] of steps) {
+        const value = { at };
+        if (what === 'set') for (const m of [table, map]) m.set(at, value);
+        else if (what === 'delete') for (const m of [table, map]) m.delete(at);
+        else if (what === 'clear') for (const m of [table, map]) m.clear();
+        else {
+          copy.restore();
+          map = new Map(start);
+        }
+        for (const k of [at, 0, 23, 0xffff, 0x1_0000]) expect(table.get(k)).toBe(map.get(k));
+      }
+      for (const [at] of entries) if (table.get(at) !== map.get(at)) expect.fail(`${at}`);
+      expect([...table.keys()]).toEqual([...map.keys()]);
+    }),
+    { numRuns: 50 },
+  );
+});
+
 test('the caches of a unit go back when they were filled, emptied and made larger', () => {
   const rig = new Rig().on();
   const root = rig.frame();
