@@ -1,5 +1,5 @@
 /** struct domain, as far as passthrough, memory and the toolstack need it. State only: functions take it. */
-import { DomainIommu, type IommuDomain, PdevList } from '../iommu/driver/types.js';
+import { DomainIommu, type IommuDomain, type PdevList } from '../iommu/driver/types.js';
 import { LazyMap } from '../sim/lazy_map.js';
 import { RANK } from '../sim/lock_ranks.js';
 import { type Cpus, RwLock, SpinLock } from '../sim/locks.js';
@@ -65,9 +65,7 @@ export interface DomainOptions {
 }
 
 /** What each change of hands of a device reads of its owner: fields of a base class lie together in memory. */
-class DeviceOwner {
-  readonly pdevList = new PdevList();
-  readonly iommu: DomainIommu;
+class DeviceOwner extends DomainIommu {
   dying: number = DYING.alive;
   /** What makes IOMMU use impossible. @xen arch_iommu_use_permitted */
   memSharing = false;
@@ -82,12 +80,18 @@ class DeviceOwner {
     cpus: Cpus,
     o: DomainOptions,
   ) {
-    this.iommu = new DomainIommu(
+    super(
       new SpinLock(cpus, `d${domid}.mapping_lock`, RANK.mapping),
       new SpinLock(cpus, `d${domid}.pgtables.lock`, RANK.pgtables),
     );
     this.pciLock = o.pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
     this.iommuEnabled = o.iommu;
+  }
+  get iommu(): DomainIommu {
+    return this;
+  }
+  get pdevList(): PdevList {
+    return this;
   }
 }
 

@@ -348,7 +348,7 @@ describe('translation caches of devices', () => {
   test('ATS is enabled by the first assignment and disabled with the entry', () => {
     const host = withAts();
     expect(host.configOf(0x200)[0x107]).toBe(0x80);
-    expect(host.pdev(0x200).ats).toMatchObject({ enabled: true, queueDepth: 8 });
+    expect(host.pdev(0x200)).toMatchObject({ atsEnabled: true, atsQueueDepth: 8 });
     const d = host.newDomain(7);
     host.assign(d, host.pdev(0x200));
     const seen = host.commands(() => host.map(d, 0x10, 0x20));
@@ -361,7 +361,7 @@ describe('translation caches of devices', () => {
   test('a queue depth of 0 means 32', () => {
     const host = new AmdHost({ opts: { ats: true, quarantine: 'none' } });
     host.configOf(0x200).set([0x0f, 0, 0, 0, 0xe0, 0, 0, 0], 0x100);
-    expect(host.boot().pdev(0x200).ats.queueDepth).toBe(32);
+    expect(host.boot().pdev(0x200).atsQueueDepth).toBe(32);
   });
 
   test('a unit has those of its devices on record whose ATS it turned on, the newest first', () => {

@@ -71,7 +71,7 @@ describe('ATS', () => {
     h.s.addFunction(at(2, 0), 0x1234_10ec, caps);
     const pdev = h.endpoint(at(2, 0));
     h.boot();
-    expect([pdev.ats.enabled, h.s.confRead(at(2, 0), 0x106, 2)]).toEqual(ats ? [true, 0x8000] : [false, 0]);
+    expect([pdev.atsEnabled, h.s.confRead(at(2, 0), 0x106, 2)]).toEqual(ats ? [true, 0x8000] : [false, 0]);
   });
 });
 

@@ -213,7 +213,7 @@ describe('device caches', () => {
   test('FT-C14 ATS is switched on, the entry lets the device use it, and each IOTLB flush reaches it', () => {
     const { h, pdev, d1 } = ats();
     expect(h.s.confRead(at(2, 0), 0x106, 2)).toBe(0x8000);
-    expect(pdev.ats).toMatchObject({ capPos: 0x100, queueDepth: 31, enabled: true });
+    expect(pdev).toMatchObject({ atsCapPos: 0x100, atsQueueDepth: 31, atsEnabled: true });
     expect(h.entry(2, 0).tt).toBe(1);
     h.s.record();
     h.assign(d1, pdev);
@@ -259,7 +259,7 @@ describe('device caches', () => {
     const { h, pdev } = ats();
     h.assign(h.s.domIo, pdev);
     expect(h.s.confRead(at(2, 0), 0x106, 2)).toBe(0);
-    expect(pdev.ats.enabled).toBe(false);
+    expect(pdev.atsEnabled).toBe(false);
     h.s.record();
     runAlone(h.driver.iotlbFlush(h.s.hwdom, 0x123, 1, FLUSHF.modified));
     expect(h.descriptors().every((x) => !x.includes('1f0003'))).toBe(true);
@@ -296,8 +296,8 @@ describe('device caches', () => {
   });
 
   test('FT-C14 not without the option, without an ATSR, or without the capability', () => {
-    expect(ats({ opts: { ats: false } }).pdev.ats.enabled).toBe(false);
-    expect(ats({ structures: [drhd([])] }).pdev.ats.enabled).toBe(false);
+    expect(ats({ opts: { ats: false } }).pdev.atsEnabled).toBe(false);
+    expect(ats({ structures: [drhd([])] }).pdev.atsEnabled).toBe(false);
     const { h } = ats();
     const plain = h.endpoint(at(3, 0));
     expect(h.locked(() => runAlone(h.driver.enableDevice(plain)))).toBe(0);

@@ -30,12 +30,6 @@ export const PDEV_TYPE = {
 } as const;
 export type PdevType = (typeof PDEV_TYPE)[keyof typeof PDEV_TYPE];
 
-class PdevAts {
-  capPos = 0;
-  queueDepth = 0;
-  enabled = false;
-}
-
 /** What may be known of a device's unit beside its index. */
 export const VTD_UNIT = { none: -1, unknown: -2 } as const;
 
@@ -81,6 +75,7 @@ export class Pdev {
   broken = false;
   isExtfn = false;
   isVirtfn = false;
+  atsEnabled = false;
   msix:
     | { pos: number; nrEntries: number; hostMaskall: boolean; guestMaskall: boolean; usedEntries: number }
     | undefined = undefined;
@@ -96,7 +91,8 @@ export class Pdev {
   msiMaxvec = 0;
   /** IRQs shown by the Q key. */
   msiIrqs: readonly number[] = NONE;
-  readonly ats = new PdevAts();
+  atsCapPos = 0;
+  atsQueueDepth = 0;
   /** Bytes of one VF's base address registers, of a PF. */
   vfRlen: readonly number[] = NO_VF_BARS;
   constructor(readonly sbdf: Sbdf) {}
@@ -126,7 +122,7 @@ export class Pdev {
   }
 }
 
-/** The devices of a domain, newest first, as list_add() leaves them. @xen d->pdev_list */
+/** The devices of a domain, newest first, as list_add() leaves them: a list lies within its domain. @xen d->pdev_list */
 export class PdevList {
   first: Pdev | undefined = undefined;
   size = 0;
@@ -164,8 +160,9 @@ export type P2mAccess = 'rw' | 'r' | 'w' | 'n' | 'x';
 /** Bits of a number that V8 keeps in the object itself. */
 const BITS = 31;
 
-/** @xen struct domain_iommu with struct arch_iommu */
-export class DomainIommu {
+/** Lies within the domain, and what each change of hands reads stands first. @xen struct domain_iommu, struct arch_iommu */
+export class DomainIommu extends PdevList {
+  readonly mappingLock: SpinLock;
   /** VT-d: root of the I/O page table, 0 while there is none. @xen arch.vtd.pgd_maddr */
   pgdMfn = 0;
   hapPtShare = false;
@@ -183,10 +180,12 @@ export class DomainIommu {
   pagingMode = 0;
   /** AMD: root frame, 0 while there is none. */
   rootMfn = 0;
-  constructor(
-    readonly mappingLock: SpinLock,
-    readonly pgtablesLock: SpinLock,
-  ) {}
+  readonly pgtablesLock: SpinLock;
+  constructor(mappingLock: SpinLock, pgtablesLock: SpinLock) {
+    super();
+    this.mappingLock = mappingLock;
+    this.pgtablesLock = pgtablesLock;
+  }
   /** Does unit number `index` hold an entry of this domain? */
   uses(index: number): boolean {
     return index < BITS ? ((this.unitBits >> index) & 1) === 1 : (this.otherUnits?.has(index) ?? false);

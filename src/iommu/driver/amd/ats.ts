@@ -28,20 +28,20 @@ export function enableAtsDevice(amd: AmdVi, pdev: Pdev, unit: AmdUnit): void {
   const control = amd.s.confRead(pdev.sbdf, pos + ATS_REG_CTL, 2);
   if ((control & ATS_ENABLE) !== 0 && unit.atsDevices.includes(pdev)) return;
   if ((control & ATS_ENABLE) === 0) amd.s.confWrite(pdev.sbdf, pos + ATS_REG_CTL, 2, control | ATS_ENABLE);
-  pdev.ats.capPos = pos;
-  pdev.ats.enabled = true;
+  pdev.atsCapPos = pos;
+  pdev.atsEnabled = true;
   const depth = amd.s.confRead(pdev.sbdf, pos + ATS_REG_CAP, 2) & ATS_QUEUE_DEPTH_MASK;
-  pdev.ats.queueDepth = depth === 0 ? ATS_QUEUE_DEPTH_MASK + 1 : depth;
+  pdev.atsQueueDepth = depth === 0 ? ATS_QUEUE_DEPTH_MASK + 1 : depth;
   unit.atsDevices.unshift(pdev);
 }
 
 /** @xen disable_ats_device */
 export function disableAtsDevice(amd: AmdVi, pdev: Pdev, unit: AmdUnit): void {
-  const { capPos } = pdev.ats;
+  const capPos = pdev.atsCapPos;
   if (capPos === 0) panic('Xen BUG at drivers/passthrough/ats.c');
   const control = amd.s.confRead(pdev.sbdf, capPos + ATS_REG_CTL, 2);
   amd.s.confWrite(pdev.sbdf, capPos + ATS_REG_CTL, 2, control & ~ATS_ENABLE);
-  pdev.ats.enabled = false;
+  pdev.atsEnabled = false;
   const at = unit.atsDevices.indexOf(pdev);
   if (at >= 0) unit.atsDevices.splice(at, 1);
 }

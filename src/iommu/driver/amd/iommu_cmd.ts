@@ -155,7 +155,7 @@ export function* amdIommuFlushIotlb(
   }
   if (!hasIotlbCap(unit)) return;
   const reqId = getDmaRequestorId(getIvrsMappings(amd, unit.seg)!, bdf);
-  yield* invalidateIotlbPages(amd, unit, pdev.ats.queueDepth & 0xff, reqId, dfn, order);
+  yield* invalidateIotlbPages(amd, unit, pdev.atsQueueDepth & 0xff, reqId, dfn, order);
   yield* flushCommandBuffer(amd, unit, amd.opts.devIotlbTimeoutMs);
 }
 

@@ -46,20 +46,20 @@ export function enableAtsDevice(vtd: Vtd, pdev: Pdev, iommu: VtdIommu): void {
   if ((control & ATS_ENABLE) !== 0) {
     if (iommu.atsDevices.includes(pdev)) return;
   } else vtd.s.confWrite(pdev.sbdf, pos + ATS_REG_CTL, 2, control | ATS_ENABLE);
-  pdev.ats.capPos = pos;
-  pdev.ats.enabled = true;
+  pdev.atsCapPos = pos;
+  pdev.atsEnabled = true;
   const depth = vtd.s.confRead(pdev.sbdf, pos + ATS_REG_CAP, 2) & ATS_QUEUE_DEPTH_MASK;
-  pdev.ats.queueDepth = depth === 0 ? ATS_QUEUE_DEPTH_MASK + 1 : depth;
+  pdev.atsQueueDepth = depth === 0 ? ATS_QUEUE_DEPTH_MASK + 1 : depth;
   iommu.atsDevices.unshift(pdev);
 }
 
 /** @xen disable_ats_device */
 export function disableAtsDevice(vtd: Vtd, pdev: Pdev, iommu: VtdIommu): void {
-  const { capPos } = pdev.ats;
+  const capPos = pdev.atsCapPos;
   assert(capPos !== 0, `ATS of ${formatSbdf(pdev.sbdf)} was enabled`);
   const control = vtd.s.confRead(pdev.sbdf, capPos + ATS_REG_CTL, 2);
   vtd.s.confWrite(pdev.sbdf, capPos + ATS_REG_CTL, 2, control & ~ATS_ENABLE);
-  pdev.ats.enabled = false;
+  pdev.atsEnabled = false;
   const at = iommu.atsDevices.indexOf(pdev);
   if (at >= 0) iommu.atsDevices.splice(at, 1);
 }

@@ -240,7 +240,7 @@ export function* domainContextMappingOne(
   const { prevDid, prevDom } = iommu;
 
   let rc = yield* flushContextEntry(iommu, prevDid, (bus << 8) | devfn, prevDom === undefined);
-  if (rc === 0 && pdev?.ats.enabled === true && vtd.seams.vtdMoveFlushesDevice())
+  if (rc === 0 && pdev?.atsEnabled === true && vtd.seams.vtdMoveFlushesDevice())
     rc = yield* forgetTranslations(iommu, pdev, prevDid);
   domain.iommu.setUses(iommu.index, true);
 

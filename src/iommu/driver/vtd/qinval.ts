@@ -154,7 +154,7 @@ export function* queueInvalidateIotlbSync(
 
 /** `lo` and `hi`: address as the descriptor holds it, S in bit 0. @xen qinval_device_iotlb_sync */
 export function* qinvalDeviceIotlbSync(iommu: VtdIommu, pdev: Pdev, lo: number, hi: number): Co<Rc> {
-  const depth = pdev.ats.queueDepth & 0x1f;
+  const depth = pdev.atsQueueDepth & 0x1f;
   yield* queueRequest(iommu, QI.DEV_IOTLB | (depth << 16), pdev.sbdf & 0xffff, lo, hi);
   return yield* invalidateSync(iommu, true);
 }
