@@ -287,7 +287,7 @@ describe('device caches', () => {
   test('FT-C14 a device given up on is broken, keeps its owner, and can be taken from it', () => {
     const { h, pdev, d1, rc } = late({ vtdGivesUpOnDevice: () => true });
     expect(rc).toBe(E.TIMEDOUT);
-    expect(pdev).toMatchObject({ broken: true, domain: d1, ats: { enabled: false } });
+    expect(pdev).toMatchObject({ broken: true, domain: d1, atsEnabled: false });
     expect(d1.crashed).toBe('pci.c iommu_dev_iotlb_flush_timeout');
     expect(h.s.console).toContain('dom1: ATS device 0000:02:00.0 flush failed');
     expect(h.s.confRead(at(2, 0), 0x106, 2)).toBe(0);
