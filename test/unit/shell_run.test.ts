@@ -26,6 +26,8 @@ describe('quoting and expansion', () => {
     ['echo $((2 + 3 * (4 - 1)))', '11\n'],
     ["echo '' | wc -l", '1\n'],
     ['printf "%s-%04x\\n" a 255', 'a-00ff\n'],
+    ['printf "\\033[1m\\101\\e\\n"', '\x1b[1mA\x1b\n'],
+    ['echo -e "\\0101\\101\\tx"', 'A\\101\tx\n'],
     ['echo one # comment', 'one\n'],
     ['echo a\\\nb', 'ab\n'],
     ["cat <<'EOF'\n$x `y`\nEOF", '$x `y`\n'],
@@ -39,6 +41,47 @@ describe('quoting and expansion', () => {
     expect(out('for d in /sys/bus/pci/devices/0000:0[19]*; do basename $d; done')).toBe(
       '0000:01:00.0\n0000:01:00.1\n0000:09:01.0\n0000:09:02.0\n',
     );
+  });
+});
+
+// Answers of bash 5.2.
+describe('arithmetic', () => {
+  test.each([
+    ['2**10+1', '1025'],
+    ['2**63', '-9223372036854775808'],
+    ['9223372036854775807+1', '-9223372036854775808'],
+    ['-2**2', '4'],
+    ['2**3**2', '512'],
+    ['7/-2', '-3'],
+    ['-7%3', '-1'],
+    ['1<2 && 3>=4 || 5==5', '1'],
+    ['1<<4|3&6^1', '19'],
+    ['-1>>1', '-1'],
+    ['~0 + !5 + !0', '0'],
+    ['0x1f + 010', '39'],
+    ['n*2 + nope', '14'],
+    ['', '0'],
+  ])('$((%s)) is %s', (text, value) => {
+    expect(out(`n=7; echo $((${text}))`)).toBe(`${value}\n`);
+  });
+
+  test.each([
+    ['1/0', '1/0: division by 0 (error token is "0")'],
+    [' 1 % 0 ', '1 % 0 : division by 0 (error token is "0 ")'],
+    ['1+', '1+: syntax error: operand expected (error token is "+")'],
+    ['(1 2)', '(1 2): missing `)\' (error token is "2)")'],
+    ['1 2', '1 2: syntax error in expression (error token is "2")'],
+    ['09', '09: value too great for base (error token is "09")'],
+    ['2**-1', '2**-1: exponent less than 0 (error token is "1")'],
+  ])('$((%s)) fails', (text, why) => {
+    expect(session()(`echo $((${text}))`)).toMatchObject({ exit: 1, stdout: '', stderr: `bash: ${why}\n` });
+  });
+});
+
+test('a variable that doubles for ever ends with a line', () => {
+  expect(session()('x=a; while true; do x=$x$x; done')).toMatchObject({
+    exit: 1,
+    stderr: 'bash: argument list too long\n',
   });
 });
 

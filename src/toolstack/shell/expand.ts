@@ -1,10 +1,18 @@
 /** From words to the arguments of a command: variables, substitutions, splitting, file names. (POSIX.1, 2.6) */
 import type { Co } from '../../sim/co.js';
+import { arithmetic } from './arithmetic.js';
 import type { ParameterOp, Part, Word } from './ast.js';
 import { expandGlob, isPattern, matchGlob, type PatternChar, plain } from './glob.js';
 import { type ShellHost, ShellLimit } from './program.js';
 
 const FIELDS_MAX = 200_000;
+/** Characters of one word: what doubles a variable for ever ends here. */
+const WORD_MAX = 1 << 21;
+
+function bounded(text: string, more: string): string {
+  if (text.length + more.length > WORD_MAX) throw new ShellLimit('argument list too long');
+  return text + more;
+}
 
 export class Expander {
   constructor(private readonly shell: ShellHost) {}
@@ -26,15 +34,17 @@ export class Expander {
   /** One word as one text: assignments, targets of redirections, here-documents. */
   *text(word: Word): Co<string> {
     let out = '';
-    for (const part of word) out += yield* this.part(part);
+    for (const part of word) out = bounded(out, yield* this.part(part));
     return out;
   }
 
   private *split(word: Word): Co<PatternChar[][]> {
     const fields: PatternChar[][] = [];
     let current: PatternChar[] | undefined;
+    let whole = '';
     for (const part of word) {
       const text = yield* this.part(part);
+      whole = bounded(whole, text);
       if (part.kind === 'text' || part.quoted) {
         current ??= [];
         for (const c of text) current.push({ c, quoted: part.quoted });
@@ -62,7 +72,7 @@ export class Expander {
       case 'command':
         return (yield* this.shell.capture(part.body)).replace(/\n+$/, '');
       case 'arithmetic':
-        return String(arithmetic(yield* this.text(part.body), this.shell.variables));
+        return arithmetic(yield* this.text(part.body), this.shell.variables);
       case 'variable':
         return yield* this.parameter(part.name, part.op);
     }
@@ -99,36 +109,4 @@ function trim(value: string, op: string, pattern: string): string {
       return suffix ? value.slice(0, at) : value.slice(at);
   }
   return value;
-}
-
-/** Integers with `+ - * / %`, brackets and variables. */
-function arithmetic(text: string, variables: ReadonlyMap<string, string>): number {
-  const tokens = text.match(/0x[0-9a-fA-F]+|\d+|[A-Za-z_]\w*|[-+*/%()]|\S/g) ?? [];
-  let at = 0;
-  const primary = (): number => {
-    const t = tokens[at++];
-    if (t === '(') {
-      const v = sum();
-      at += 1;
-      return v;
-    }
-    if (t === '-') return -primary();
-    if (t === undefined) return 0;
-    return Number(/^[A-Za-z_]/.test(t) ? (variables.get(t) ?? '0') : t) || 0;
-  };
-  const product = (): number => {
-    let v = primary();
-    while (tokens[at] === '*' || tokens[at] === '/' || tokens[at] === '%') {
-      const op = tokens[at++];
-      const r = primary();
-      v = op === '*' ? v * r : r === 0 ? 0 : op === '/' ? Math.trunc(v / r) : v % r;
-    }
-    return v;
-  };
-  const sum = (): number => {
-    let v = product();
-    while (tokens[at] === '+' || tokens[at] === '-') v = tokens[at++] === '+' ? v + product() : v - product();
-    return v;
-  };
-  return tokens.length > 1000 ? 0 : sum();
 }

@@ -180,12 +180,18 @@ const ESCAPES: Readonly<Record<string, string>> = {
   r: '\r',
   '\\': '\\',
   a: '\x07',
-  0: '\0',
+  b: '\b',
+  e: '\x1b',
+  E: '\x1b',
+  f: '\f',
+  v: '\v',
 };
-const unescapeText = (text: string): string =>
-  text.replace(/\\([ntr\\a0]|x[0-9a-fA-F]{1,2})/g, (_, e: string) =>
-    e.startsWith('x') ? String.fromCharCode(Number.parseInt(e.slice(1), 16)) : ESCAPES[e]!,
-  );
+/** `octal` is the form of an octal number: up to three digits for printf, these after a 0 for echo. */
+const unescapeText = (text: string, octal: string): string =>
+  text.replace(new RegExp(`\\\\([ntr\\\\abeEfv]|x[0-9a-fA-F]{1,2}|${octal})`, 'g'), (_, e: string) => {
+    if (e.startsWith('x')) return String.fromCharCode(Number.parseInt(e.slice(1), 16));
+    return ESCAPES[e] ?? String.fromCharCode(Number.parseInt(e, 8) & 0xff);
+  });
 
 const echo: Tool = (call) => {
   const args = call.argv.slice(1);
@@ -197,7 +203,7 @@ const echo: Tool = (call) => {
     if (flags.includes('e')) escapes = true;
   }
   const text = args.join(' ');
-  call.out((escapes ? unescapeText(text) : text) + (newline ? '\n' : ''));
+  call.out((escapes ? unescapeText(text, '0[0-7]{0,3}') : text) + (newline ? '\n' : ''));
   return 0;
 };
 
@@ -207,23 +213,26 @@ const printf: Tool = (call) => {
   do {
     const before = args.length;
     call.out(
-      unescapeText(format).replace(/%(-?0?\d{0,4})([sdxXuc%])/g, (_, w: string, kind: string) => {
-        if (kind === '%') return '%';
-        const arg = args.shift() ?? '';
-        const n = Math.trunc(Number(arg)) || 0;
-        const text =
-          kind === 's'
-            ? arg
-            : kind === 'c'
-              ? arg.slice(0, 1)
-              : kind === 'x'
-                ? n.toString(16)
-                : kind === 'X'
-                  ? n.toString(16).toUpperCase()
-                  : String(n);
-        const width = Math.abs(Number.parseInt(w, 10)) || 0;
-        return w.startsWith('-') ? text.padEnd(width) : text.padStart(width, w.startsWith('0') ? '0' : ' ');
-      }),
+      unescapeText(format, '[0-7]{1,3}').replace(
+        /%(-?0?\d{0,4})([sdxXuc%])/g,
+        (_, w: string, kind: string) => {
+          if (kind === '%') return '%';
+          const arg = args.shift() ?? '';
+          const n = Math.trunc(Number(arg)) || 0;
+          const text =
+            kind === 's'
+              ? arg
+              : kind === 'c'
+                ? arg.slice(0, 1)
+                : kind === 'x'
+                  ? n.toString(16)
+                  : kind === 'X'
+                    ? n.toString(16).toUpperCase()
+                    : String(n);
+          const width = Math.abs(Number.parseInt(w, 10)) || 0;
+          return w.startsWith('-') ? text.padEnd(width) : text.padStart(width, w.startsWith('0') ? '0' : ' ');
+        },
+      ),
     );
     if (args.length === before) break;
   } while (args.length > 0);
