@@ -4,6 +4,7 @@ import type { GuestChannels, GuestStore, GuestWatcher } from '../guest/environme
 import { GuestKernel } from '../guest/kernel.js';
 import { Pcifront } from '../guest/pcifront.js';
 import { guestProgram } from '../guest/program.js';
+import { readBases } from '../guest/read_bases.js';
 import { ShutdownHandler } from '../guest/shutdown.js';
 import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
 import type { Co } from '../sim/co.js';
@@ -60,6 +61,8 @@ interface Alive {
   /** It has memory that its devices reach. */
   bounced: boolean;
   readonly startedNs: number;
+  /** Its kernel has looked at its devices' registers. */
+  sized: boolean;
 }
 
 export class Guests implements GuestKernels {
@@ -70,6 +73,8 @@ export class Guests implements GuestKernels {
   unanswered = false;
   /** So long after its firmware has started an HVM guest's kernel is up, and answers when a device is to go. */
   hvmBootNs = 0;
+  /** It sizes the registers of its devices then, which unmaps and maps them. */
+  sizesRegisters = false;
   /** xenconsoled keeps what guests print. */
   logged = false;
   constructor(
@@ -129,6 +134,7 @@ export class Guests implements GuestKernels {
       shutdown: undefined,
       bounced: false,
       startedNs: this.dom0.clock.nowNs,
+      sized: false,
     };
     this.alive.set(domid, there);
     front?.start();
@@ -159,6 +165,10 @@ export class Guests implements GuestKernels {
     } else {
       const dm = this.dom0.deviceModels.get(domid);
       const up = this.dom0.clock.nowNs - g.startedNs >= this.hvmBootNs;
+      if (up && this.sizesRegisters && !g.sized) {
+        g.sized = true;
+        for (const devfn of dm?.functions() ?? []) yield* readBases(dm!, devfn);
+      }
       for (const devfn of up ? (dm?.functions() ?? []) : []) {
         if (dm?.ejectRequested(devfn) !== true) continue;
         yield* dm.eject(devfn);

@@ -164,13 +164,15 @@ export function matchAcrossRecords(records: readonly (readonly FieldResult[])[])
   const matched = new Map<FieldResult, Difference[]>();
   const won = new Map<FieldResult, number>();
   const take = (r: FieldResult, d: Difference): void => void matched.set(r, [...(matched.get(r) ?? []), d]);
+  // What debug keys print is on the console too.
+  const stream = ({ field }: FieldResult): Field => (field === 'keys' ? 'console' : field);
   for (const at of records.flat()) {
     for (const difference of at.differences) {
       if (difference.line.anytime === undefined || difference.side === 'names') continue;
       const other = difference.side === 'ours' ? 'theirs' : 'ours';
-      const found = waiting.get(`${at.field} ${other} ${difference.line.key}`)?.shift();
+      const found = waiting.get(`${stream(at)} ${other} ${difference.line.key}`)?.shift();
       if (found === undefined) {
-        const key = `${at.field} ${difference.side} ${difference.line.key}`;
+        const key = `${stream(at)} ${difference.side} ${difference.line.key}`;
         waiting.set(key, [...(waiting.get(key) ?? []), { at, difference }]);
         continue;
       }

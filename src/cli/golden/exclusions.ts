@@ -132,7 +132,7 @@ export const RULES: readonly Rule[] = [
   },
   {
     id: 'guest-probes',
-    fields: ['kernel', 'trace'],
+    fields: ['kernel', 'trace', 'console', 'keys'],
     effect: 'anytime',
     why: "a guest's kernel gets to its devices when it does: the first commands after may be over by then",
     afterBoot: true,
@@ -142,6 +142,7 @@ export const RULES: readonly Rule[] = [
       /^\[ *\d+\.\d{6}\] 1\) see permissive attribute in sysfs$/,
       /^\[ *\d+\.\d{6}\] 2\) report problems to the xen-devel mailing list along with details of your device obtained from lspci\.$/,
       /^vtd_inv_desc_iec granularity 0x1 index 0x1[0-7] mask 0x0$/,
+      /^\(XEN\) (?:memory|ioport)_map:(?:add|remove): .*$/,
       // QEMU's AMD IOMMU does not tell whose.
       /^amdvi_intr_inval Interrupt table invalidated$/,
     ],
@@ -149,7 +150,7 @@ export const RULES: readonly Rule[] = [
   {
     // Only ours alone: what the recording has must be matched. `compare.ts` counts them.
     id: 'guest-unseen',
-    fields: ['kernel', 'trace'],
+    fields: ['kernel', 'trace', 'console', 'keys'],
     effect: 'hide',
     why: 'of what guest-probes names, what came while the recorder was between two commands is in no record',
     forms: [],
@@ -185,8 +186,11 @@ export const RULES: readonly Rule[] = [
     id: 'processor-time',
     fields: ['stdout'],
     effect: 'vary',
-    why: "a domain's state at that instant, and the time it has had",
-    forms: [/^\S+ +\d+ +\d+ +\d+ {5}([-r][-b][-p][-s][-c][-d])( +\d+\.\d)$/],
+    why: "a domain's or a process's state at that instant, the time it has had, and how many processes came before",
+    forms: [
+      /^\S+ +\d+ +\d+ +\d+ {5}([-r][-b][-p][-s][-c][-d])( +\d+\.\d)$/,
+      /^( *\d+) \? {8}([A-Z][a-z]* +\d+:\d\d) \/.*$/,
+    ],
   },
   {
     id: 'processor-speed',

@@ -139,6 +139,9 @@ function* buildHvm(lx: Libxl, domid: number, d: DomainConfig): Co<Built | number
     if (files !== 0) return files;
   }
   const layout = hvmLayout(b);
+  const firmware = b.hvm.bios === 'ovmf' ? lx.paths.ovmf : lx.paths.seabios;
+  if (b.type === 'hvm' && b.hvm.bios !== 'rombios')
+    lx.log.debug(EVENT.firmware, `Loading BIOS: ${b.hvm.systemFirmware ?? firmware}`);
   if (b.type === 'hvm' && (yield* constructRdm(lx, d, layout)) !== 0) {
     lx.log.error(CREATE.rdmCheck, 'checking reserved device memory failed');
     return ERROR.FAIL;
