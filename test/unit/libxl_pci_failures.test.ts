@@ -316,3 +316,77 @@ describe('pci-detach', () => {
     expect(h.steps().filter((s) => s !== 'hv getdomaininfo')).toEqual([]);
   });
 });
+
+describe('devices by name', () => {
+  const named = (): XlHost => {
+    const h = xlHost();
+    h.xl('pci-assignable-add', '-n', 'nic', '06:00.0');
+    expect(h.create(PV).exit).toBe(0);
+    return h;
+  };
+  test('go to a guest and come back', () => {
+    const h = named();
+    expect(h.xl('pci-attach', 'g', 'name=nic').exit).toBe(0);
+    expect([
+      h.xl('pci-list', 'g').out.includes('06:00.0'),
+      h.machine.xen.pdevs.get(0x600)?.domain?.domid,
+    ]).toEqual([true, 1]);
+    expect(h.xl('pci-detach', 'g', 'name=nic').exit).toBe(0);
+    expect(h.xl('pci-list', 'g').out).toBe('');
+    expect(h.xl('pci-assignable-list', '-n').out).toBe('0000:06:00.0 nic\n');
+  });
+
+  test('that nobody gave are errors, which name them', () => {
+    const h = named();
+    h.steps();
+    const [add, remove] = ['pci-attach', 'pci-detach'].map((cmd) => h.xl(cmd, 'g', 'name=disk'));
+    expect([add!.exit, brief(add!.err)[0]]).toEqual([
+      1,
+      "error 1803 device_pci_add_done: Domain 1:libxl__device_pci_add failed for PCI device 'disk' (rc -23)",
+    ]);
+    expect([remove!.exit, brief(remove!.err)]).toEqual([
+      1,
+      ['libxl: error: libxl_device.c:1487:device_addrm_aocomplete: unable to remove device'],
+    ]);
+    const gone = h.xl('pci-assignable-remove', 'disk');
+    expect([gone.exit, gone.err]).toEqual([2, "pci-assignable-remove: malformed BDF 'disk'\n"]);
+    expect(h.steps().filter((s) => /assign|iomem|sysfs/.test(s))).toEqual([]);
+  });
+
+  test('are taken back by that name', () => {
+    const h = named();
+    expect(h.xl('pci-assignable-remove', 'nic')).toEqual({ exit: 0, out: '', err: '' });
+    expect([h.xl('pci-assignable-list').out, driver(h)]).toEqual(['', undefined]);
+  });
+
+  test('lose their name when they are added again without one', () => {
+    const h = named();
+    h.xl('pci-assignable-add', '06:00.0');
+    expect(h.xl('pci-assignable-list', '-n').out).toBe('0000:06:00.0 \n');
+  });
+});
+
+describe('all functions of a device', () => {
+  test('need a slot in the guest', () => {
+    const h = xlHost();
+    for (const bdf of ['01:00.0', '01:00.1']) h.xl('pci-assignable-add', bdf);
+    expect(h.create(PV).exit).toBe(0);
+    const r = h.xl('pci-attach', 'g', '01:00.*');
+    expect([r.exit, brief(r.err).filter((l) => l.includes('1756'))]).toEqual([
+      1,
+      ['error 1756 device_pci_add_stubdom_done: Domain 1:Must specify a v-slot for multi-function devices'],
+    ]);
+    expect(h.xl('pci-list', 'g').out).toBe('');
+  });
+
+  test('must all be with pciback', () => {
+    const h = xlHost();
+    h.xl('pci-assignable-add', '01:00.0');
+    expect(h.create(PV).exit).toBe(0);
+    const r = h.xl('pci-attach', 'g', '01:00.*@5');
+    expect([r.exit, brief(r.err).filter((l) => l.includes('not assigned'))]).toEqual([
+      1,
+      ['error 1008 pci_multifunction_check: 0000:01:00.1 is not assigned to pciback driver'],
+    ]);
+  });
+});

@@ -1,0 +1,161 @@
+/** Messages of devices as Xen maps them for guests, and what is left when that fails. @xen arch/x86/irq.c, msi.c of 4.18.3 */
+import { describe, expect, test } from 'vitest';
+import { E } from '../../src/base/errno.js';
+import { physdevOp } from '../../src/hypervisor/physdev.js';
+import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
+import { runAlone } from '../../src/sim/co.js';
+import { endpoint, makeXen, type TestXen } from '../helpers/xen.js';
+
+const NIC = 0x300;
+/** Capabilities of 03:00.0: MSI at 0x90, with four vectors, 64 bits and a mask; MSI-X where the helper puts it. */
+const [MSI, MSI_CONTROL, MSI_MASK] = [0x90, 0x92, 0xa0];
+const COMMAND = 4;
+
+/** 03:00.0 is d1's; dom0 may use GSIs. */
+function host() {
+  const xen = makeXen({
+    devices: [
+      {
+        ...endpoint(3, 0),
+        msix: 4,
+        edit: (c) => {
+          c.setUint8(0x81, MSI);
+          c.setUint32(MSI, 0x0184_0005, true);
+        },
+      },
+    ],
+  });
+  xen.hwdom.irqCaps.add(1, 23);
+  const d = xen.guest(1);
+  const pdev = xen.dev(3, 0);
+  pdev.domain = d;
+  xen.news();
+  const read = (reg: number, bytes = 2): number => xen.pci.configRead(NIC, reg, bytes);
+  /** What the books and the device hold of interrupts. */
+  const state = (): unknown => ({
+    pirqs: [...d.pirqs.keys()],
+    rights: d.irqCaps.list(),
+    dom0: xen.hwdom.irqCaps.list(),
+    irqs: [...xen.irqs.descs.keys()],
+    messages: [...xen.irqs.msis.values()].flat().length,
+    table: pdev.msix?.usedEntries,
+    control: [read(MSI_CONTROL), read(pdev.msix!.pos + 2), read(MSI_MASK, 4)],
+  });
+  return { xen, d, pdev, read, state };
+}
+type MapOp = Extract<PhysdevOp, { cmd: 'map_pirq' }>;
+const DEVICE = { index: -1, bus: 3, devfn: 0 };
+const KINDS: Readonly<Record<string, Partial<MapOp>>> = {
+  'a line': { type: 'gsi', index: 20 },
+  'an MSI': { type: 'msi_seg', ...DEVICE },
+  'an MSI-X': { type: 'msi_seg', ...DEVICE, entryNr: 1, tableBase: 0 } as Partial<MapOp>,
+};
+function map(xen: TestXen, more: Partial<MapOp>): { rc: number; pirq: number } {
+  const o: MapOp = { cmd: 'map_pirq', domid: 1, type: 'gsi', index: 20, pirq: -1, ...more };
+  return { rc: runAlone(physdevOp(xen, o)), pirq: o.pirq };
+}
+
+describe('mapping', () => {
+  const right = (irq: number, pirq: number): string =>
+    `dom1: could not permit access to IRQ${irq} (pirq ${pirq})`;
+  const GRANT = 'Could not grant d0 access to IRQ25 (error -12)';
+  test.each([
+    ['a line', [right(20, 16)], [E.NOMEM, E.NOMEM]],
+    ['an MSI', [GRANT, right(25, 55)], [E.PERM, E.NOMEM, E.NOMEM, E.NOMEM]],
+    ['an MSI-X', [GRANT, right(25, 55)], [E.PERM, E.NOMEM, E.NOMEM, E.NOMEM]],
+  ])(
+    '%s without memory leaves nothing behind, wherever it ends, and works the next time',
+    (kind, lines, codes) => {
+      const told: string[] = [];
+      const results = codes.map((_, i) => {
+        const { xen, state } = host();
+        const before = state();
+        xen.faults.failNth(i + 1, 'alloc');
+        const { rc } = map(xen, KINDS[kind]!);
+        told.push(...xen.news());
+        expect(xen.faults.hit).toEqual(['alloc']);
+        expect(state()).toEqual(before);
+        expect(map(xen, KINDS[kind]!).rc).toBe(0);
+        return rc;
+      });
+      expect(results).toEqual(codes);
+      expect(told).toEqual(lines);
+      // There is no further step that takes memory.
+      const { xen } = host();
+      xen.faults.failNth(codes.length + 1, 'alloc');
+      expect([map(xen, KINDS[kind]!).rc, xen.faults.hit]).toEqual([0, []]);
+    },
+  );
+
+  test.each(Object.keys(KINDS))('%s and unmapping it leaves everything as it was, but for masks', (kind) => {
+    const { xen, d, state, read } = host();
+    const before = state();
+    const { rc, pirq } = map(xen, KINDS[kind]!);
+    const irq = d.pirqs.get(pirq)?.irq;
+    expect([rc, d.irqCaps.list()]).toEqual([0, [{ s: irq, e: irq }]]);
+    expect(runAlone(physdevOp(xen, { cmd: 'unmap_pirq', domid: 1, pirq }))).toBe(0);
+    // Nobody unmasks what was masked.
+    xen.pci.configWrite(NIC, MSI_MASK, 4, 0);
+    expect(state()).toEqual(before);
+    expect(read(COMMAND) & 0x400).toBe(0);
+  });
+
+  test('a maskable MSI is masked with all vectors that the device has, before it is switched on', () => {
+    const { xen, pdev, read } = host();
+    expect(map(xen, KINDS['an MSI']!).rc).toBe(0);
+    expect(read(MSI_MASK, 4)).toBe(2 ** pdev.msiMaxvec - 1);
+    expect([pdev.msiMaxvec, read(MSI_CONTROL) & 1]).toEqual([4, 0]);
+  });
+
+  test('MSI-X needs memory decode: without, the device is left switched off', () => {
+    const { xen, pdev, read, state } = host();
+    xen.pci.configWrite(NIC, COMMAND, 2, 4);
+    const before = state();
+    expect(map(xen, KINDS['an MSI-X']!).rc).toBe(E.NXIO);
+    expect([state(), read(pdev.msix!.pos + 2) & 0x8000]).toEqual([before, 0]);
+    xen.pci.configWrite(NIC, COMMAND, 2, 2);
+    expect(map(xen, KINDS['an MSI-X']!).rc).toBe(0);
+  });
+
+  test('an entry beyond the MSI-X table is refused', () => {
+    const { xen } = host();
+    const entry = (entryNr: number) => map(xen, { ...KINDS['an MSI-X'], entryNr }).rc;
+    expect([entry(4), entry(3)]).toEqual([E.INVAL, 0]);
+  });
+
+  test('without a segment in the request the device is one of segment 0', () => {
+    const { xen } = host();
+    const bus = 0x1_0003;
+    expect(map(xen, { ...KINDS['an MSI'], bus }).rc).toBe(E.NODEV);
+    expect(map(xen, { ...KINDS['an MSI'], type: 'msi', bus }).rc).toBe(0);
+  });
+});
+
+describe('a group of MSIs', () => {
+  const GROUP = { type: 'multi_msi', ...DEVICE, entryNr: 4 } as const;
+  test('is unmapped by its first; the others are refused with a line', () => {
+    const { xen, d, pdev } = host();
+    const { pirq } = map(xen, GROUP);
+    expect([d.pirqs.size, pdev.msiIrqs.length]).toEqual([4, 4]);
+    const unmap = (n: number) => runAlone(physdevOp(xen, { cmd: 'unmap_pirq', domid: 1, pirq: n }));
+    expect([1, 2, 3].map((i) => unmap(pirq + i))).toEqual([E.BUSY, E.BUSY, E.BUSY]);
+    expect(xen.news()).toEqual([1, 2, 3].map((i) => `dom1: trying to unmap secondary MSI pirq ${pirq + i}`));
+    expect(unmap(pirq)).toBe(0);
+    expect([d.pirqs.size, d.irqCaps.isEmpty(), pdev.msiIrqs, [...xen.irqs.msis.values()].flat()]).toEqual([
+      0,
+      true,
+      [],
+      [],
+    ]);
+  });
+
+  test('has its vectors side by side, and says in the device how many they are', () => {
+    const { xen, d, read } = host();
+    const { pirq } = map(xen, GROUP);
+    const irqs = [0, 1, 2, 3].map((i) => d.pirqs.get(pirq + i)!.irq);
+    expect(irqs).toEqual([25, 26, 27, 28]);
+    expect((read(MSI_CONTROL) >>> 4) & 7).toBe(2);
+    expect(new Set(irqs.map((irq) => xen.irqs.desc(irq).vector)).size).toBe(4);
+    expect(d.irqCaps.list()).toEqual([{ s: 25, e: 28 }]);
+  });
+});
