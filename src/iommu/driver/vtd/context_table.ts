@@ -5,13 +5,16 @@ import { FRAME_WORDS } from '../../../sim/ram.js';
 import { CONTEXT_WORDS, ROOT, ROOT_WORDS } from '../../format/vtd.js';
 import { allocPgtableMaddr, type VtdIommu } from './state.js';
 
+const FRAME_BYTES = FRAME_WORDS * 4;
+const ROOT_BYTES = ROOT_WORDS * 4;
+const CONTEXT_BYTES = CONTEXT_WORDS * 4;
 /** Bit 0 of a root entry. */
 const PRESENT = 1;
 
 /** Index into RAM's words of a bus's root entry, for reading. The root stays where it is once it was written to. */
 function rootEntryAt(iommu: VtdIommu, bus: number): number {
-  if (iommu.rootAt === 0) iommu.rootAt = iommu.ram.peek(iommu.rootMfn) * FRAME_WORDS;
-  return iommu.rootAt + bus * ROOT_WORDS;
+  if (iommu.rootAt === 0) iommu.rootAt = iommu.ram.peek(iommu.rootMfn) * FRAME_BYTES;
+  return (iommu.rootAt + bus * ROOT_BYTES) >>> 2;
 }
 
 /** Frame of the bus's context table, 0 while there is none. */
@@ -44,7 +47,7 @@ function findTable(iommu: VtdIommu, bus: number, root: number): boolean {
   const present = (ram.words[root]! & PRESENT) !== 0;
   const table = present ? getFrame(ram.words, root) : addContextTable(iommu, bus);
   if (table === 0 && iommu.vtd.seams.vtdNoticesMissingContextTable()) return false;
-  iommu.tableAt = ram.slot(table) * FRAME_WORDS;
+  iommu.tableAt = ram.slot(table) * FRAME_BYTES;
   const at = rootEntryAt(iommu, bus);
   iommu.tableLo = ram.words[at]!;
   iommu.tableHi = ram.words[at + 1]!;
@@ -62,8 +65,9 @@ export function contextEntryAt(iommu: VtdIommu, bus: number, devfn: number): num
   const lo = ram.words[root]!;
   const found = (lo & PRESENT) !== 0 && lo === iommu.tableLo && ram.words[root + 1]! === iommu.tableHi;
   if (!found && !findTable(iommu, bus, root)) return 0;
-  ram.writes(iommu.tableAt);
-  return iommu.tableAt + devfn * CONTEXT_WORDS;
+  const at = (iommu.tableAt + devfn * CONTEXT_BYTES) >>> 2;
+  ram.writes(at);
+  return at;
 }
 
 /** Four words as events show them: unsigned. */

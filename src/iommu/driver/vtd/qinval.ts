@@ -23,6 +23,7 @@ import { iommuWaitOp, MS, relaxNs, reportSlow, warnQueueFull, warnSlow } from '.
 /** Descriptors per page. */
 const PAGE_ENTRIES = 256;
 const ENTRY_BYTES = 16;
+const FRAME_BYTES = 4096;
 const STAT_INIT = 0;
 const STAT_DONE = 1;
 /** Type, status write and fence. */
@@ -41,7 +42,7 @@ function* waitForSlot(iommu: VtdIommu, next: number): Co<void> {
 /** Index into RAM's words of descriptor `index`. @xen qi_map_entry */
 const entryAt = (iommu: VtdIommu, index: number): number =>
   index < PAGE_ENTRIES
-    ? iommu.queueAt + index * 4
+    ? (iommu.queueAt + index * ENTRY_BYTES) >>> 2
     : iommu.ram.slot(iommu.qinvalMfn + (index >>> 8)) * FRAME_WORDS + (index & (PAGE_ENTRIES - 1)) * 4;
 
 /** Writes one descriptor and moves the tail over it. @xen qinval_next_index, qinval_update_qtail */
@@ -206,7 +207,7 @@ export function* enableQinval(iommu: VtdIommu): Co<Rc> {
     iommu.qinvalMfn = allocPgtableMaddr(vtd, vtd.qiOrder);
     if (iommu.qinvalMfn === 0) return E.NOMEM;
     iommu.queueMask = vtd.qiEntries - 1;
-    iommu.queueAt = iommu.ram.hold(iommu.qinvalMfn) * FRAME_WORDS;
+    iommu.queueAt = iommu.ram.hold(iommu.qinvalMfn) * FRAME_BYTES;
   }
   iommu.flush = FLUSH.queued;
 

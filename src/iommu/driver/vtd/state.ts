@@ -80,7 +80,7 @@ export class VtdIommu {
     `iommu${this.index}.register_lock`,
     RANK.iommuRegister,
   );
-  /** Index into RAM's words of the queue's first page. */
+  /** Byte of RAM's words at which the queue's first page lies. */
   queueAt = 0;
   /** Entries of the queue, less one. */
   queueMask = 0;
@@ -94,9 +94,9 @@ export class VtdIommu {
   devIotlb = false;
   nrPtLevels = 0;
   ndoms = 0;
-  /** Index into RAM's words of the root table, 0 until that was written to. */
+  /** Byte of RAM's words at which the root table lies, 0 until that was written to. */
   rootAt = 0;
-  /** Root entry of the context table that was used last, and that table's index into RAM's words. */
+  /** Root entry of the context table that was used last, and the byte of RAM's words at which that lies. */
   tableLo = 0;
   tableHi = 0;
   tableAt = 0;

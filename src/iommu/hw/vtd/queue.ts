@@ -43,9 +43,9 @@ export function drainQueue(s: VtdState): void {
     return;
   }
   // One and then one more, written out: what V8 knows of the unit it forgets in a loop.
-  const next = step(s, head, s.queueAt + (head >>> 2));
+  const next = step(s, head, (s.queueAt + head) >>> 2);
   if (next < 0 || next === s.fetchedTo) return;
-  const last = step(s, next, s.queueAt + (next >>> 2));
+  const last = step(s, next, (s.queueAt + next) >>> 2);
   if (last >= 0 && last !== s.fetchedTo) drainLong(s, last);
 }
 
@@ -121,7 +121,7 @@ function locate(s: VtdState, head: number): number {
   const frame = s.queueFrame + (head >>> 12);
   if (frame >= ram.frames) return -1;
   const at = ram.peek(frame) << 10;
-  if (s.queueBytes === 4096) s.queueAt = at;
+  if (s.queueBytes === 4096) s.queueAt = at << 2;
   return at + ((head & 4095) >>> 2);
 }
 
