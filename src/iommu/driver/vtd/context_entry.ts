@@ -36,6 +36,6 @@ export class ContextEntry {
   }
   setFrame(mfn: number): void {
     this.w0 = (this.w0 & 0xfff) | ((mfn & 0xf_ffff) << 12);
-    this.w1 = (this.w1 & ~0xf_ffff) | (Math.floor(mfn / 0x10_0000) & 0xf_ffff);
+    this.w1 = (this.w1 & ~0xf_ffff) | ((mfn / 0x10_0000) & 0xf_ffff);
   }
 }
