@@ -96,8 +96,26 @@ describe('control', () => {
     ['{ echo a; echo b; } | sort -r', 'b\na\n'],
     ['for i in $(seq 1 3); do echo $i; done | tail -1', '3\n'],
     ['nosuch; echo $?', '127\n'],
+    ['for i in 1 2 3; do if [ $i = 2 ]; then break; fi; echo $i; done; echo $?', '1\n0\n'],
+    ['for i in 1 2 3; do [ $i = 2 ] && continue; echo $i; done', '1\n3\n'],
+    ['until false; do break; echo no; done; echo out', 'out\n'],
+    [
+      'for i in a b; do for j in 1 2; do [ $j = 2 ] && continue 2; echo $i$j; done; echo no; done',
+      'a1\nb1\n',
+    ],
+    ['for i in a b; do while true; do break 2; done; echo no; done; echo end', 'end\n'],
+    ['while break; do echo no; done; echo end', 'end\n'],
+    ['for i in 1 2; do (break; echo in); done 2>/dev/null', 'in\nin\n'],
   ])('%s', (line, expected) => {
     expect(out(line)).toBe(expected);
+  });
+
+  test('break outside of a loop is only told', () => {
+    expect(session()('break; echo after')).toMatchObject({
+      exit: 0,
+      stdout: 'after\n',
+      stderr: "bash: break: only meaningful in a `for', `while', or `until' loop\n",
+    });
   });
 
   test('exit statuses and messages are those of bash', () => {

@@ -78,6 +78,11 @@ export class Shell implements ShellHost {
   private files: Files;
   private depth = 0;
   private turns = 0;
+  /** Loops around what runs. */
+  private loops = 0;
+  /** Loops that `break` or `continue` has still to end; the last of them goes on after `continue`. */
+  private leaving = 0;
+  private leavingBy = '';
   private readonly expander: Expander;
 
   constructor(readonly dom0: Dom0Host) {
@@ -92,6 +97,8 @@ export class Shell implements ShellHost {
     this.files = { out: { kind: 'collect', fd: 1, into }, err: { kind: 'collect', fd: 2, into }, stdin: '' };
     this.turns = 0;
     this.depth = 0;
+    this.loops = 0;
+    this.leaving = 0;
     try {
       yield* this.list(parseShell(text));
     } catch (e) {
@@ -124,12 +131,14 @@ export class Shell implements ShellHost {
   /** What a list prints, for `$(…)`. */
   *capture(body: List): Co<string> {
     const into = new Collector();
-    const before = this.files;
-    this.files = { ...before, out: { kind: 'collect', fd: 1, into } };
+    const { files, loops } = this;
+    this.files = { ...files, out: { kind: 'collect', fd: 1, into } };
+    this.loops = 0;
     try {
       yield* this.list(body);
     } finally {
-      this.files = before;
+      this.files = files;
+      this.loops = loops;
     }
     return into.text(1);
   }
@@ -156,6 +165,7 @@ export class Shell implements ShellHost {
 
   private *list(list: List): Co<void> {
     for (const { pipeline, when } of list) {
+      if (this.leaving > 0) return;
       if (when === 'and' && this.status !== 0) continue;
       if (when === 'or' && this.status === 0) continue;
       if (this.dom0.clock.nowNs > this.deadlineNs) throw new ShellExit(TIMED_OUT);
@@ -214,6 +224,8 @@ export class Shell implements ShellHost {
   private *subshell(body: List): Co<void> {
     const saved = [...this.variables];
     const { cwd } = this.dom0.fs;
+    const { loops } = this;
+    this.loops = 0;
     try {
       yield* this.list(body);
     } catch (e) {
@@ -223,20 +235,42 @@ export class Shell implements ShellHost {
       this.variables.clear();
       for (const [k, v] of saved) this.variables.set(k, v);
       this.dom0.fs.cwd = cwd;
+      this.loops = loops;
     }
   }
 
   private *forLoop(c: For): Co<void> {
     this.status = 0;
-    for (const value of yield* this.expander.fields(c.words)) {
+    const values = yield* this.expander.fields(c.words);
+    this.loops += 1;
+    for (const value of values) {
       this.variables.set(c.variable, value);
       yield* this.list(c.body);
+      if (this.loopEnds()) break;
     }
+    this.loops -= 1;
+  }
+
+  /** Asked after a loop's body: does `break` or `continue` end this loop? */
+  private loopEnds(): boolean {
+    if (this.leaving === 0) return false;
+    this.leaving -= 1;
+    return this.leaving > 0 || this.leavingBy === 'break';
+  }
+
+  /** @returns what bash says outside of loops, if anything */
+  private leave(by: 'break' | 'continue', count: string | undefined): string {
+    this.status = 0;
+    if (this.loops === 0) return `bash: ${by}: only meaningful in a \`for', \`while', or \`until' loop\n`;
+    this.leaving = Math.max(1, Math.min(Number.parseInt(count ?? '1', 10) || 1, this.loops));
+    this.leavingBy = by;
+    return '';
   }
 
   private *condition(c: If): Co<void> {
     for (const { body, test } of c.branches) {
       yield* this.list(test);
+      if (this.leaving > 0) return;
       if (this.status === 0) return yield* this.list(body);
     }
     this.status = 0;
@@ -244,15 +278,20 @@ export class Shell implements ShellHost {
   }
 
   private *whileLoop(c: While): Co<void> {
+    this.loops += 1;
     for (let last = 0; ; last = this.status) {
       if (++this.turns > TURNS_MAX) throw new ShellLimit('too many commands');
       yield* this.list(c.test);
-      if ((this.status === 0) === c.until) {
-        this.status = last;
-        return;
+      if (this.leaving === 0) {
+        if ((this.status === 0) === c.until) {
+          this.status = last;
+          break;
+        }
+        yield* this.list(c.body);
       }
-      yield* this.list(c.body);
+      if (this.loopEnds()) break;
     }
+    this.loops -= 1;
   }
 
   /** Opens what is redirected; false, with a line, when that failed. */
@@ -327,6 +366,8 @@ export class Shell implements ShellHost {
     const [name, first] = argv;
     if (name === 'exit')
       throw new ShellExit(first === undefined ? this.status : Number.parseInt(first, 10) & 0xff);
+    if (name === 'break' || name === 'continue')
+      return void (yield* this.write(this.files.err, this.leave(name, first)));
     if (name === 'export' || name === 'set' || name === ':') return this.assignAll(argv.slice(1));
     const pieces = new Collector();
     const io: Stdio = { out: (t) => pieces.add(1, t), err: (t) => pieces.add(2, t) };
