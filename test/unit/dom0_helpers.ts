@@ -20,9 +20,12 @@ import { TOOLSTACK_PROFILES } from '../../src/toolstack/libxl/profile.js';
 
 /** The first port that a small guest has left. */
 const LEFT_PORT = 8;
+/** Where dom0 gets its end of a channel. */
+const BOUND_PORT = 77;
 
 export class Recorder {
   readonly physdev: PhysdevOp[] = [];
+  readonly channels: EvtchnOp[] = [];
   /** What the next calls return, by command. */
   readonly answers = new Map<string, number>();
   /** Guests that run: id and kind. */
@@ -36,7 +39,9 @@ export class Recorder {
     return this.answers.get(op.cmd) ?? 0;
   }
   *eventChannelOp(op: EvtchnOp): Co<number> {
+    this.channels.push(op);
     if (op.cmd === 'alloc_unbound') op.port = LEFT_PORT;
+    if (op.cmd === 'bind_interdomain') op.port = BOUND_PORT;
     return 0;
   }
 }

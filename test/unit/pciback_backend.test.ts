@@ -149,6 +149,37 @@ describe('a PV guest', () => {
     expect(p.b.pci.configRead(0x100, 4, 2) & 4).toBe(0);
   });
 
+  test.each([
+    ['gives it back', (b: Board) => b.dom0.xs.rm('/local/domain/0/backend/pci/1')],
+    ['loses it, as somebody unbinds it', (b: Board) => b.write(`${PCIBACK}/unbind`, '0000:02:00.0')],
+  ])('that %s leaves nothing in it: the device was reset', (_how, end) => {
+    const p = pair('pv');
+    p.settle();
+    const msi = [0xd2, 0xd4, 0xdc, 0xa2] as const;
+    const read = () => msi.map((reg) => p.b.pci.configRead(0x200, reg, 2));
+    const before = read();
+    p.b.pci.configWrite(0x200, 0xd4, 4, 0xfee0_1004);
+    p.b.pci.configWrite(0x200, 0xdc, 2, 0x4321);
+    p.b.pci.configWrite(0x200, 0xd2, 2, 1);
+    p.b.pci.configWrite(0x200, 0xa2, 2, 0x8000);
+    expect(read()).not.toEqual(before);
+    end(p.b);
+    p.settle();
+    expect(read()).toEqual(before);
+  });
+
+  test('has one channel to pciback, which is closed with it', () => {
+    const p = pair('pv');
+    p.settle();
+    const made = p.b.xen.channels.filter((op) => op.cmd === 'bind_interdomain' && op.remote === 1);
+    expect(made).toEqual([{ cmd: 'bind_interdomain', domid: 0, remote: 1, remotePort: 8, port: 77 }]);
+    const closed = () => p.b.xen.channels.filter((op) => op.cmd === 'close' && op.port === 77).length;
+    expect(closed()).toBe(0);
+    p.b.dom0.xs.rm('/local/domain/0/backend/pci/1');
+    p.settle();
+    expect(closed()).toBe(1);
+  });
+
   test('closes with its last device, and leaves the error that Linux leaves', () => {
     const p = pair('pv');
     p.settle();
@@ -248,6 +279,39 @@ describe('what goes wrong', () => {
       'xen_pciback: ****** to other drivers or domains',
     ]);
     expect(p.b.dom0.backends!.of(1)!.config.functions()).toEqual([]);
+  });
+
+  test.each([
+    ['without a channel', 'event-channel'],
+    ['without a page', 'pci-op-ref'],
+  ])('a front end %s is refused', (_what, missing) => {
+    const p = pair('hvm');
+    p.settle();
+    const fe = '/local/domain/1/device/pci/0';
+    p.b.dom0.xs.transaction((t) => {
+      for (const key of ['pci-op-ref', 'event-channel']) if (key !== missing) t.write(`${fe}/${key}`, '8');
+      t.write(`${fe}/magic`, '7');
+      return t.write(`${fe}/state`, '3');
+    });
+    p.settle();
+    expect(p.b.dom0.xs.read('/local/domain/0/error/backend/pci/1/0/error')).toBe(
+      '2 Error reading configuration from frontend',
+    );
+    expect(p.nodes()).toContain('0/backend/pci/1/0/state = 5');
+  });
+
+  test.each([
+    ['is missing', undefined, '2'],
+    ['is no number', 'many', '22'],
+  ])('a number of devices that %s is refused', (_what, value, code) => {
+    const p = pair('hvm');
+    const node = '/local/domain/0/backend/pci/1/0/num_devs';
+    if (value === undefined) p.b.dom0.xs.rm(node);
+    else p.b.dom0.xs.write(node, value);
+    p.settle();
+    expect(p.b.dom0.xs.read('/local/domain/0/error/backend/pci/1/0/error')).toBe(
+      `${code} Error reading number of devices`,
+    );
   });
 
   test('a wrong magic is refused', () => {

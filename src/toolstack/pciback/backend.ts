@@ -202,7 +202,8 @@ export class PciBackend implements XsWatcher, StubOwner {
   private deviceCount(): number | undefined {
     const count = readNumber(this.host.xs, `${this.node}/num_devs`);
     if (count !== undefined && count <= DEVS_MAX) return count;
-    this.fatal(E.INVAL, 'Error reading number of devices');
+    const there = this.host.xs.read(`${this.node}/num_devs`) !== undefined;
+    this.fatal(there ? E.INVAL : E.NOENT, 'Error reading number of devices');
     return undefined;
   }
 
