@@ -8,6 +8,7 @@ import { domainShutdown } from './domain_ops.js';
 import { doDomctl, domainInfo } from './domctl.js';
 import { eventChannelOp } from './event_channel.js';
 import { handleKeys } from './keyhandler.js';
+import { machineMemoryMap } from './machine_map.js';
 import { memoryOp } from './memory.js';
 import { mmuextOp } from './mm/page_type.js';
 import { processPendingSoftirqs } from './passthrough/iommu.js';
@@ -15,7 +16,7 @@ import { physdevOp } from './physdev.js';
 import type { DomainInfo, DomctlOp } from './public/domctl.js';
 import type { EvtchnOp } from './public/event_channel.js';
 import type { Hypercalls, PhysInfo, XenVersion } from './public/hypercalls.js';
-import type { MemoryOp } from './public/memory.js';
+import type { MemoryOp, MemoryRange } from './public/memory.js';
 import type { MmuextOp } from './public/mmu.js';
 import type { PhysdevOp } from './public/physdev.js';
 import type { Xen } from './xen.js';
@@ -82,6 +83,10 @@ export class XenHypercalls implements Hypercalls {
       capIommuHapPtShare: iommuEnabled && opts.hapPtShare,
       hwCap: this.xen.hwCaps,
     };
+  }
+
+  machineMemoryMap(): readonly MemoryRange[] {
+    return machineMemoryMap(this.xen);
   }
 
   version(): XenVersion {

@@ -90,4 +90,36 @@ describe.skipIf(!fs.existsSync(GOLDEN))('boards that were not recorded', () => {
       'libxl: error: libxl_pci.c:1529:pci_add_dm_done: xc_assign_device failed: Invalid argument\n',
     );
   });
+
+  // libxl_x86.c e820_sanitize over XENMEM_machine_memory_map: reserved are what firmware says, the I/O APIC, and what
+  // dom0 may not reach: the local APIC with the MSI window, and the IOMMU's registers where there is one.
+  test.each([
+    ['iommu=1', '[fed90 -> fed91] Reserved'],
+    ['iommu=0', undefined],
+  ])('%s: the memory map of a PV guest with devices has holes where the machine has', (xen, iommu) => {
+    const [, , created] = unrecorded({
+      like: VTD,
+      iommu: 'intel-iommu,intremap=on,aw-bits=48',
+      xen,
+      commands: [
+        'printf \'type="pv"\\nname="p"\\nkernel="/h1/vmlinuz"\\nmemory=160\\ne820_host=1\\n\' > /h1/cfg/p.cfg',
+        'xl -vvv create /h1/cfg/p.cfg',
+      ],
+    });
+    const map = [...created!.stderr!.matchAll(/e820_sanitize: :\t(.*)/g)].map(([, text]) => text);
+    expect(map).toEqual(
+      [
+        '[0 -> a000] RAM',
+        '[a000 -> 7ffd8] Unusable',
+        '[7ffd8 -> 80000] Reserved',
+        '[b0000 -> c0000] Reserved',
+        '[fec00 -> fec01] Reserved',
+        '[fed1c -> fed20] Reserved',
+        iommu,
+        '[fee00 -> fef00] Reserved',
+        '[fffc0 -> 100000] Reserved',
+        '[fd00000 -> 10000000] Reserved',
+      ].filter((l) => l !== undefined),
+    );
+  });
 });

@@ -9,7 +9,11 @@ function logged(run: (event: EventLog) => void, level: number = XTL.debug): stri
   run(new EventLog(new Log('4.17', level, (text) => lines.push(text.trimEnd()))));
   // Addresses by the order of their coming.
   const names = new Map<string, string>();
-  const named = (a: string): string => names.get(a) ?? (names.set(a, `@${names.size}`), names.get(a)!);
+  const named = (a: string): string => {
+    const name = names.get(a) ?? `@${names.size}`;
+    names.set(a, name);
+    return name;
+  };
   return lines.map((l) => l.replace('libxl: debug: ', '').replace(/0x[0-9a-f]{12}/g, named));
 }
 

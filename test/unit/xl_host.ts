@@ -260,6 +260,9 @@ class Traced implements Hypercalls {
   physInfo(): PhysInfo {
     return this.hv.physInfo();
   }
+  machineMemoryMap(): ReturnType<Hypercalls['machineMemoryMap']> {
+    return this.hv.machineMemoryMap();
+  }
   version(): XenVersion {
     return this.hv.version();
   }

@@ -6,7 +6,7 @@ import type { Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import type { DomainInfo, DomctlOp } from './domctl.js';
 import type { EvtchnOp } from './event_channel.js';
-import type { MemoryOp } from './memory.js';
+import type { MemoryOp, MemoryRange } from './memory.js';
 import type { MmuextOp } from './mmu.js';
 import type { PhysdevOp } from './physdev.js';
 
@@ -55,6 +55,8 @@ export interface Hypercalls {
   getDomainInfoList(): Co<DomainInfo[]>;
   physInfo(): PhysInfo;
   version(): XenVersion;
+  /** @xen XENMEM_machine_memory_map */
+  machineMemoryMap(): readonly MemoryRange[];
   /** What `xl debug-keys` sends. @xen XEN_SYSCTL_debug_keys */
   debugKeys(keys: string): Co<Rc>;
   /** The console ring, oldest line first, each with its `(XEN) ` prefix. @xen XEN_SYSCTL_readconsole */

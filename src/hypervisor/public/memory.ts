@@ -1,6 +1,13 @@
 /** XENMEM_*: how a domain's memory is populated and what is reserved in it. @xen include/public/memory.h */
 import type { Sbdf } from '../../base/sbdf.js';
 
+/** Part of a memory map; `type` as in an E820 table. */
+export interface MemoryRange {
+  readonly start: number;
+  readonly bytes: number;
+  readonly type: number;
+}
+
 export type MemoryOp =
   | {
       /** Frames of 2^order pages each. Positive result: extents done. */
@@ -69,7 +76,7 @@ export type MemoryOp =
   | {
       readonly cmd: 'set_memory_map';
       readonly domid: number;
-      readonly entries: readonly { readonly start: number; readonly bytes: number; readonly type: number }[];
+      readonly entries: readonly MemoryRange[];
     }
   | { readonly cmd: 'set_pod_target'; readonly domid: number; readonly targetPages: number }
   | {

@@ -2,6 +2,7 @@
 import type { Co } from '../../sim/co.js';
 import { allocUnbound } from '../kernel/channels.js';
 import { settled } from './defaults.js';
+import { logE820Host } from './e820_host.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
 import { EVENT } from './lines_event.js';
@@ -59,6 +60,7 @@ function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
     lx.log.error(CREATE.tscRemoved, 'TSC Mode native_paravirt (a.k.a PVRDTSCP) has been removed', domid);
     return -25;
   }
+  logE820Host(lx, b);
   return 0;
 }
 
