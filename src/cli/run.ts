@@ -1,7 +1,8 @@
 /** `xpsim run` and `xpsim shell`. */
+import path from 'node:path';
 import readline from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
-import { HostCrash } from '../base/assert.js';
+import { HostCrash, InputError } from '../base/assert.js';
 import type { HostInput } from '../inputs/host.js';
 import { ShellSyntaxError } from '../toolstack/shell/lexer.js';
 import { parseShell } from '../toolstack/shell/parse.js';
@@ -39,6 +40,8 @@ function open(o: RunOptions, files: Readonly<Record<string, string>>): Opened {
   const input = readHostPath(o.host ?? EXAMPLE_HOST);
   const recorder =
     o.json === true ? new Recorder(input.host.ivrs === undefined ? 'intel' : 'amd') : undefined;
+  if (o.events !== undefined && o.console !== undefined && isOneFile(o.events, o.console))
+    throw new InputError(o.events, '', 'is named for --events and for --console', 'name two files');
   const sinks: FileSink[] = [];
   if (o.events !== undefined) sinks.push(eventFile(o.events));
   if (o.console !== undefined) sinks.push(consoleFile(o.console));
@@ -51,6 +54,10 @@ function open(o: RunOptions, files: Readonly<Record<string, string>>): Opened {
   });
   return { session, recorder, sinks, input };
 }
+
+/** Devices take two writers. */
+const isOneFile = (a: string, b: string): boolean =>
+  path.resolve(a) === path.resolve(b) && !path.resolve(a).startsWith('/dev/');
 
 const screenOf = (stream: NodeJS.WriteStream): Screen => ({
   write: (text) => void stream.write(text),
@@ -175,27 +182,32 @@ async function converse(
   const stop = (): void => rl.close();
   rl.on('SIGINT', () => process.emit('SIGINT'));
   process.on('SIGINT', stop);
+  const runTyped = (text: string): void => {
+    if (!tty && recorder === undefined) terminal.command(text);
+    const result = withKeys(tty, () => interrupts.during(() => session.run(text)));
+    if (recorder === undefined) terminal.result(result);
+    else printJson(recorder.record(text, result));
+    progress.commands += 1;
+  };
   let pending = '';
   if (tty) rl.prompt();
   try {
     for await (const line of rl) {
       if (interrupts.count > 0) break;
       pending = pending === '' ? line : `${pending}\n${line}`;
-      if (pending.trim() !== '' && !isIncomplete(pending)) {
-        const text = pending;
+      if (pending.trim() === '') pending = '';
+      else if (!isIncomplete(pending)) {
+        runTyped(pending);
         pending = '';
-        if (!tty && recorder === undefined) terminal.command(text);
-        const result = withKeys(tty, () => interrupts.during(() => session.run(text)));
-        if (recorder === undefined) terminal.result(result);
-        else printJson(recorder.record(text, result));
-        progress.commands += 1;
         if (session.shell.exited !== undefined) break;
-      } else if (pending.trim() === '') pending = '';
+      }
       if (tty) {
         rl.setPrompt(pending === '' ? PROMPT : '> ');
         rl.prompt();
       }
     }
+    // The shell says what is missing.
+    if (pending !== '' && interrupts.count === 0) runTyped(pending);
   } finally {
     rl.close();
     process.off('SIGINT', stop);

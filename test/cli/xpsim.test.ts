@@ -147,6 +147,21 @@ describe('xpsim as a process', () => {
     expect(r.status).toBe(3);
   });
 
+  test('one file for --events and --console is refused', () => {
+    const both = path.join(tmp, 'both.jsonl');
+    const r = xpsim('run', '--events', both, '--console', both, file('both.sh', 'true\n'));
+    expect(r.stderr).toBe(`xpsim: ${both}: is named for --events and for --console; name two files\n`);
+    expect([r.status, fs.existsSync(both)]).toEqual([3, false]);
+  });
+
+  test('xpsim shell on a pipe that ends in the middle of a command says so', () => {
+    const r = spawnSync(process.execPath, [path.join(ROOT, 'bin/xpsim'), 'shell'], {
+      encoding: 'utf8',
+      input: 'echo hi\nif true; then\n',
+    });
+    expect(r.stdout).toMatch(/^dom0# echo hi\nhi\ndom0# if true; then\nbash: .*\n\[exit 2\]\n$/);
+  });
+
   test('a folder x.cfg beside a script is no configuration, and no obstacle', () => {
     const dir = fs.mkdtempSync(path.join(tmp, 'beside-'));
     fs.mkdirSync(path.join(dir, 'x.cfg'));
