@@ -205,6 +205,11 @@ describe('xpsim as a process', () => {
     expect(code).toBe(130);
   });
 
+  test('Ctrl-C ends xpsim explore after whole lines with 130', async () => {
+    const { code, err } = await interrupted(['explore', '--vendor', 'vtd'], '');
+    expect([code, err]).toEqual([130, 'xpsim: interrupted\n']);
+  });
+
   test('xpsim fuzz-qemu without a QEMU ends with one line', () => {
     const r = spawnSync(
       process.execPath,
