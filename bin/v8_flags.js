@@ -4,4 +4,4 @@
  */
 import { setFlagsFromString } from 'node:v8';
 
-setFlagsFromString('--max-inlined-bytecode-size-cumulative=6000');
+setFlagsFromString('--max-inlined-bytecode-size-cumulative=5000');
