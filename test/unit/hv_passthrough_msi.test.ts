@@ -107,6 +107,15 @@ describe('mapping', () => {
     expect([pdev.msiMaxvec, read(MSI_CONTROL) & 1]).toEqual([4, 0]);
   });
 
+  test('the device is told the message: an address of local APICs, and the vector', () => {
+    const { xen, d, read } = host();
+    const { pirq } = map(xen, KINDS['an MSI']!);
+    const { vector } = xen.irqs.desc(d.pirqs.get(pirq)!.irq);
+    // Lowest priority, edge, to logical destinations (Intel SDM 3A, 11.11).
+    expect([read(MSI + 4, 4) >>> 20, read(MSI + 4, 4) & 0xc, read(MSI + 8, 4)]).toEqual([0xfee, 0xc, 0]);
+    expect(read(MSI + 12)).toBe(0x4100 | vector);
+  });
+
   test('MSI-X needs memory decode: without, the device is left switched off', () => {
     const { xen, pdev, read, state } = host();
     xen.pci.configWrite(NIC, COMMAND, 2, 4);
