@@ -150,7 +150,7 @@ class Pass {
   }
 
   /**
-   * The only lock of a function, held to its end: `return` leaves the guarded part by its label, and the lock is given
+   * The only lock of a function or of a block that ends at its end, held to there: `return` leaves the guarded part by its label, and the lock is given
    * back once behind it. Nobody ends such a function from outside, as is done with generators.
    * @param {ts.Block} block @param {number} at which of its statements takes the lock
    */
@@ -169,7 +169,11 @@ class Pass {
     const start = taking.declarationList.getStart(this.source);
     this.edits.push({ at: start, end: start + 'using'.length, text: 'const' });
     const declared = gives ? ` let ${result}!: ${type ? type.getText(this.source) : 'never'};` : '';
-    this.edits.push({ at: taking.end, end: taking.end, text: `${declared} held: try {` });
+    this.edits.push({
+      at: taking.end,
+      end: taking.end,
+      text: `${declared}${returns.length > 0 ? ' held:' : ''} try {`,
+    });
     for (const one of returns) this.leave(one, result);
     const back = `${name}.release();`;
     const text = `} catch (error) { ${back} throw error; } ${back} ${gives ? `return ${result}; ` : ''}`;
@@ -330,13 +334,21 @@ function lockOf(list) {
   return HOLDS.includes(call.expression.text) ? one.name.text : undefined;
 }
 
-/** Which statement of a function's body takes its only lock. @param {ts.Block} block @returns {number | undefined} */
+/** Which statement of a function's body, or of a block that nothing jumps out of, takes its only lock. @param {ts.Block} block @returns {number | undefined} */
 function onlyLockOf(block) {
-  if (!ts.isFunctionLike(block.parent)) return undefined;
+  const apart = ts.isBlock(block.parent) && !block.statements.some(jumps);
+  if (!ts.isFunctionLike(block.parent) && !apart) return undefined;
   const locks = block.statements.flatMap((one, at) =>
     ts.isVariableStatement(one) && lockOf(one.declarationList) !== undefined ? [at] : [],
   );
   return locks.length === 1 ? locks[0] : undefined;
+}
+
+/** Does a statement leave its block, or a loop in it, other than by its end? @param {ts.Node} node @returns {boolean} */
+function jumps(node) {
+  if (ts.isFunctionLike(node)) return false;
+  if (ts.isReturnStatement(node) || ts.isBreakOrContinueStatement(node)) return true;
+  return ts.forEachChild(node, (child) => jumps(child) || undefined) ?? false;
 }
 
 /** What returns from the function that a statement is part of. @param {ts.Node} node @returns {ts.ReturnStatement[]} */

@@ -125,7 +125,7 @@ function* replaceEntry(
   }
   const bdf = (bus << 8) | devfn;
   if (vtd.writesInSteps) storeInSteps(vtd, iommu, at, bdf, mode);
-  else if (compareEntry(vtd, iommu, at)) writeWords(vtd, iommu, at, bdf, 0, 3);
+  else if (compareEntry(iommu, at)) writeWords(vtd, iommu, at, bdf, 0, 3);
   else return unexpectedEntry(vtd, iommu, at, bdf, d, pdev);
   return REPLACED;
 }
@@ -187,8 +187,8 @@ function storeInSteps(vtd: Vtd, iommu: VtdIommu, at: number, bdf: number, mode: 
 }
 
 /** Is the entry what it was? Fault site `cmpxchg`: as if something else had written it. */
-const compareEntry = (vtd: Vtd, iommu: VtdIommu, at: number): boolean =>
-  !(vtd.s.faults.on && vtd.s.faults.take('cmpxchg')) && iommu.old.isAt(iommu.ram.words, at);
+const compareEntry = (iommu: VtdIommu, at: number): boolean =>
+  !(iommu.faults.on && iommu.faults.take('cmpxchg')) && iommu.old.isAt(iommu.ram.words, at);
 
 /** Copies words `first` to `last` of the entry under construction to memory, as one store. */
 function writeWords(vtd: Vtd, iommu: VtdIommu, at: number, bdf: number, first: number, last: number): void {
@@ -296,20 +296,6 @@ function* undoMapping(
   if (rc === 0 && pdev?.devfn === devfn) checkCleanupDomidMap(vtd, domain, pdev, iommu);
 }
 
-/** Empties the entry and flushes it, all under the unit's lock. @returns ABSENT, 0 or the flush's error */
-function* clearEntry(vtd: Vtd, iommu: VtdIommu, bus: number, devfn: number): Co<Rc> {
-  using _unit = yield* hold(iommu.lock);
-  const at = contextEntryAt(iommu, bus, devfn);
-  if (at === 0) return ABSENT;
-  const { words } = iommu.ram;
-  if ((words[at]! & P) === 0) return ABSENT;
-  const did = didOf(words[at + 2]!);
-  iommu.lctxt.clear();
-  const bdf = (bus << 8) | devfn;
-  writeWords(vtd, iommu, at, bdf, 0, 3);
-  return yield* flushContextEntry(iommu, did, bdf, false);
-}
-
 /**
  * Takes (bus, devfn) from whoever has it. A failure crashes a guest, or is only reported when it is dying.
  * @xen domain_context_unmap_one
@@ -322,7 +308,19 @@ export function* domainContextUnmapOne(
   devfn: number,
 ): Co<Rc> {
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
-  let rc = yield* clearEntry(vtd, iommu, bus, devfn);
+  let rc: Rc = ABSENT;
+  {
+    using _unit = yield* hold(iommu.lock);
+    const at = contextEntryAt(iommu, bus, devfn);
+    const { words } = iommu.ram;
+    if (at !== 0 && (words[at]! & P) !== 0) {
+      const did = didOf(words[at + 2]!);
+      iommu.lctxt.clear();
+      const bdf = (bus << 8) | devfn;
+      writeWords(vtd, iommu, at, bdf, 0, 3);
+      rc = yield* flushContextEntry(iommu, did, bdf, false);
+    }
+  }
   if (rc === ABSENT) return 0;
   if (rc === 0 && vtd.meSlot !== 0) rc = yield* unmapMePhantom(vtd, domain, iommu, bus, devfn);
   if (rc === 0 || domain === vtd.s.hwdom || domain === vtd.s.domIo) return rc;

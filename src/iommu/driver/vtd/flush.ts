@@ -19,7 +19,7 @@ export const NEEDS_WRITE_BUFFER_FLUSH = 1;
 /** Bit 63 of CCMD and of the IOTLB register: do it, and still at it. Bit 31 of the upper word. */
 const BUSY = 0x8000_0000 | 0;
 
-const injected = (iommu: VtdIommu): boolean => iommu.vtd.s.faults.on && iommu.vtd.s.faults.take('flush');
+const injected = (iommu: VtdIommu): boolean => iommu.faults.on && iommu.faults.take('flush');
 
 /** @xen vtd_flush_context_reg */
 function* flushContextReg(iommu: VtdIommu, did: number, sid: number, gran: number): Co<Rc> {

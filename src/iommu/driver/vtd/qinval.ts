@@ -68,36 +68,44 @@ function writeEntry(iommu: VtdIommu, at: number, w0: number, w1: number, w2: num
 export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
   const { vtd } = iommu;
   const cpu = vtd.s.cpus.current.id;
-  const slot = vtd.pollAt + cpu;
+  const slot = (vtd.pollAt + (cpu << 2)) >>> 2;
   iommu.ram.words[slot] = STAT_INIT;
   yield* queueRequest(iommu, WAIT_WORD, STAT_DONE, vtd.pollLo + cpu * 4, vtd.pollHi);
   return iommu.ram.words[slot] === STAT_DONE ? 0 : yield* pollStatus(iommu, slot, devIotlb);
 }
 
-/** A request and the wait for it. Where nobody watches, the tail moves over both at once. */
+/**
+ * A request and the wait for it. Where nobody watches, the tail moves over both at once, in one hold of the lock. One
+ * function, which is compiled apart and called: what it was split into V8 put together differently each time.
+ */
 function* requestSync(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<Rc> {
-  const { cpus, events } = iommu.vtd.s;
-  const slot = !events.on && !cpus.exploring ? yield* queueWithWait(iommu, w0, w1, w2, w3) : 0;
-  if (slot > 0) return iommu.ram.words[slot] === STAT_DONE ? 0 : yield* pollStatus(iommu, slot, false);
-  yield* queueRequest(iommu, w0, w1, w2, w3);
-  return yield* invalidateSync(iommu, false);
+  const { reg, vtd, ram, queueMask } = iommu;
+  const { cpus, events } = vtd.s;
+  if (events.on || cpus.exploring) return yield* requestApart(iommu, w0, w1, w2, w3);
+  /** Where the status will be once it is done: 0 when it is, -1 when the queue has no room for two. */
+  let slot = -1;
+  {
+    using _register = yield* hold(iommu.registerLock);
+    const tail = reg.read32(IQT) >>> 4;
+    const room = ((reg.read32(IQH) >>> 4) - tail - 1) & queueMask;
+    if (room >= 2) {
+      const cpu = cpus.current.id;
+      const at = (vtd.pollAt + (cpu << 2)) >>> 2;
+      const wait = (tail + 1) & queueMask;
+      ram.words[at] = STAT_INIT;
+      writeEntry(iommu, entryAt(iommu, tail), w0, w1, w2, w3);
+      writeEntry(iommu, entryAt(iommu, wait), WAIT_WORD, STAT_DONE, vtd.pollLo + (cpu << 2), vtd.pollHi);
+      reg.write32(IQT, ((wait + 1) & queueMask) << 4);
+      slot = ram.words[at] === STAT_DONE ? 0 : at;
+    }
+  }
+  if (slot === 0) return 0;
+  return slot > 0 ? yield* pollStatus(iommu, slot, false) : yield* requestApart(iommu, w0, w1, w2, w3);
 }
 
-/** As queueRequest() and the first half of invalidateSync(), in one hold of the lock. @returns the slot of the status, 0: no room */
-function* queueWithWait(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<number> {
-  using _register = yield* hold(iommu.registerLock);
-  const { reg, vtd, ram, queueMask } = iommu;
-  const tail = reg.read32(IQT) >>> 4;
-  const room = ((reg.read32(IQH) >>> 4) - tail - 1) & queueMask;
-  if (room < 2) return 0;
-  const cpu = vtd.s.cpus.current.id;
-  const slot = vtd.pollAt + cpu;
-  const wait = (tail + 1) & queueMask;
-  ram.words[slot] = STAT_INIT;
-  writeEntry(iommu, entryAt(iommu, tail), w0, w1, w2, w3);
-  writeEntry(iommu, entryAt(iommu, wait), WAIT_WORD, STAT_DONE, vtd.pollLo + cpu * 4, vtd.pollHi);
-  reg.write32(IQT, ((wait + 1) & queueMask) << 4);
-  return slot;
+function* requestApart(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<Rc> {
+  yield* queueRequest(iommu, w0, w1, w2, w3);
+  return yield* invalidateSync(iommu, false);
 }
 
 function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<Rc> {
@@ -189,7 +197,7 @@ function allocPollWords(vtd: Vtd): boolean {
   assert(vtd.s.cpu.count <= FRAME_WORDS, 'a page holds the status word of each CPU');
   const mfn = vtd.s.allocXenPages(0);
   if (mfn === 0) return false;
-  vtd.pollAt = vtd.s.ram.hold(mfn) * FRAME_WORDS;
+  vtd.pollAt = vtd.s.ram.hold(mfn) * FRAME_BYTES;
   vtd.pollLo = (mfn & 0xf_ffff) << 12;
   vtd.pollHi = Math.floor(mfn / 0x10_0000);
   return true;

@@ -74,6 +74,7 @@ export const FLUSH = { noop: 0, register: 1, queued: 2 } as const;
 export class VtdIommu {
   // What a move of a device reads comes first: V8 keeps what it has read of the first thirty fields of an object only.
   readonly ram = this.vtd.s.ram;
+  readonly faults = this.vtd.s.faults;
   readonly lock = new SpinLock(this.vtd.s.cpus, `iommu${this.index}.lock`, RANK.iommu);
   readonly registerLock = new SpinLock(
     this.vtd.s.cpus,
@@ -185,7 +186,7 @@ export class Vtd {
   /** Entries of each invalidation queue, and its order in pages. @xen qi_entry_nr, qi_pg_order */
   qiEntries = 0;
   qiOrder = 0;
-  /** Where hardware writes the status of waits, a word per CPU: index into RAM's words, and its address. @xen poll_slot */
+  /** Where hardware writes the status of waits, a word per CPU: byte of RAM's words, and its address. @xen poll_slot */
   pollAt = 0;
   pollLo = 0;
   pollHi = 0;
