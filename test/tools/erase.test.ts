@@ -130,6 +130,20 @@ describe('erased to the synchronous edition', () => {
     );
   });
 
+  test('a lock of a block that nothing jumps out of is released behind the guarded part', () => {
+    const from = 'function* f(): Co<Rc> { { using a = yield* hold(l); g(() => { return 1; }); } return 2; }';
+    expect(erased(from)).toBe(
+      'function f(): Rc { { const a = hold(l); try { g(() => { return 1; }); ' +
+        '} catch (error) { a.release(); throw error; } a.release(); } return 2; }',
+    );
+  });
+
+  test.each(['while (b) { { using a = yield* hold(l); break; } }', '{ using a = yield* hold(l); return; }'])(
+    'a lock of a block that is jumped out of is released by `finally`: %s',
+    (body) =>
+      expect(erased(`function* f(): Co<void> { ${body} h(); }`)).toContain('finally { a.release(); }'),
+  );
+
   test('two locks are released in reverse order', () => {
     const from =
       'function* f(): Co<void> { using a = yield* holdRead(l); using b = yield* holdWrite(m); g(); }';
