@@ -23,7 +23,10 @@ export interface Seams extends DriverSeams {
   phantomAssignResult(rc: Rc): Rc;
   /** Error of pci_release_devices(): `sofar` from earlier devices, `rc` from this one. */
   releaseResult(sofar: Rc, rc: Rc): Rc;
-  /** Devices that will not leave a dying domain are set aside, and put back in front of its list. */
+  /**
+   * W11: devices that will not leave a dying domain are set aside, and put back in front of its list; else they stay.
+   * The newest sets them aside.
+   */
   releaseSetsFailuresAside(): boolean;
   /** A physical function whose virtual functions are still there is not removed. */
   pfWithVfsStays(): boolean;
@@ -135,7 +138,7 @@ export const correct: Seams = Object.freeze<Seams>({
   hasCapsLock: () => true,
   phantomAssignResult: (rc) => rc,
   releaseResult: (sofar, rc) => (sofar === 0 ? rc : sofar),
-  releaseSetsFailuresAside: () => true,
+  releaseSetsFailuresAside: () => false,
   pfWithVfsStays: () => true,
   vfNeedsPf: () => true,
   vfIoBarIsSkipped: () => true,

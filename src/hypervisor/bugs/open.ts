@@ -382,4 +382,21 @@ export const openFindings: readonly Bug[] = [
       ops: ['assign', 'fail', 'mapMsi', 'destroy'],
     },
   },
+  {
+    id: 'W11',
+    title: 'a unit is forgotten while a device that would not leave is behind it',
+    year: 2026,
+    releases: '4.23-unstable as of August 2026',
+    mechanism:
+      'When a domain dies, a device that cannot be taken from it is set aside, out of the list of its devices. The next one leaves well, and finds nobody else of the domain behind its unit: the unit is taken off those that are told of the domain, and its id there becomes free. The device set aside still has its entry, so that it goes on with what the IOTLB knows of pages that are freed.',
+    fix: 'Devices that fail stay in the list, as in releases before.',
+    source: 'pci_release_devices(), vtd/iommu.c check_cleanup_domid_map(), read',
+    seams: { releaseSetsFailuresAside: () => true },
+    breaks: ['INV-I6', 'INV-D4'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['endpoint', 'legacyDevice'] },
+      ops: ['assign', 'fail', 'destroy', 'exchange'],
+    },
+  },
 ];

@@ -15,7 +15,6 @@ export const xen4_17_7: Release = {
     vtdFaultSuffix: () => '',
     hasPciLock: () => false,
     releaseResult: (sofar, rc) => (rc === 0 ? sofar : rc),
-    releaseSetsFailuresAside: () => false,
     vfNeedsPf: () => false,
     checksExtCfg: () => false,
     hwdomMapFromRanges: () => false,

@@ -16,7 +16,6 @@ export const xen4_18_3: Release = {
     hasPciLock: () => false,
     hasCapsLock: () => false,
     releaseResult: (sofar, rc) => (rc === 0 ? sofar : rc),
-    releaseSetsFailuresAside: () => false,
     vfNeedsPf: () => false,
     checksExtCfg: () => false,
     hwdomMapFromRanges: () => false,
