@@ -150,8 +150,8 @@ class Pass {
   }
 
   /**
-   * The only lock of a function or of a block that ends at its end, held to there: `return` leaves the guarded part by its label, and the lock is given
-   * back once behind it. Nobody ends such a function from outside, as is done with generators.
+   * Holds a block's only lock to the block's end without `finally`: a `return` in between leaves the guarded part by
+   * its label, and the lock is released once, behind it. Unlike a generator, nobody ends such a function from outside.
    * @param {ts.Block} block @param {number} at which of its statements takes the lock
    */
   holdToEnd(block, at) {
@@ -334,7 +334,11 @@ function lockOf(list) {
   return HOLDS.includes(call.expression.text) ? one.name.text : undefined;
 }
 
-/** Which statement of a function's body, or of a block that nothing jumps out of, takes its only lock. @param {ts.Block} block @returns {number | undefined} */
+/**
+ * Which statement takes the only lock of a block that holdToEnd() can write: a function's body, or one that no
+ * statement jumps out of. Undefined when there is none, or several locks.
+ * @param {ts.Block} block @returns {number | undefined}
+ */
 function onlyLockOf(block) {
   const apart = ts.isBlock(block.parent) && !block.statements.some(jumps);
   if (!ts.isFunctionLike(block.parent) && !apart) return undefined;

@@ -61,7 +61,7 @@ interface Alive {
   /** It has memory that its devices reach. */
   bounced: boolean;
   readonly startedNs: number;
-  /** Its kernel has looked at its devices' registers. */
+  /** Its kernel has sized the registers of its devices, which unmaps and maps them. */
   sized: boolean;
 }
 
@@ -73,8 +73,6 @@ export class Guests implements GuestKernels {
   unanswered = false;
   /** So long after its firmware has started an HVM guest's kernel is up, and answers when a device is to go. */
   hvmBootNs = 0;
-  /** It sizes the registers of its devices then, which unmaps and maps them. */
-  sizesRegisters = false;
   /** xenconsoled keeps what guests print. */
   logged = false;
   constructor(
@@ -165,7 +163,7 @@ export class Guests implements GuestKernels {
     } else {
       const dm = this.dom0.deviceModels.get(domid);
       const up = this.dom0.clock.nowNs - g.startedNs >= this.hvmBootNs;
-      if (up && this.sizesRegisters && !g.sized) {
+      if (up && !g.sized) {
         g.sized = true;
         for (const devfn of dm?.functions() ?? []) yield* readBases(dm!, devfn);
       }

@@ -35,6 +35,12 @@ const SHAPES: ReadonlyMap<string, readonly BarShape[]> = new Map([
 ]);
 const FLAGS = { io: 1, mem: 0, prefetch: 8, mem64: 4, rom: 0 } as const;
 
+/** @qemu hw/display/vga.c vga_common_init. What is no number QEMU refuses; here it changes nothing. */
+function videoBytes(mb: number, fallback: number): number {
+  if (Number.isNaN(mb)) return fallback;
+  return 2 ** Math.ceil(Math.log2(Math.min(Math.max(mb, 1), 512))) * MB;
+}
+
 export class EmulatedBars {
   /** What the guest wrote, by offset. */
   private readonly written = new Map<number, number>();
@@ -45,7 +51,7 @@ export class EmulatedBars {
     const shapes = SHAPES.get(model) ?? [];
     this.shapes =
       model === 'VGA' && vgamemMb !== undefined
-        ? shapes.map((s) => (s.kind === 'prefetch' ? { ...s, bytes: vgamemMb * MB } : s))
+        ? shapes.map((s) => (s.kind === 'prefetch' ? { ...s, bytes: videoBytes(vgamemMb, s.bytes) } : s))
         : shapes;
   }
 

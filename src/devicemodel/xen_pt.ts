@@ -273,7 +273,7 @@ export class XenPt {
     const cap = this.caps.find((c) => c.id === CAP.msix);
     const table = cap === undefined ? 0 : this.hostRead(cap.at + 4, 4);
     if (cap === undefined || this.bars[table & 7] !== bar) return [[0, bar.size]];
-    const start = table - (table & 7);
+    const start = Math.min(table - (table & 7), bar.size);
     const bytes = Math.ceil((((this.hostRead(cap.at + 2, 2) & 0x7ff) + 1) * MSIX_ENTRY) / PAGE) * PAGE;
     const pieces = [
       [0, start],

@@ -18,7 +18,7 @@ export function machineMemoryMap(xen: Xen): MemoryRange[] {
   };
   /** Up to, not including, `end`. */
   const gap = (end: number): void => {
-    for (const r of xen.hwdom?.iomemCaps.list() ?? []) {
+    for (const r of xen.hwdom.iomemCaps.list()) {
       const [s, e] = [Math.max(r.s, at), Math.min(r.e, end - 1)];
       if (s > e) continue;
       if (s > IOAPIC_FRAME || e < IOAPIC_FRAME) reach(s, e);

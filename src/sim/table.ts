@@ -1,15 +1,19 @@
 /**
  * A map that counts its changes, so that restoring a snapshot need not look into one that has none. It keeps what was
- * looked up last: who asks for a device or a domain mostly asks again. Keys are not negative.
+ * looked up last: who asks for a device or a domain mostly asks again.
  */
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
 
-/** No key. */
-const NONE = -1;
+/** Lower than any key; -1 may be one, as the interrupt of a pirq that has none. */
+const NONE = -0x4000_0000;
 /** Tables of so many entries also find them by pages of 256 keys: a page is one cache line to touch, a map is three. */
 const PAGED_MIN = 1024;
-/** Larger keys are on no page. */
+/** Keys from here on, and negative ones, are on no page. */
 const PAGED_KEYS = 0x1_0000;
+
+function onPage(key: number): boolean {
+  return key >= 0 && key < PAGED_KEYS;
+}
 
 export class Table<K extends number, V> extends Map<K, V> implements CopiesItself {
   /** Never goes back; no part of the state, so hidden. */
@@ -27,7 +31,7 @@ export class Table<K extends number, V> extends Map<K, V> implements CopiesItsel
   }
   private find(key: K): V | undefined {
     const pages = this.#pages;
-    const value = pages === undefined || key >= PAGED_KEYS ? super.get(key) : pages[key >>> 8]![key & 0xff];
+    const value = pages !== undefined && onPage(key) ? pages[key >>> 8]![key & 0xff] : super.get(key);
     this.#key = value === undefined ? NONE : key;
     this.#value = value;
     return value;
@@ -60,7 +64,7 @@ export class Table<K extends number, V> extends Map<K, V> implements CopiesItsel
     this.#pages = pages;
   }
   private enter(pages: (V | undefined)[][], key: number, value: V | undefined): void {
-    if (key >= PAGED_KEYS) return;
+    if (!onPage(key)) return;
     const page = pages[key >>> 8]!;
     while (page.length < 256) page.push(undefined);
     page[key & 0xff] = value;

@@ -4,7 +4,7 @@ import { parseSbdf, sbdf } from '../../src/base/sbdf.js';
 import type { HostDescription } from '../../src/inputs/host_description.js';
 import { runAlone } from '../../src/sim/co.js';
 import type { DeviceModel } from '../../src/toolstack/dom0.js';
-import { type XlHost, xlHost } from './xl_host.js';
+import { patched, type XlHost, xlHost } from './xl_host.js';
 
 const HVM = 'name="g"\ntype="hvm"\nmemory=64\nvnc=0\npassthrough="enabled"\n';
 const IGD = '00:02.0';
@@ -115,6 +115,28 @@ describe('base addresses', () => {
     runAlone(dm(h).configWrite(devfn, COMMAND, 2, 4));
     expect(command() & 6).toBe(6);
     expect(dm(h).configRead(devfn, COMMAND, 2) & 3).toBe(0);
+  });
+  // The table of MSI-X is said to lie in BAR 0, at 512 KiB; the register has 128.
+  test('are mapped no further than they reach where the table of MSI-X is said to lie behind them', () => {
+    const h = guest('', ['02:00.0'], patched('02:00.0', { 164: 0, 165: 0, 166: 8, 167: 0 }));
+    h.xl('pci-attach', 'g', '02:00.0@8');
+    runAlone(dm(h).configWrite(0x40, BAR0, 4, RAM_BAR));
+    runAlone(dm(h).configWrite(0x40, COMMAND, 2, 0));
+    h.steps();
+    runAlone(dm(h).configWrite(0x40, COMMAND, 2, 2));
+    expect(mapped(h).filter((c) => c.includes('=fe640'))).toEqual(['memory_mapping:1:+f3000=fe640/32']);
+  });
+  // QEMU hw/display/vga.c vga_common_init: between 1 and 512 MiB, up to a power of two.
+  test.each([
+    ['0', 0xfff0_0008],
+    ['17', 0xfe00_0008],
+    ['4096', 0xe000_0008],
+    ['abc', 0xff00_0008],
+  ])("of an emulated display with vgamem_mb=%s have QEMU's size", (mb, size) => {
+    const h = guest(`device_model_args_hvm=["-device","VGA,vgamem_mb=${mb}"]\n`, []);
+    const devfn = dm(h).functions().at(-1)!;
+    runAlone(dm(h).configWrite(devfn, BAR0, 4, 0xffff_ffff));
+    expect(dm(h).configRead(devfn, BAR0, 4)).toBe(size);
   });
   test('go with the device', () => {
     const { h, devfn } = withNic();

@@ -142,7 +142,8 @@ export const RULES: readonly Rule[] = [
       /^\[ *\d+\.\d{6}\] 1\) see permissive attribute in sysfs$/,
       /^\[ *\d+\.\d{6}\] 2\) report problems to the xen-devel mailing list along with details of your device obtained from lspci\.$/,
       /^vtd_inv_desc_iec granularity 0x1 index 0x1[0-7] mask 0x0$/,
-      /^\(XEN\) (?:memory|ioport)_map:(?:add|remove): .*$/,
+      /^\(XEN\) memory_map:(?:add|remove): d(?:om)?\d+ gfn=[0-9a-f]+ mfn=[0-9a-f]+ nr=[0-9a-f]+$/,
+      /^\(XEN\) ioport_map:(?:add|remove): dom\d+ gport=[0-9a-f]+ mport=[0-9a-f]+ nr=[0-9a-f]+$/,
       // QEMU's AMD IOMMU does not tell whose.
       /^amdvi_intr_inval Interrupt table invalidated$/,
     ],

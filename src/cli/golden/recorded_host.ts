@@ -84,7 +84,6 @@ export class RecordedHost {
     this.scrubbed = scrubbedBits(recording.records);
     this.session.guests.logged = true;
     this.session.guests.hvmBootNs = HVM_BOOT_NS;
-    this.session.guests.sizesRegisters = true;
     // The recorder's agent opens the second serial line to set it up, and again for good.
     const { interrupts } = this.session.dom0.kernel;
     runAlone(interrupts.request(AGENT_IRQ));

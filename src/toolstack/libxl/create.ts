@@ -52,10 +52,13 @@ function* createOrUndo(lx: Libxl, d: DomainConfig, console: WatchState): Co<Crea
   const made = yield* domainMake(lx, d);
   const { domid } = made;
   if (made.rc !== 0) lx.log.error(CREATE.cannotMake, `cannot make domain: ${made.rc}`, domid);
-  if (domid !== INVALID_DOMID) rc = made.rc !== 0 ? ERROR.FAIL : yield* createSteps(lx, domid, d);
-  if (domid !== INVALID_DOMID && rc === 0) consoleAvailable(lx, domid, console);
+  if (domid === INVALID_DOMID) {
+    lx.event.watchDeregister(console);
+    return { rc: ERROR.FAIL, domid };
+  }
+  rc = made.rc !== 0 ? ERROR.FAIL : yield* createSteps(lx, domid, d);
+  if (rc === 0) consoleAvailable(lx, domid, console);
   lx.event.watchDeregister(console);
-  if (domid === INVALID_DOMID) return { rc: ERROR.FAIL, domid };
   if (rc === 0) {
     updateSaved(saved, d);
     return { rc: storeConfig(lx, domid, saved), domid };

@@ -73,13 +73,14 @@ function* shutdownOrReboot(xl: Xl, argv: readonly string[], command: Command): C
 const LOOK_NS = 100e6;
 /** Whoever waits longer presses Ctrl-C: xl would wait for ever. */
 const WAIT_MAX_NS = 3600e9;
+const INTERRUPTED = 130;
 
 /** Until every domain has shut down, or with -ww until it is gone. @xen wait_for_domain_deaths */
 function* waitForDeaths(xl: Xl, domids: readonly number[], untilGone: boolean): Co<number> {
   const waiting = new Map(domids.map((domid) => [domid, false]));
   xl.err(`Waiting for ${waiting.size} domains\n`);
   const { clock } = xl.dom0;
-  for (const end = clock.nowNs + WAIT_MAX_NS; waiting.size > 0 && clock.nowNs < end; ) {
+  for (const end = clock.nowNs + WAIT_MAX_NS; clock.nowNs < end; ) {
     for (const [domid, stopped] of waiting) {
       const info = yield* xl.lx.xc.domainInfo(domid);
       if (info === undefined || info.flags.dying) {
@@ -97,9 +98,8 @@ function* waitForDeaths(xl: Xl, domids: readonly number[], untilGone: boolean): 
     yield* runXlDaemons(xl.dom0);
     yield* pause(clock, LOOK_NS);
   }
-  return waiting.size === 0 ? 0 : INTERRUPTED;
+  return INTERRUPTED;
 }
-const INTERRUPTED = 130;
 
 /** 0, or the exit code after the complaint. */
 function* stopOne(xl: Xl, domid: number, command: Command, fallback: boolean): Co<number> {

@@ -74,11 +74,15 @@ export class WalkResult {
 /** What an interrupt of the unit itself is about: a fault, or a wait descriptor with IF. */
 export type UnitInterrupt = 'fault' | 'completion';
 
+/** Byte offset of the first fault record. */
+function faultRecords(caps: Int32Array): number {
+  return (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
+}
+
 /** Bytes of the register page that are used: up to the last fault record, or the IOTLB registers. */
 function registerBytes(opts: VtdOptions): number {
   const caps = Int32Array.of(opts.cap[0], opts.cap[1], opts.ecap[0], opts.ecap[1]);
-  const fro = (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
-  return Math.max(fro + (get(caps, 0, CAP.NFR) + 1) * 16, get(caps, 2, ECAP.IRO) * 16 + 16);
+  return Math.max(faultRecords(caps) + (get(caps, 0, CAP.NFR) + 1) * 16, get(caps, 2, ECAP.IRO) * 16 + 16);
 }
 
 export class VtdState implements CopiesItself {
@@ -197,7 +201,7 @@ export class VtdState implements CopiesItself {
     this.index = opts.index;
     this.segment = opts.segment;
     const caps = Int32Array.of(opts.cap[0], opts.cap[1], opts.ecap[0], opts.ecap[1]);
-    this.fro = (get(caps, 0, CAP.FRO_HI) * 256 + get(caps, 0, CAP.FRO_LO)) * 16;
+    this.fro = faultRecords(caps);
     this.records = get(caps, 0, CAP.NFR) + 1;
     this.iro = get(caps, 2, ECAP.IRO) * 16;
     const problem = capabilityProblem(opts.cap, opts.ecap);
