@@ -16,6 +16,8 @@ export interface FunctionDescription {
   /** Driver bound in dom0 at boot. */
   readonly driver?: string;
   readonly irq?: number;
+  /** What a dump tells of the virtual functions that were on: they are there again once software enables them. */
+  readonly virtual?: { readonly name?: string; readonly driver?: string };
 }
 
 /** Capability overrides of one VT-d unit, by the register base in the DMAR. */

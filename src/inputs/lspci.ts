@@ -14,6 +14,7 @@ import { boundSizes } from './bar_sizes.js';
 import type { FunctionDescription } from './host_description.js';
 import { type Detail, parseDetail, parseHeader } from './lspci_text.js';
 import { linesOf, textOf } from './text.js';
+import { foldVirtual, isVirtual, type VirtualListing } from './virtual_functions.js';
 
 export interface LspciDump {
   /** By address. */
@@ -43,15 +44,21 @@ export function readLspci(source: string, data: Uint8Array): LspciDump {
   const notes: string[] = [];
   const listings = listingsOf(source, linesOf(textOf(source, data)), notes);
   const functions = new Map<Sbdf, FunctionDescription>();
+  const virtual: VirtualListing[] = [];
   refuseCutOff(source, listings);
   for (const listing of listings) {
     const described = describe(source, listing, notes);
     if (described === undefined) continue;
+    if (isVirtual(described.config)) {
+      virtual.push({ described, regions: listing.regions, line: listing.line, address: listing.address });
+      continue;
+    }
     const other = functions.get(described.sbdf);
     functions.set(described.sbdf, other === undefined ? described : merge(source, other, described, listing));
     if (other !== undefined) notes.push(`line ${listing.line}: ${listing.address} is listed again`);
   }
   noteWithoutBytes(listings, functions, notes);
+  foldVirtual(functions, virtual, notes);
   if (functions.size > LIMITS.devicesMax) {
     throw new InputError(
       source,
@@ -180,7 +187,7 @@ function describe(source: string, listing: Listing, notes: string[]): FunctionDe
     notes.push(`line ${line}: ${address} is in a domain that Xen cannot name and is left out`);
     return undefined;
   }
-  if (bytes[0] === 0xff && bytes[1] === 0xff) {
+  if (bytes.every((b) => b === 0xff) || (bytes[0] === 0xff && bytes[1] === 0xff && !isVirtual(bytes))) {
     notes.push(`line ${line}: ${address} answers all ones (it sleeps or is gone) and is left out`);
     return undefined;
   }

@@ -4,8 +4,10 @@ import type { FunctionDescription } from './host_description.js';
 
 const CAP_MSI = 0x05;
 const CAP_MSIX = 0x11;
-/** Capabilities fit between 0x40 and 0xff, four bytes each at least. */
+const EXT_CAP_SRIOV = 0x10;
+/** Capabilities fit between 0x40 and 0xff, four bytes each at least; extended ones between 0x100 and 0xfff. */
 const CHAIN_MAX = 48;
+const EXT_CHAIN_MAX = 480;
 
 /** Offset of a capability in 256 bytes of config space, 0 when there is none. */
 function findCap(config: Uint8Array, id: number): number {
@@ -18,6 +20,16 @@ function findCap(config: Uint8Array, id: number): number {
   return 0;
 }
 
+/** Offset of the SR-IOV capability, 0 when there is none, or when its registers are cut off. */
+export function findSriov(config: Uint8Array): number {
+  let at = 0x100;
+  for (let n = 0; n < EXT_CHAIN_MAX && at >= 0x100 && at + 0x40 <= config.length; n++) {
+    if (config[at]! + config[at + 1]! * 256 === EXT_CAP_SRIOV) return at;
+    at = ((config[at + 2]! >>> 4) | (config[at + 3]! << 4)) & 0xffc;
+  }
+  return 0;
+}
+
 const known = new KnownBy((functions: readonly FunctionDescription[]) => functions.map(poweredOn));
 
 /** All functions of a machine that has just been switched on. */
@@ -25,17 +37,23 @@ export const allPoweredOn = (functions: readonly FunctionDescription[]): readonl
   known.of(functions);
 
 /**
- * The function as it is before any driver ran: no message-signalled interrupts enabled (PCI 3.0, 6.8). Returns the
- * same object when nothing has to change.
+ * The function as it is before any driver ran: no message-signalled interrupts enabled (PCI 3.0, 6.8), and no virtual
+ * functions (PCIe 9.3.3.3, 9.3.3.7). Returns the same object when nothing has to change.
  */
 export function poweredOn(f: FunctionDescription): FunctionDescription {
   const msi = findCap(f.config, CAP_MSI);
   const msix = findCap(f.config, CAP_MSIX);
+  const sriov = findSriov(f.config);
   const msiOn = msi !== 0 && (f.config[msi + 2]! & 1) !== 0;
   const msixOn = msix !== 0 && (f.config[msix + 3]! & 0xc0) !== 0;
-  if (!msiOn && !msixOn) return f;
+  const vfsOn = sriov !== 0 && [8, 9, 0x10, 0x11].some((i) => f.config[sriov + i] !== 0);
+  if (!msiOn && !msixOn && !vfsOn) return f;
   const config = f.config.slice();
   if (msiOn) config[msi + 2] = config[msi + 2]! & ~1;
   if (msixOn) config[msix + 3] = config[msix + 3]! & ~0xc0;
+  if (vfsOn) {
+    config.fill(0, sriov + 8, sriov + 10);
+    config.fill(0, sriov + 0x10, sriov + 0x12);
+  }
   return { ...f, config };
 }

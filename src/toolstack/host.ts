@@ -36,6 +36,8 @@ export interface Dom0Function {
   readonly sbdf: Sbdf;
   readonly config: Uint8Array;
   readonly driver?: string;
+  /** Of its virtual functions, once they are enabled. */
+  readonly virtual?: { readonly name?: string; readonly driver?: string };
   /** Vendor and device in words, for lspci. */
   readonly name?: string;
 }
@@ -111,6 +113,8 @@ export class Dom0Host implements Dom0 {
   readonly watchers = new Map<number, DomainWatcher>();
   /** Names of functions as the description gives them. */
   readonly names = new Map<Sbdf, string>();
+  /** And those of their virtual functions. */
+  readonly virtualNames = new Map<Sbdf, string>();
   private readonly daemons: Daemons;
   /** The thread that delivers watches has something to do until then. @linux xenwatch_thread */
   private busyUntilNs = 0;
@@ -142,7 +146,11 @@ export class Dom0Host implements Dom0 {
     this.fs = new Dom0Files(new Sysfs(this.kernel, proc, setup.memory), events, faults, clock);
     this.fs.install('/etc/hostname', `${dom0.hostname}\n`);
     for (const [path, text] of Object.entries(dom0.files)) this.fs.install(path, text);
-    for (const f of setup.functions) if (f.name !== undefined) this.names.set(f.sbdf, f.name);
+    for (const f of setup.functions) {
+      if (f.name !== undefined) this.names.set(f.sbdf, f.name);
+      if (f.virtual?.name !== undefined) this.virtualNames.set(f.sbdf, f.virtual.name);
+      if (f.virtual?.driver !== undefined) this.kernel.virtualDrivers.set(f.sbdf, f.virtual.driver);
+    }
   }
 
   /** From the kernel's first line to a shell prompt. */

@@ -29,6 +29,8 @@ export class Dom0Kernel {
   readonly modules: string[] = [];
   /** `drivers_autoprobe` of the PCI bus. */
   autoprobe = true;
+  /** Drivers that virtual functions had on the described host, by physical function: udev loads them. */
+  readonly virtualDrivers = new Map<Sbdf, string>();
   private readonly units = new UnitNames();
   private readonly msis = new MsiNumbers();
 
@@ -182,6 +184,8 @@ export class Dom0Kernel {
     this.clock.advance(100 * MS);
     const first = this.config.read(pf.sbdf, at + 0x14, 2);
     const stride = this.config.read(pf.sbdf, at + 0x16, 2);
+    const total = this.totalVirtualFunctions(pf);
+    const described = this.virtualDrivers.get(pf.sbdf);
     for (let i = 0; i < count; i++) {
       const bdf = pf.bdf + first + i * stride;
       if (Math.floor(bdf / 256) !== pf.bus.number) break;
@@ -192,10 +196,12 @@ export class Dom0Kernel {
       vf.pin = 0;
       vf.isVirtfn = true;
       vf.physfn = pf;
-      giveShare(pf, vf, i);
+      giveShare(pf, vf, i, total);
       pf.virtfns.push(vf);
       yield* this.pci.add(vf);
-      if (this.autoprobe) yield* this.core.attachDevice(vf);
+      if (!this.autoprobe) continue;
+      yield* this.core.attachDevice(vf);
+      if (described !== undefined && vf.driver === undefined) yield* this.bindAtBoot(described, vf);
     }
     yield* this.core.finish();
   }
@@ -209,12 +215,11 @@ export class Dom0Kernel {
 }
 
 /** A virtual function decodes its part of the window of the physical one. @linux drivers/pci/iov.c pci_iov_add_virtfn */
-function giveShare(pf: KernelPci, vf: KernelPci, index: number): void {
+function giveShare(pf: KernelPci, vf: KernelPci, index: number, total: number): void {
   for (let i = 0; i < 6; i++) {
     const all = pf.resources[IOV_RESOURCE + i]!;
-    const own = pf.resources[i]!;
-    if (all.flags === 0 || own.flags === 0) continue;
-    const bytes = own.end - own.start + 1;
+    if (all.flags === 0) continue;
+    const bytes = (all.end - all.start + 1) / total;
     const start = all.start + bytes * index;
     vf.resources[i] = { start, end: start + bytes - 1, flags: all.flags };
   }
@@ -226,4 +231,5 @@ const specOf = (name: string, dev: KernelPci): DriverSpec =>
     name,
     module: name.replaceAll('-', '_'),
     ids: [{ vendor: dev.vendor, device: dev.device }],
+    sriov: dev.cap.sriov !== 0,
   };

@@ -38,7 +38,7 @@ export function* setupDevice(config: ConfigPort, dev: KernelPci): Co<void> {
   const rom = dev.headerType === 0 ? PCI.ROM_ADDRESS : PCI.ROM_ADDRESS1;
   yield* readBases(config, dev, bars, rom);
   if (dev.headerType === 1) readWindows(config, dev);
-  if (dev.cap.sriov !== 0) readVirtualBases(config, dev);
+  if (dev.cap.sriov !== 0) yield* readVirtualBases(config, dev);
   yield* silence(config, dev, dev.cap.msi, MSI_ENABLE);
   yield* silence(config, dev, dev.cap.msix, MSIX_ENABLE);
 }
@@ -105,15 +105,9 @@ function* readBases(config: ConfigPort, dev: KernelPci, count: number, romReg: n
   const command = config.read(dev.sbdf, PCI.COMMAND, 2);
   if ((command & 3) !== 0) yield* config.write(dev.sbdf, PCI.COMMAND, 2, command & ~3);
   for (let i = 0; i < count; i++) {
-    const reg = PCI.BASE_ADDRESS_0 + 4 * i;
-    const low = config.read(dev.sbdf, reg, 4);
-    const lowSize = yield* sizeOf(config, dev, reg, 0xffff_ffff);
-    if (lowSize === 0 || lowSize === 0xffff_ffff) continue;
-    const wide = (low & 7) === 4;
-    const high = wide ? config.read(dev.sbdf, reg + 4, 4) : 0;
-    const highSize = wide ? yield* sizeOf(config, dev, reg + 4, 0xffff_ffff) : 0xffff_ffff;
-    dev.resources[i] = baseResource(low, high, lowSize, wide ? highSize : 0xffff_ffff);
-    if (wide) i++;
+    const base = yield* readBase(config, dev, PCI.BASE_ADDRESS_0 + 4 * i);
+    dev.resources[i] = base.resource;
+    if (base.wide) i++;
   }
   if (dev.headerType <= 1) {
     const rom = config.read(dev.sbdf, romReg, 4);
@@ -121,6 +115,21 @@ function* readBases(config: ConfigPort, dev: KernelPci, count: number, romReg: n
     if (mask !== 0 && rom !== 0xffff_ffff) dev.resources[ROM_RESOURCE] = romResource(rom, mask >>> 0);
   }
   if ((command & 3) !== 0) yield* config.write(dev.sbdf, PCI.COMMAND, 2, command);
+}
+
+/** One register; a 64-bit one takes the next as well. @linux __pci_read_base */
+function* readBase(
+  config: ConfigPort,
+  dev: KernelPci,
+  reg: number,
+): Co<{ resource: Resource; wide: boolean }> {
+  const low = config.read(dev.sbdf, reg, 4);
+  const lowSize = yield* sizeOf(config, dev, reg, 0xffff_ffff);
+  if (lowSize === 0 || lowSize === 0xffff_ffff) return { resource: NO_RESOURCE, wide: false };
+  const wide = (low & 7) === 4;
+  const high = wide ? config.read(dev.sbdf, reg + 4, 4) : 0;
+  const highSize = wide ? yield* sizeOf(config, dev, reg + 4, 0xffff_ffff) : 0xffff_ffff;
+  return { resource: baseResource(low, high, lowSize, highSize), wide };
 }
 
 function* sizeOf(config: ConfigPort, dev: KernelPci, reg: number, probe: number): Co<number> {
@@ -183,20 +192,15 @@ function readWindows(config: ConfigPort, dev: KernelPci): void {
   }
 }
 
-/** The window that all virtual functions share, one part each. @linux drivers/pci/iov.c sriov_init */
-function readVirtualBases(config: ConfigPort, dev: KernelPci): void {
+/** The windows that all virtual functions share, one part each. @linux drivers/pci/iov.c sriov_init */
+function* readVirtualBases(config: ConfigPort, dev: KernelPci): Co<void> {
   const total = config.read(dev.sbdf, dev.cap.sriov + 0x0e, 2);
   for (let i = 0; i < 6; i++) {
-    const reg = dev.cap.sriov + 0x24 + 4 * i;
-    const low = config.read(dev.sbdf, reg, 4);
-    const wide = (low & 6) === 4;
-    const start = ((low & ~15) >>> 0) + (wide ? config.read(dev.sbdf, reg + 4, 4) * 2 ** 32 : 0);
-    const own = dev.resources[i]!;
-    if (start !== 0 && own.flags !== 0) {
-      const flags = SIZEALIGN | IORESOURCE.MEM | (low & 15) | (wide ? IORESOURCE.MEM_64 : 0);
-      const bytes = (own.end - own.start + 1) * Math.max(total, 1);
-      dev.resources[IOV_RESOURCE + i] = { start, end: start + bytes - 1, flags };
-    }
+    const { resource, wide } = yield* readBase(config, dev, dev.cap.sriov + 0x24 + 4 * i);
+    const { end, flags, start } = resource;
+    // Firmware gave it no addresses.
+    if (start !== 0 && total !== 0)
+      dev.resources[IOV_RESOURCE + i] = { start, end: start + (end - start + 1) * total - 1, flags };
     if (wide) i++;
   }
 }

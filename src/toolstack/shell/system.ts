@@ -15,7 +15,8 @@ import type { Shell } from './shell.js';
 /** How lspci sees a device of dom0. */
 export function lspciDevice(dom0: Dom0Host, dev: KernelPci): LspciDevice {
   const { config } = dom0.kernel;
-  const name = dom0.names.get(dev.sbdf);
+  const { physfn } = dev;
+  const name = physfn === undefined ? dom0.names.get(dev.sbdf) : dom0.virtualNames.get(physfn.sbdf);
   const read = (reg: number, bytes: number): number => config.read(dev.sbdf, reg, bytes);
   const extended = dev.cap.express !== 0 && read(0x100, 4) !== 0xffff_ffff;
   return {

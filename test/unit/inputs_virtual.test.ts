@@ -1,0 +1,110 @@
+/** Dumps of machines whose virtual functions were on, and what Linux makes of them after a boot. */
+import { describe, expect, test } from 'vitest';
+import { Session } from '../../src/cli/session.js';
+import { readHostFile } from '../../src/inputs/host.js';
+import { readLspci } from '../../src/inputs/lspci.js';
+import { endpoint, port, Space } from './pci_helpers.js';
+
+const hex = (config: Uint8Array): string =>
+  Array.from({ length: config.length / 16 }, (_, i) => {
+    const row = [...config.subarray(16 * i, 16 * i + 16)].map((b) => b.toString(16).padStart(2, '0'));
+    return `${(16 * i).toString(16).padStart(2, '0')}: ${row.join(' ')}\n`;
+  }).join('');
+const block = (header: string, config: Uint8Array, details = ''): string =>
+  `${header}\n${details}${hex(config)}\n`;
+
+/**
+ * An 82599 with 2 of 8 virtual functions on: VF offset 0x80, stride 2, device 10ed (SR-IOV registers by PCIe 9.3.3).
+ * Its own register 0 has 1 MiB; those of the virtual functions are 0 and 3, at 91c00000 and 91d00000.
+ */
+const physical = (size: 256 | 4096 = 4096): Uint8Array =>
+  endpoint(0x1000_8000)
+    .ids(0x8086, 0x10fb, 0x020000)
+    .set(0x10, 4, 0x9000_000c)
+    .ext(
+      0x10,
+      0x160,
+      [
+        0, 2, 0x19, 0x0008_0008, 2, 0x0002_0080, 0x10ed_0000, 0x553, 1, 0x91c0_000c, 0, 0, 0x91d0_000c, 0, 0,
+        0,
+      ],
+    )
+    .bytes.slice(0, size);
+const virtual = (): Uint8Array => {
+  const space = new Space(4096).ids(0xffff, 0xffff, 0x020000).command(4);
+  return space.cap(0x10, 0x40, [0x0002_0000, 0x1000_8000, 0]).bytes;
+};
+const PF = '03:00.0 Ethernet controller: Intel Corporation 82599ES (rev 01)';
+const VF = (at: string): string =>
+  `${at} Ethernet controller: Intel Corporation 82599 Virtual Function (rev 01)`;
+const ROOT = block('00:02.0 PCI bridge: Intel Corporation Device 2f04', port(4, 3).bytes);
+const DETAILS =
+  '\tRegion 0: [virtual] Memory at 91c00000 (64-bit, prefetchable) [size=16K]\n' +
+  '\tRegion 3: Memory at 91d00000 (64-bit, prefetchable) [virtual] [size=16K]\n\tKernel driver in use: ixgbevf\n';
+const pfText = (size?: 256 | 4096): string =>
+  block(
+    PF,
+    physical(size),
+    '\tRegion 0: Memory at 90000000 (64-bit) [size=1M]\n\tKernel driver in use: ixgbe\n',
+  );
+const both = (details = DETAILS): string =>
+  block(VF('03:10.0'), virtual(), details) + block(VF('03:10.2'), virtual());
+const read = (text: string) => readLspci('dump.txt', new TextEncoder().encode(text));
+const boot = (text: string): Session =>
+  new Session(readHostFile('dump.txt', new TextEncoder().encode(text)).host);
+const DEVICES = '/sys/bus/pci/devices';
+const RESOURCE = `cat ${DEVICES}/0000:03:10.2/resource | grep -v ' 0x0000000000000000$'`;
+
+describe('a dump with virtual functions that are on', () => {
+  test('they are no functions of the machine; their physical one keeps name, driver and sizes', () => {
+    const { functions, notes } = read(ROOT + pfText() + both());
+    expect(functions.map((f) => f.sbdf)).toEqual([0x10, 0x300]);
+    expect(functions[1]!.virtual).toEqual({
+      name: 'Intel Corporation 82599 Virtual Function',
+      driver: 'ixgbevf',
+    });
+    expect([functions[1]!.barBytes?.[0], functions[1]!.barBytes?.[7], functions[1]!.barBytes?.[10]]).toEqual([
+      2 ** 20,
+      2 ** 14,
+      2 ** 14,
+    ]);
+    const attribute = `${DEVICES}/0000:03:00.0/sriov_numvfs`;
+    expect(notes).toEqual([`0000:03:00.0 had 2 virtual functions; \`echo 2 > ${attribute}\` enables them`]);
+  });
+
+  test('a physical function without extended bytes leaves them homeless, and that is said', () => {
+    const { functions, notes } = read(ROOT + pfText(256) + both());
+    expect([functions.length, notes.length]).toEqual([2, 2]);
+    expect(notes[0]).toMatch(
+      /^line \d+: 03:10.0 is a virtual function without its physical one and is left out$/,
+    );
+  });
+
+  test('what reads all ones is still no virtual function', () => {
+    const gone = block('03:10.0 Ethernet controller: X Y', new Uint8Array(256).fill(0xff));
+    expect(read(ROOT + gone).notes[0]).toContain('answers all ones');
+  });
+
+  test('sriov_numvfs enables them again: ids, name, driver, and a part of each VF register window', () => {
+    const s = boot(ROOT + pfText() + both());
+    expect(s.run(`cat ${DEVICES}/0000:03:00.0/sriov_numvfs`).stdout).toBe('0\n');
+    expect(s.run('lspci -s 03:10.0').stdout).toBe('');
+    expect(s.run(`echo 2 > ${DEVICES}/0000:03:00.0/sriov_numvfs`).exit).toBe(0);
+    expect(s.run('lspci -nk -s 03:10.2').stdout).toBe(
+      '03:10.2 0200: 8086:10ed\n\tKernel driver in use: ixgbevf\n',
+    );
+    expect(s.run('lspci -s 03:10.0').stdout).toContain('Intel Corporation 82599 Virtual Function');
+    // The second of eight parts: windows of 16 KiB each.
+    expect(s.run(RESOURCE).stdout).toBe(
+      '0x0000000091c04000 0x0000000091c07fff 0x000000000014220c\n' +
+        '0x0000000091d04000 0x0000000091d07fff 0x000000000014220c\n',
+    );
+    expect(s.run('xl pci-assignable-add 03:10.0').exit).toBe(0);
+  });
+
+  test('where the dump tells no sizes, the windows of all virtual functions end before the next range', () => {
+    const { functions } = read(ROOT + pfText() + both(''));
+    // 8 x n <= 91d00000 - 91c00000.
+    expect(functions[1]!.barBytes?.[7]).toBe(2 ** 17);
+  });
+});
