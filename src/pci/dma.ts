@@ -17,6 +17,8 @@ export type AddressType = (typeof ADDRESS_TYPE)[keyof typeof ADDRESS_TYPE];
 export interface DmaRemapper {
   /** Machine frame of bus frame `dfn` for requester `rid`; -1 when the request is blocked, which the unit records. */
   translate(rid: number, dfn: number, write: boolean): number;
+  /** A read of no bytes, which asks for nothing but an answer. Absent: as any read. */
+  zeroLengthRead?(rid: number, dfn: number): number;
   /** ATS: a request that says it is translated already. The frame it may go to, -1 when blocked. Absent: blocked. */
   translated?(rid: number, mfn: number, write: boolean): number;
   /** ATS: a translation request. The machine frame, -1 for an empty completion. Absent: unsupported request. */
@@ -232,7 +234,10 @@ function onePage(
   if (type === ADDRESS_TYPE.untranslated && dfn >= MSI_FIRST && dfn <= MSI_LAST) {
     return interruptRange(root, seg, rid, address, bytes, done, request);
   }
-  const mfn = translate(root, seg, rid, dfn, request.write, type);
+  const empty = bytes === 0 && !request.write && type === ADDRESS_TYPE.untranslated;
+  const mfn = empty
+    ? zeroLengthRead(root, seg, rid, dfn)
+    : translate(root, seg, rid, dfn, request.write, type);
   if (mfn < 0 || type === ADDRESS_TYPE.translationRequest) return mfn;
   if (!root.isRam(mfn)) return -2;
   const data = request.data;
@@ -262,6 +267,13 @@ function translate(
   }
   // Without remapping hardware nobody can complete a translation request.
   return remapper === undefined ? -2 : (remapper.translationRequest?.(rid, dfn, write) ?? -2);
+}
+
+function zeroLengthRead(root: RootComplex, seg: number, rid: number, dfn: number): number {
+  const found = root.remapperFor(seg, rid)?.zeroLengthRead?.(rid, dfn);
+  return found === undefined
+    ? translate(root, seg, rid, dfn, false, ADDRESS_TYPE.untranslated)
+    : Math.max(-1, found);
 }
 
 /** Writes of one word are interrupts; everything else in their range is refused (VT-d 3.14). */

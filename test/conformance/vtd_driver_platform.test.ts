@@ -394,3 +394,21 @@ test('FT-C32 key V shows a posted entry with the address of its descriptor, in 6
   runAlone(h.driver.dumpInfo());
   expect(h.s.console).toContain('P:  0003:  1   0  0200 38    5   0 ffffffff87654380    1 1');
 });
+
+test('memory that firmware protected until translation is on is let go after that', () => {
+  const h = new VtdHost({ cap: [QEMU_CAP[0] | 0x60, QEMU_CAP[1]] });
+  const unit = h.units[0]!;
+  const PMEN = 0x64;
+  unit.write32(0x68, 0x10_0000);
+  unit.write32(0x6c, 0x10_0000);
+  unit.write32(PMEN, 0x8000_0000);
+  expect(unit.translate(0x10, 0x100, true)).toBeLessThan(0);
+  const writes: string[] = [];
+  h.s.events.attach((e) => {
+    if (e.kind === 'reg' && e.write && (e.offset === PMEN || e.offset === 0x18))
+      writes.push(e.offset === PMEN ? `PMEN ${e.lo}` : `TE ${e.lo >>> 31}`);
+  });
+  h.boot();
+  expect(unit.read32(PMEN)).toBe(0);
+  expect(writes.slice(-3)).toEqual(['TE 0', 'TE 1', 'PMEN 1']);
+});

@@ -80,7 +80,8 @@ export const QI_WORDS = 4;
 
 /** Invalidation queue address register (11.4.9.3); the queue's first frame is in bits 51:12. */
 export const IQA = {
-  QS: bits(0, 2, 0), // 2^(QS + 8) descriptors
+  DW: bits(0, 11), // Descriptor Width: 256 bits, in units with scalable mode
+  QS: bits(0, 2, 0), // 2^(QS + 8) descriptors of 128 bits
 } as const satisfies Layout;
 /** Head and tail registers hold a byte offset: descriptor number in bits 18:4 (11.4.9.1). */
 export const IQ_INDEX = bits(0, 18, 4);
@@ -119,6 +120,14 @@ export const FSTS = {
 } as const satisfies Layout;
 /** Fault event and invalidation event control (11.4.10, 11.4.11.6): Interrupt Mask, Interrupt Pending. */
 export const EVENT_CTL = { IM: bits(0, 31), IP: bits(0, 30) } as const satisfies Layout;
+/** Invalidation queue error record (11.4.9.9). */
+export const IQERCD = {
+  ICESID: bits(1, 31, 16), // who completed an invalidation that was not asked for
+  ITESID: bits(1, 15, 0), // who did not answer one
+  IQEI: bits(0, 3, 0),
+} as const satisfies Layout;
+/** What was wrong with the queue (IQEI). */
+export const QUEUE_ERROR = { TAIL: 1, FETCH: 2, TYPE: 3, RESERVED: 4, WIDTH: 5, TAIL_MISALIGNED: 6 } as const;
 /** Invalidation completion status (11.4.9.5). */
 export const ICS = { IWC: bits(0, 0) } as const satisfies Layout;
 /** Interrupt remapping table address (11.4.12); the table's frame is in bits 51:12. */
@@ -173,6 +182,10 @@ export const VTD_REG = {
   FEADDR: 0x40,
   FEUADDR: 0x44,
   PMEN: 0x64,
+  PLMBASE: 0x68,
+  PLMLIMIT: 0x6c,
+  PHMBASE: 0x70,
+  PHMLIMIT: 0x78,
   IQH: 0x80,
   IQT: 0x88,
   IQA: 0x90,
@@ -181,6 +194,7 @@ export const VTD_REG = {
   IEDATA: 0xa4,
   IEADDR: 0xa8,
   IEUADDR: 0xac,
+  IQERCD: 0xb0,
   IRTA: 0xb8,
 } as const;
 
@@ -199,6 +213,8 @@ export const GCMD = {
 
 /** Capability register (11.4.2), words 0 and 1 of the pair. */
 export const CAP = {
+  ESRTPS: bits(1, 31), // a root table that is set makes the unit forget translations
+  ESIRTPS: bits(1, 30), // an interrupt table that is set makes it forget entries
   PI: bits(1, 27),
   FL1GP: bits(1, 24),
   DRD: bits(1, 23),
@@ -255,9 +271,12 @@ export const FR = {
   TT_BLOCKED: 0xd,
   INTERRUPT_ADDR: 0xe,
 } as const;
+/** In place of a fault reason: refused by protected memory, which is no fault and never recorded (11.4.8). */
+export const PROTECTED = 0x100;
 
 /** Fault reasons of DMA requests in scalable mode (7.2.3). */
 export const FR_SM = {
+  TABLE_MODE: 0x30,
   ROOT_ACCESS: 0x38,
   ROOT_NOT_PRESENT: 0x39,
   ROOT_RESERVED: 0x3a,

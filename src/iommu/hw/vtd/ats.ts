@@ -1,6 +1,7 @@
 /** Requests of devices that keep translations of their own (VT-d chapter 4, PCIe 10.2). */
-import { FR } from '../../format/vtd.js';
+import { FR, PROTECTED } from '../../format/vtd.js';
 import { recordFault } from './faults.js';
+import { isProtected } from './protection.js';
 import type { VtdState } from './state.js';
 import { context, contextAllowsAts, contextHidesFaults, probe, translate } from './translate.js';
 
@@ -13,9 +14,8 @@ const TRANSLATED = 2;
  * TLB, else the negative fault reason (4.2.4).
  */
 export function translated(s: VtdState, rid: number, mfn: number, write: boolean): number {
-  if (!s.te) return mfn;
-  const reason = atsReason(s, rid);
-  if (reason === 0) return mfn;
+  const reason = s.te ? atsReason(s, rid) : 0;
+  if (reason === 0) return isProtected(s, mfn) ? -PROTECTED : mfn;
   recordFault(s, rid, mfn, write, reason, contextHidesFaults(s), TRANSLATED);
   return -reason;
 }

@@ -139,5 +139,5 @@ export function deliverPending(s: VtdState, kind: UnitInterrupt, control: number
   if ((s.regs[c]! & IP) === 0 || (s.regs[c]! & IM) !== 0) return;
   s.regs[c] = s.regs[c]! & ~IP;
   // Data and address registers follow their control register.
-  s.onInterrupt(kind, s.regs[c + 2]! >>> 0, s.regs[c + 1]! >>> 0);
+  s.onInterrupt(kind, s.regs[c + 2]! >>> 0, s.regs[c + 1]! >>> 0, s.regs[c + 3]! >>> 0);
 }

@@ -11,6 +11,8 @@ const FPD = 0x2;
 /** Reserved bits of a remapped entry: words 0, 2 and 3. IM (posting) is reserved where posting is not supported. */
 const RSVD0 = 0xff00_f000 | 0;
 const RSVD2 = 0xfff0_0000 | 0;
+/** Of the destination, without x2APIC: an 8-bit id in bits 15:8. */
+const RSVD_XAPIC = 0xffff_00ff | 0;
 
 /**
  * The interrupt that a write of `data` to 0xFEEx_xxxx (`addrLo`) by requester `rid` becomes, or the negative fault
@@ -25,14 +27,15 @@ export function remapInterrupt(s: VtdState, rid: number, addrLo: number, data: n
   const handle = ((addrLo >>> 5) & 0x7fff) | ((addrLo & 0x4) << 13);
   const withSub = (addrLo & SHV) !== 0;
   const index = handle + (withSub ? data & 0xffff : 0);
-  if (withSub ? data >>> 16 !== 0 : data !== 0) return refuse(s, rid, index, FR_INTR.REQUEST_RESERVED, false);
+  // Without SHV the data is an I/O APIC's own vector and trigger mode, and nobody looks at it.
+  if (data >>> 16 !== 0) return refuse(s, rid, index, FR_INTR.REQUEST_RESERVED, false);
   if (index >= s.irEntries) return refuse(s, rid, index, FR_INTR.INDEX_BEYOND, false);
   const at = fetchEntry(s, index);
   if (at < 0) return refuse(s, rid, index, FR_INTR.TABLE_ACCESS, false);
   const w0 = s.iec[at]!;
   const w2 = s.iec[at + 2]!;
   const hidden = (w0 & FPD) !== 0;
-  const reason = checkEntry(w0, w2, s.iec[at + 3]!, rid);
+  const reason = checkEntry(w0, s.irX2apic ? 0 : s.iec[at + 1]! & RSVD_XAPIC, w2, s.iec[at + 3]!, rid);
   if (reason !== 0) {
     // What is not present or malformed is not kept.
     if (reason !== FR_INTR.SOURCE_INVALID) s.iec[at - 1] = 0;
@@ -69,10 +72,11 @@ function fetchEntry(s: VtdState, index: number): number {
 }
 
 /** 0, or the fault reason, in the manual's order (5.1.4): present, reserved bits, source. */
-function checkEntry(w0: number, w2: number, w3: number, rid: number): number {
+function checkEntry(w0: number, oddDestination: number, w2: number, w3: number, rid: number): number {
   if ((w0 & PRESENT) === 0) return FR_INTR.NOT_PRESENT;
   const svt = (w2 >>> 18) & 3;
-  if ((w0 & RSVD0) !== 0 || (w2 & RSVD2) !== 0 || w3 !== 0 || svt === 3) return FR_INTR.ENTRY_RESERVED;
+  if ((w0 & RSVD0) !== 0 || oddDestination !== 0 || (w2 & RSVD2) !== 0 || w3 !== 0 || svt === 3)
+    return FR_INTR.ENTRY_RESERVED;
   const sid = w2 & 0xffff;
   if (svt === 1) {
     const sq = (w2 >>> 16) & 3;

@@ -1,5 +1,5 @@
 /** The invalidation queue (VT-d 6.5.2): descriptors are fetched in order, from IQH up to IQT. */
-import { GRAN, QI, VTD_REG } from '../../format/vtd.js';
+import { GRAN, QI, QUEUE_ERROR, VTD_REG } from '../../format/vtd.js';
 import {
   contextDevice,
   contextDomain,
@@ -19,9 +19,12 @@ const IQT = VTD_REG.IQT >>> 2;
 const IQA = VTD_REG.IQA >>> 2;
 const FSTS = VTD_REG.FSTS >>> 2;
 const ICS = VTD_REG.ICS >>> 2;
+const IQERCD = VTD_REG.IQERCD >>> 2;
+/** IQA.DW: descriptors of 256 bits. */
+const DW = 0x800;
 const { CONTEXT, IOTLB, DEV_IOTLB, IEC, WAIT, PASID_IOTLB, PASID_CACHE } = QI;
 const { GLOBAL, DOMAIN, DEVICE_OR_PAGE } = GRAN;
-const { IQE, ITE } = STATUS_BIT;
+const { ICE, IQE, ITE } = STATUS_BIT;
 
 /**
  * Software moved the tail, switched the queue on, or cleared an error: fetches and executes what is queued. After a
@@ -58,9 +61,14 @@ function drainLong(s: VtdState, first: number): void {
 
 /** step(), where a look at the frames tells where the descriptor is. */
 function stepAt(s: VtdState, head: number): number {
+  const wide = s.descriptorBytes === 32;
+  if (wide && (s.fetchedTo & 16) !== 0) {
+    refuse(s, QUEUE_ERROR.TAIL_MISALIGNED);
+    return -1;
+  }
   const at = locate(s, head);
-  if (at >= 0) return step(s, head, at);
-  refuse(s);
+  if (at >= 0) return wide ? wideStep(s, head, at) : step(s, head, at);
+  refuse(s, QUEUE_ERROR.FETCH);
   return -1;
 }
 
@@ -68,6 +76,7 @@ function stepAt(s: VtdState, head: number): number {
 export function queueMoved(s: VtdState): void {
   s.queueFrame = (s.regs[IQA + 1]! >>> 0) * 0x10_0000 + (s.regs[IQA]! >>> 12);
   s.queueBytes = s.qie ? 4096 << (s.regs[IQA]! & 7) : 0;
+  s.descriptorBytes = (s.regs[IQA]! & DW) === 0 ? 16 : 32;
   s.queueAt = 0;
 }
 
@@ -76,7 +85,7 @@ export function shownQueue(s: VtdState, offset: number): number {
   const word = s.regs[offset >>> 2]!;
   if (!deviates(s, 'iqa-latched')) return word;
   const high = (offset & 4) !== 0;
-  return high ? Math.floor(s.queueFrame / 0x10_0000) : ((s.queueFrame % 0x10_0000) << 12) | (word & 7);
+  return high ? Math.floor(s.queueFrame / 0x10_0000) : ((s.queueFrame % 0x10_0000) << 12) | (word & (DW | 7));
 }
 
 /** True when everything queued was executed and the last of it was a wait. */
@@ -98,7 +107,7 @@ function mayFetch(s: VtdState, status: number, head: number): boolean {
   const { fetchedTo } = s;
   if (head === fetchedTo || (status & IQE) !== 0) return false;
   if (head < s.queueBytes && fetchedTo < s.queueBytes) return true;
-  if (s.qie) refuse(s);
+  if (s.qie) refuse(s, QUEUE_ERROR.TAIL);
   return false;
 }
 
@@ -107,10 +116,27 @@ function step(s: VtdState, head: number, at: number): number {
   if (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT) return -1;
   if (s.events.on) emitDescriptor(s, at);
   if (isRefused(s, at)) {
-    refuse(s);
+    refuse(s, whatIsWrong(s, s.ram.words[at]!));
     return -1;
   }
   const next = (head + 16) & (s.queueBytes - 1);
+  s.regs[IQH] = next;
+  return next;
+}
+
+/** step() for a descriptor of 256 bits: no type that this unit knows has anything in its upper half. */
+function wideStep(s: VtdState, head: number, at: number): number {
+  const { words } = s.ram;
+  if ((words[at + 4]! | words[at + 5]! | words[at + 6]! | words[at + 7]!) !== 0) {
+    refuse(s, whatIsWrong(s, words[at]!));
+    return -1;
+  }
+  return step(s, head, at) < 0 ? -1 : skipHalf(s);
+}
+
+/** The head is behind the lower half of a descriptor. */
+function skipHalf(s: VtdState): number {
+  const next = (s.regs[IQH]! + 16) & (s.queueBytes - 1);
   s.regs[IQH] = next;
   return next;
 }
@@ -121,7 +147,7 @@ function locate(s: VtdState, head: number): number {
   const frame = s.queueFrame + (head >>> 12);
   if (frame >= ram.frames) return -1;
   const at = ram.peek(frame) << 10;
-  if (s.queueBytes === 4096) s.queueAt = at << 2;
+  if (s.queueBytes === 4096 && s.descriptorBytes === 16) s.queueAt = at << 2;
   return at + ((head & 4095) >>> 2);
 }
 
@@ -130,11 +156,33 @@ function emitDescriptor(s: VtdState, at: number): void {
   s.events.emit({ kind: 'descriptor', unit: s.index, words });
 }
 
-/** Invalidation queue error: the head stays at the descriptor until software clears IQE (7.1.2). */
-function refuse(s: VtdState): void {
+/** Invalidation queue error: the head stays at the descriptor until software clears IQE (7.1.2). `why` is for IQERCD. */
+function refuse(s: VtdState, why: number): void {
   if (s.events.on)
     s.events.emit({ kind: 'hw', unit: s.index, what: 'queueError', args: [s.regs[IQH]! >>> 4] });
+  s.regs[IQERCD] = why;
   setStatus(s, IQE);
+}
+
+/** Of a refused descriptor: a type that this unit does not know, or reserved bits. */
+function whatIsWrong(s: VtdState, w0: number): number {
+  const type = (w0 & 0xf) | ((w0 >>> 5) & 0x70);
+  const known =
+    type === PASID_IOTLB || type === PASID_CACHE
+      ? s.scalableMode
+      : type === DEV_IOTLB
+        ? s.deviceTlbs
+        : type === IEC
+          ? s.intRemap
+          : type === CONTEXT || type === IOTLB || type === WAIT;
+  return known ? QUEUE_ERROR.RESERVED : QUEUE_ERROR.TYPE;
+}
+
+/** A device completed an invalidation that nobody asked it for: ICE, and the queue goes on (6.5.2.10). */
+export function unexpectedCompletion(s: VtdState, rid: number): void {
+  if (!s.deviceTlbs) return;
+  s.regs[IQERCD + 1] = (s.regs[IQERCD + 1]! & 0xffff) | (rid << 16);
+  setStatus(s, ICE);
 }
 
 /** Executes a descriptor. True for one of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). */
@@ -179,13 +227,13 @@ function scalableDescriptor(s: VtdState, w0: number, w2: number, w3: number): bo
   const granularity = (w0 >>> 4) & 3;
   if (cacheOnly ? granularity === 2 || (w2 | w3) !== 0 : granularity < 2) return true;
   if (cacheOnly) contextGlobal(s);
-  else iotlbDomain(s, w0 >>> 16);
+  else iotlbDomain(s, (w0 >>> 16) & s.didMask);
   return false;
 }
 
 function contextDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
   if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w23) !== 0) return true;
-  const did = w0 >>> 16;
+  const did = (w0 >>> 16) & s.didMask;
   const granularity = (w0 >>> 4) & 3;
   if (granularity !== DEVICE_OR_PAGE) return contextInvalidate(s, granularity, did, 0, 0) === 0;
   contextDevice(s, did, w1 & 0xffff, (w1 >>> 16) & 3);
@@ -202,7 +250,7 @@ export function contextInvalidate(s: VtdState, asked: number, did: number, sid: 
 }
 
 function iecDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
-  if (((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w23) !== 0 && !lax(s)) return true;
+  if ((((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w23) !== 0 || !s.intRemap) && !lax(s)) return true;
   if ((w0 & 0x10) === 0) iecGlobal(s);
   else iecIndex(s, w1 & 0xffff, w0 >>> 27);
   return false;
@@ -212,13 +260,13 @@ function iotlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3: nu
   if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return true;
   const granularity = (w0 >>> 4) & 3;
   if (granularity !== DOMAIN) return granularity === 0 || iotlbDescriptorOf(s, granularity, w0, w2, w3);
-  iotlbDomain(s, w0 >>> 16);
+  iotlbDomain(s, (w0 >>> 16) & s.didMask);
   return false;
 }
 
 function iotlbDescriptorOf(s: VtdState, granularity: number, w0: number, w2: number, w3: number): boolean {
   const dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
-  return iotlb(s, granularity, w0 >>> 16, dfn, w2 & 0x3f) === 0;
+  return iotlb(s, granularity, (w0 >>> 16) & s.didMask, dfn, w2 & 0x3f) === 0;
 }
 
 /** Performs an IOTLB invalidation and says at which granularity; 0: the request was wrong and nothing was done. */
@@ -251,7 +299,10 @@ function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3
     s.events.emit({ kind: 'hw', unit: s.index, what: 'deviceTlb', args: [w1 & 0xffff, dfn, frames] });
   }
   if (s.devicesBusy) s.awaitsDevice = true;
-  if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) setStatus(s, ITE);
+  if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) {
+    s.regs[IQERCD + 1] = (s.regs[IQERCD + 1]! & (0xffff_0000 | 0)) | (w1 & 0xffff);
+    setStatus(s, ITE);
+  }
   return false;
 }
 

@@ -21,6 +21,7 @@ export const VTD_QUIRKS = [
   'fault-pending-needs-status-write',
   'reserved-context-is-not-hidden',
   'absent-is-not-cached',
+  'interrupt-range-by-page',
 ] as const;
 export type VtdQuirk = (typeof VTD_QUIRKS)[number];
 

@@ -12,6 +12,9 @@ export interface Reg {
 const ALL = 0xffff_ffff | 0;
 const FRAME_LO = 0xffff_f000 | 0;
 const IM = 0x8000_0000 | 0;
+const EPM = 0x8000_0000 | 0;
+/** Protected ranges begin and end at multiples of 1 MiB: the address bits below are not there. */
+const PROTECTION_BITS = 0xfff0_0000 | 0;
 
 /** In the manual's order. VER, CAP and ECAP get their values from the unit's options. */
 export const VTD = {
@@ -31,18 +34,26 @@ export const VTD = {
   FEDATA: { offset: 0x3c, reset: 0, rw: ALL },
   FEADDR: { offset: 0x40, reset: 0, rw: 0xffff_fffc | 0 },
   FEUADDR: { offset: 0x44, reset: 0, rw: ALL },
-  PMEN: { offset: 0x64, reset: 0 },
+  PMEN: { offset: 0x64, reset: 0, rw: EPM },
+  PLMBASE: { offset: 0x68, reset: 0, rw: PROTECTION_BITS }, // with CAP.PLMR
+  PLMLIMIT: { offset: 0x6c, reset: 0, rw: PROTECTION_BITS },
+  PHMBASE_LO: { offset: 0x70, reset: 0, rw: PROTECTION_BITS }, // with CAP.PHMR
+  PHMBASE_HI: { offset: 0x74, reset: 0, rw: ALL },
+  PHMLIMIT_LO: { offset: 0x78, reset: 0, rw: PROTECTION_BITS },
+  PHMLIMIT_HI: { offset: 0x7c, reset: 0, rw: ALL },
   IQH_LO: { offset: 0x80, reset: 0 },
   IQH_HI: { offset: 0x84, reset: 0 },
   IQT_LO: { offset: 0x88, reset: 0, rw: 0x0007_fff0 },
   IQT_HI: { offset: 0x8c, reset: 0 },
-  IQA_LO: { offset: 0x90, reset: 0, rw: FRAME_LO | 0x7 },
+  IQA_LO: { offset: 0x90, reset: 0, rw: FRAME_LO | 0x7 }, // and DW in scalable mode
   IQA_HI: { offset: 0x94, reset: 0, rw: ALL },
   ICS: { offset: 0x9c, reset: 0, rw1c: 0x1 },
   IECTL: { offset: 0xa0, reset: IM, rw: IM },
   IEDATA: { offset: 0xa4, reset: 0, rw: ALL },
   IEADDR: { offset: 0xa8, reset: 0, rw: 0xffff_fffc | 0 },
   IEUADDR: { offset: 0xac, reset: 0, rw: ALL },
+  IQERCD_LO: { offset: 0xb0, reset: 0 },
+  IQERCD_HI: { offset: 0xb4, reset: 0 },
   IRTA_LO: { offset: 0xb8, reset: 0, rw: FRAME_LO | 0x80f },
   IRTA_HI: { offset: 0xbc, reset: 0, rw: ALL },
 } as const satisfies Record<string, Reg>;

@@ -146,6 +146,17 @@ export class VtdState implements CopiesItself {
   readonly firstLevel: boolean;
   readonly firstLevel1G: boolean;
   readonly secondLevelScalable: boolean;
+  readonly protectsLow: boolean;
+  readonly protectsHigh: boolean;
+  /** Reads of no bytes may go to pages that can only be written. */
+  readonly zeroLengthReads: boolean;
+  /** Setting a root table, or a table of interrupts, makes the unit forget what it cached of the last one. */
+  readonly forgetsWithRoot: boolean;
+  readonly forgetsWithInterruptTable: boolean;
+  /** Bits of a context entry's upper word that are reserved: those of a domain id which the unit does not have, too. */
+  readonly contextReserved: number;
+  /** Bits of a domain id that the unit looks at. */
+  readonly didMask: number;
   /** Largest address mask of a page-selective invalidation. */
   readonly mamv: number;
   /** Reserved bits: for level l, words 2l and 2l+1 of a pointing entry, and 12 further of a leaf. */
@@ -182,12 +193,18 @@ export class VtdState implements CopiesItself {
   ccmdFm = 0;
   /** Root table latched for scalable mode (RTADDR.TTM). */
   scalable = false;
+  /** Root table latched with a mode that the unit does not have: every request faults. */
+  modeless = false;
+  /** Bytes of a descriptor: 16, or 32 with IQA.DW. */
+  descriptorBytes = 16;
+  /** Protected memory is enabled. */
+  protects = false;
 
   readonly ctx = new ContextResult();
   readonly walk = new WalkResult();
 
-  /** Set by the machine: a message-signalled interrupt of this unit. */
-  onInterrupt: (kind: UnitInterrupt, addrLo: number, data: number) => void = () => {};
+  /** Set by the machine: a message-signalled interrupt of this unit; an x2APIC id has its bits 31:8 in `addrHi`. */
+  onInterrupt: (kind: UnitInterrupt, addrLo: number, data: number, addrHi: number) => void = () => {};
   /** Set by the machine: tells a device to forget `frames` translations from `dfn`; false when it does not answer. */
   onDeviceTlb: (rid: number, dfn: number, frames: number) => boolean = () => true;
 
@@ -222,6 +239,13 @@ export class VtdState implements CopiesItself {
     this.firstLevel1G = get(caps, 0, CAP.FL1GP) === 1;
     this.namesPhysical = get(caps, 2, ECAP.DIT) === 1;
     this.writeBuffer = get(caps, 0, CAP.RWBF) === 1;
+    this.protectsLow = get(caps, 0, CAP.PLMR) === 1;
+    this.protectsHigh = get(caps, 0, CAP.PHMR) === 1;
+    this.zeroLengthReads = get(caps, 0, CAP.ZLR) === 1;
+    this.forgetsWithRoot = get(caps, 0, CAP.ESRTPS) === 1;
+    this.forgetsWithInterruptTable = get(caps, 0, CAP.ESIRTPS) === 1;
+    this.didMask = 2 ** Math.min(4 + 2 * get(caps, 0, CAP.ND), 16) - 1;
+    this.contextReserved = 0xff00_0080 | ((0xffff & ~this.didMask) << 8);
     this.mamv = get(caps, 0, CAP.MAMV);
     // Firmware may claim anything; no host has less than 32 or more than 52 bits.
     this.beyondHaw = ~(2 ** (Math.min(Math.max(opts.haw, 32), 52) - 32) - 1);

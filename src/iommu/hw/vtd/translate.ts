@@ -3,8 +3,9 @@
  * This is the data plane: plain functions on typed arrays, masks written by hand (a test compares them with the
  * layouts in iommu/format), no allocation. Page numbers of up to 45 bits are a low word and a high part.
  */
-import { FR } from '../../format/vtd.js';
+import { FR, FR_SM, PROTECTED } from '../../format/vtd.js';
 import { recordFault } from './faults.js';
+import { isProtected } from './protection.js';
 import { deviates } from './quirks.js';
 import { readScalable, scalableReason, walkFirstLevel } from './scalable.js';
 import type { VtdState } from './state.js';
@@ -14,7 +15,6 @@ const P = 0x1;
 const FPD = 0x2;
 const TT_SHIFT = 2;
 const CONTEXT_RSVD_LO = 0xff0;
-const CONTEXT_RSVD_HI = 0xff00_0080 | 0;
 const ROOT_RSVD_LO = 0xffe;
 const AW = 0x7;
 const DID_SHIFT = 8;
@@ -60,7 +60,6 @@ export const HAND_MASKS = {
   FPD,
   TT_SHIFT,
   CONTEXT_RSVD_LO,
-  CONTEXT_RSVD_HI,
   ROOT_RSVD_LO,
   AW,
   DID_SHIFT,
@@ -76,10 +75,10 @@ export const HAND_MASKS = {
 
 /**
  * Machine frame that a DMA of requester `rid` to bus frame `dfn` reaches, or the negative fault reason, after the
- * fault was recorded. Without translation (GSTS.TES clear) every frame is its own.
+ * fault was recorded. Without translation (GSTS.TES clear) every frame that is not protected is its own.
  */
 export function translate(s: VtdState, rid: number, dfn: number, write: boolean): number {
-  if (!s.te) return dfn;
+  if (!s.te) return unlessProtected(s, dfn);
   const m = s.cache;
   const c = CC_AT + (((rid ^ (rid >>> 8)) & 0xff) << 2);
   if (m[c] === (rid | CC_VALID)) {
@@ -153,11 +152,15 @@ const INTERRUPT_RANGE = 0xfee;
 /** Bits of a pointing entry that the fast walk does not take: page size and snoop. */
 const NOT_PLAIN = 0x880;
 
+/** A frame that is reached without tables. */
+const unlessProtected = (s: VtdState, mfn: number): number =>
+  s.protects && isProtected(s, mfn) ? -PROTECTED : mfn;
+
 /** Everything else: other page sizes, faults, contexts that are not cached, addresses above 2^44. */
 function translateSlowly(s: VtdState, rid: number, dfn: number, write: boolean): number {
   s.walk.refusedByCache = false;
   const found = resolve(s, rid, dfn, write, true);
-  if (found >= 0) return found;
+  if (found >= 0 || found === -PROTECTED) return found;
   if (s.walk.refusedByCache && deviates(s, 'hit-without-permission-is-silent')) return found;
   const unhidden = found === -FR.CONTEXT_RESERVED && deviates(s, 'reserved-context-is-not-hidden');
   recordFault(s, rid, dfn, write, -found, !unhidden && (s.ctx.info & INFO_FPD) !== 0);
@@ -166,7 +169,7 @@ function translateSlowly(s: VtdState, rid: number, dfn: number, write: boolean):
 
 /** What `translate` would answer now, from the same caches, without a fault record and without filling a cache. */
 export function probe(s: VtdState, rid: number, dfn: number, write: boolean): number {
-  return s.te ? resolve(s, rid, dfn, write, false) : dfn;
+  return s.te ? resolve(s, rid, dfn, write, false) : unlessProtected(s, dfn);
 }
 
 /** Through the context cache, then the IOTLB, then the tables. Fills what it missed when `fill` says so. */
@@ -182,7 +185,7 @@ function resolve(s: VtdState, rid: number, dfn: number, write: boolean, fill: bo
   const kind = info & KIND;
   if (!inside && !(kind === KIND_PASS && deviates(s, 'pass-through-any-address')))
     return -scalableReason(s, FR.BEYOND_MGAW, kind === KIND_FIRST);
-  if (kind === KIND_PASS) return dfn;
+  if (kind === KIND_PASS) return unlessProtected(s, dfn);
   const need = write ? W : R;
   const w = s.walk;
   if (!lookup(s, ctx.stamp, lo, hi)) fetch(s, lo, hi, need, fill);
@@ -208,7 +211,7 @@ function fetch(s: VtdState, lo: number, hi: number, need: number, fill: boolean)
   const w = s.walk;
   if ((info & KIND) === KIND_FIRST) walkFirstLevel(s, root, info & LEVELS, lo, hi, need === W, fill);
   else walkTables(s, root, info & LEVELS, lo, hi, need);
-  if (w.reason === 0 && touchesInterruptRange(w.frameLo, w.frameHi, w.size)) {
+  if (w.reason === 0 && touchesInterruptRange(w.frameLo, w.frameHi, w.size) && !keepsOutOfRange(s, lo)) {
     w.reason = FR.INTERRUPT_ADDR;
     w.perm = 0;
     return;
@@ -216,6 +219,18 @@ function fetch(s: VtdState, lo: number, hi: number, need: number, fill: boolean)
   if (fill && (w.reason === 0 || (s.keepsAbsent && w.perm === 0))) {
     insert(s, stamp, lo, hi, (info & KIND) === KIND_FIRST ? FIRST_LEVEL : 0);
   }
+}
+
+/**
+ * Of a large page around the interrupt range, the 4 KiB that is asked for: true when it lies beside the range. It alone
+ * is left in `s.walk`, so that the cache cannot lead another request into the range.
+ */
+function keepsOutOfRange(s: VtdState, lo: number): boolean {
+  const w = s.walk;
+  if (w.size === 0 || deviates(s, 'interrupt-range-by-page')) return false;
+  w.frameLo |= lo & (w.size === 1 ? 0x1ff : 0x3_ffff);
+  w.size = 0;
+  return w.frameLo >>> 8 !== INTERRUPT_RANGE;
 }
 
 /** A page that overlaps 0xFEE00000 to 0xFEEFFFFF: no table may lead a request there (3.14). */
@@ -253,6 +268,10 @@ function readContext(s: VtdState, rid: number, fill: boolean): void {
   ctx.info = 0;
   ctx.did = 0;
   ctx.reason = FR.ROOT_ACCESS;
+  if (s.modeless) {
+    ctx.reason = FR_SM.TABLE_MODE;
+    return;
+  }
   if (s.scalable) {
     readScalable(s, rid);
     if (ctx.reason === 0 && (ctx.info & KIND) !== KIND_PASS)
@@ -286,7 +305,7 @@ function decodeContext(s: VtdState, w0: number, w1: number, w2: number, w3: numb
   if ((w0 & P) === 0) return;
   ctx.reason = FR.CONTEXT_RESERVED;
   if ((w0 & CONTEXT_RSVD_LO) !== 0 || (w1 & s.beyondHaw) !== 0) return;
-  if ((w2 & CONTEXT_RSVD_HI) !== 0 || w3 !== 0) return;
+  if ((w2 & s.contextReserved) !== 0 || w3 !== 0) return;
   ctx.reason = FR.CONTEXT_INVALID;
   const aw = w2 & AW;
   if (((s.sagaw >> aw) & 1) === 0) return;

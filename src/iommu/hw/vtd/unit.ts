@@ -6,10 +6,19 @@ import type { MmioDevice } from '../../../sim/mmio.js';
 import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
 import type { Interrupt } from '../interrupt.js';
 import { translated, translationRequest } from './ats.js';
-import { contextGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
+import { contextGlobal, iecGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
 import { completionCleared, deliverPending, statusCleared } from './faults.js';
 import { remapInterrupt } from './intremap.js';
-import { atRestAfterWait, contextInvalidate, drainQueue, iotlb, queueMoved, shownQueue } from './queue.js';
+import { protectionSwitched } from './protection.js';
+import {
+  atRestAfterWait,
+  contextInvalidate,
+  drainQueue,
+  iotlb,
+  queueMoved,
+  shownQueue,
+  unexpectedCompletion,
+} from './queue.js';
 import { deviates } from './quirks.js';
 import { FRCD_BLOCK, RESET, type Reg, regAt, VTD } from './regs.js';
 import {
@@ -50,6 +59,8 @@ const IQT_BITS = VTD.IQT_LO.rw;
 /** RTADDR.TTM: 1 is scalable mode. */
 const TTM = 0xc00;
 const TTM_SCALABLE = 0x400;
+/** IQA.DW. */
+const DW = 0x800;
 const ICC = 0x8000_0000 | 0;
 const IVT = 0x8000_0000 | 0;
 
@@ -90,6 +101,9 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.fetchedTo = 0;
     this.lastType = 0;
     this.scalable = false;
+    this.modeless = false;
+    this.descriptorBytes = 16;
+    this.protects = false;
     this.cache.fill(0, 0, NO_STAMP);
     this.ccUsed = false;
     this.tlbSizes = 0;
@@ -99,6 +113,16 @@ export class VtdUnit extends VtdState implements MmioDevice {
   /** See translate.ts. */
   translate(rid: number, dfn: number, write: boolean): number {
     return translate(this, rid, dfn, write);
+  }
+  /** A read of no bytes: with CAP.ZLR a page that can only be written answers too (11.4.2). */
+  zeroLengthRead(rid: number, dfn: number): number {
+    const writes =
+      this.zeroLengthReads && probe(this, rid, dfn, false) < 0 && probe(this, rid, dfn, true) >= 0;
+    return translate(this, rid, dfn, writes);
+  }
+  /** See queue.ts. */
+  unexpectedCompletion(rid: number): void {
+    unexpectedCompletion(this, rid);
   }
   probe(rid: number, dfn: number, write: boolean): number {
     return probe(this, rid, dfn, write);
@@ -160,8 +184,15 @@ export class VtdUnit extends VtdState implements MmioDevice {
     if (reg === VTD.RTADDR_LO) {
       return this.scalableMode || deviates(this, 'rtaddr-keeps-mode') ? rw | TTM : rw;
     }
+    if (reg === VTD.IQA_LO) return this.scalableMode ? rw | DW : rw;
+    if (reg.offset >= VTD_REG.PMEN && reg.offset < VTD_REG.IQH) return this.protectionWritable(reg) ? rw : 0;
     if (!deviates(this, 'narrow-event-registers')) return rw;
     return reg === VTD.FEUADDR || reg === VTD.IEUADDR ? 0 : reg === VTD.FEDATA ? 0xffff : rw;
+  }
+
+  private protectionWritable(reg: Reg): boolean {
+    if (reg === VTD.PMEN) return this.protectsLow || this.protectsHigh;
+    return reg.offset < VTD_REG.PHMBASE ? this.protectsLow : this.protectsHigh;
   }
 
   /** What a write sets going. */
@@ -180,6 +211,9 @@ export class VtdUnit extends VtdState implements MmioDevice {
       case VTD_REG.IQA:
       case VTD_REG.IQA + 4:
         if (!deviates(this, 'iqa-latched')) queueMoved(this);
+        return;
+      case VTD_REG.PMEN:
+        protectionSwitched(this);
         return;
       case VTD_REG.FSTS:
         statusCleared(this);
@@ -230,9 +264,12 @@ export class VtdUnit extends VtdState implements MmioDevice {
     let status = this.regs[gsts]!;
     if ((value & GCMD.SRTP) !== 0) {
       this.rootFrame = this.frameIn(VTD_REG.RTADDR);
-      this.scalable = this.scalableMode && (this.regs[VTD_REG.RTADDR >>> 2]! & TTM) === TTM_SCALABLE;
+      const mode = this.scalableMode ? this.regs[VTD_REG.RTADDR >>> 2]! & TTM : 0;
+      this.scalable = mode === TTM_SCALABLE;
+      this.modeless = mode > TTM_SCALABLE;
       status |= GCMD.SRTP;
       this.hw('rootTable', this.rootFrame);
+      if (this.forgetsWithRoot) this.forgetTranslations();
     }
     if ((value & GCMD.SIRTP) !== 0 && this.intRemap) {
       const lo = this.regs[VTD_REG.IRTA >>> 2]!;
@@ -241,6 +278,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
       this.irX2apic = this.eim && (lo & 0x800) !== 0;
       status |= GCMD.SIRTP;
       this.hw('intremapTable', this.irFrame, this.irEntries);
+      if (this.forgetsWithInterruptTable) iecGlobal(this);
     }
     this.flushOnEnable(value);
     this.te = (value & GCMD.TE) !== 0;
@@ -285,6 +323,10 @@ export class VtdUnit extends VtdState implements MmioDevice {
   private flushOnEnable(value: number): void {
     const switched = ((value & GCMD.TE) !== 0) !== this.te;
     if ((!switched && (value & GCMD.SRTP) === 0) || !deviates(this, 'flush-on-enable')) return;
+    this.forgetTranslations();
+  }
+
+  private forgetTranslations(): void {
     contextGlobal(this);
     iotlb(this, GRAN.GLOBAL, 0, 0, 0);
   }
@@ -302,7 +344,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     if (this.qie) return;
     const at = (VTD_REG.CCMD >>> 2) + 1;
     const asked = (this.regs[at]! >>> 29) & 3;
-    const did = this.regs[at - 1]! & 0xffff;
+    const did = this.regs[at - 1]! & this.didMask;
     const done = contextInvalidate(this, asked, did, this.ccmdSid, this.ccmdFm);
     this.regs[at] = (this.regs[at]! & 0x6000_0000) | (done << 27);
   }
@@ -314,7 +356,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     const word = this.regs[at]!;
     const dfn = (this.ivaHi >>> 0) * 0x10_0000 + (this.ivaLo >>> 12);
     const asked = (word >>> 28) & 3;
-    const done = asked === 0 ? 0 : iotlb(this, asked, word & 0xffff, dfn, this.ivaLo & 0x3f);
+    const done = asked === 0 ? 0 : iotlb(this, asked, word & this.didMask, dfn, this.ivaLo & 0x3f);
     this.regs[at] = (word & 0x3003_ffff) | (done << 25);
   }
 
