@@ -51,8 +51,10 @@ export function barsAt(
     const wide = (value & 7) === 4 && i + 1 < count;
     const kind = (value & 1) !== 0 ? 'io' : wide ? 'mem64' : 'mem32';
     const address = kind === 'io' ? (value & ~3) >>> 0 : (value & ~15) >>> 0;
-    const full = wide ? (words[first + i + 1]! >>> 0) * 2 ** 32 + address : address;
-    const bytes = powerOfTwo(sizes?.[offset + i] ?? (value === 0 ? 0 : guessBytes(kind, full)));
+    // Any address above 4 GiB is aligned beyond the largest guess.
+    const above = wide && words[first + i + 1] !== 0 && address === 0;
+    const guess = value === 0 ? 0 : guessBytes(kind, above ? 2 ** 32 : address);
+    const bytes = powerOfTwo(sizes?.[offset + i] ?? guess);
     if (bytes > 0) {
       bars.push({ index: i, word: first + i, kind, prefetchable: (value & 9) === 8, bytes });
     }

@@ -294,7 +294,7 @@ describe('dom0', () => {
     expect(host.dma(0x200, 0x99_9999)).toBe(-1);
   });
 
-  test('a device that leaves it in passthrough mode is stopped, one that is stopped is not told again', () => {
+  test('a device that leaves it in passthrough mode is stopped, and the unit is told', () => {
     const host = new AmdHost({ opts: { hwdomPassthrough: true } }).boot();
     expect(host.commands(() => host.remove(host.pdev(0x200)))).toContain('devtab_inval 200');
     // V, without TV.

@@ -1,5 +1,4 @@
 /** A small Xen around the AMD-Vi driver: memory, one or more units, domains that own frames, a console to read. */
-
 import { E, type Rc } from '../../src/base/errno.js';
 import { defaultIommuOptions } from '../../src/hypervisor/cmdline.js';
 import type { AmdIommu } from '../../src/iommu/driver/amd/driver.js';

@@ -1,8 +1,8 @@
 /**
  * The least of a Xen that an IOMMU driver can run on: memory, clock, CPUs, plain domains and a table of devices with
- * their config space. Nothing here comes from src/hypervisor, so that a driver's tests do not stand or fall with it.
+ * their config space. Nothing here but the defaults of options comes from src/hypervisor, so that a driver's tests do
+ * not stand or fall with it.
  */
-
 import { assert } from '../../src/base/assert.js';
 import { E, type Rc } from '../../src/base/errno.js';
 import { formatSbdf, type Sbdf } from '../../src/base/sbdf.js';

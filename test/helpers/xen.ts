@@ -1,5 +1,4 @@
 /** A small Xen without silicon: real PCI functions, and a driver that only writes down what it is asked. */
-
 import { sbdf } from '../../src/base/sbdf.js';
 import { defaultIommuOptions } from '../../src/hypervisor/cmdline.js';
 import { Console } from '../../src/hypervisor/console.js';

@@ -1,5 +1,4 @@
 /** `iommu=`, `dom0-iommu=`, `pci=`, `rmrr=`, `ivmd=`. @xen drivers/passthrough */
-
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
 import { defaultIommuOptions } from '../../src/hypervisor/cmdline.js';
@@ -13,6 +12,34 @@ import { findRelease, releaseNames, seamsOf } from '../../src/hypervisor/release
 import { correct, type Seams, withSeams } from '../../src/hypervisor/seams.js';
 import type { ExtraRange, IommuOptions } from '../../src/iommu/driver/types.js';
 import { sbdf } from '../helpers/xen.js';
+
+// @xen drivers/passthrough/{iommu,ats}.c, x86/iommu.c, vtd/iommu.c, amd/iommu_init.c; IOMMU_QUARANTINE_BASIC of Kconfig
+test('what an empty command line leaves of options', () => {
+  expect({ ...defaultIommuOptions() }).toEqual({
+    enable: true,
+    force: false,
+    quarantine: 'basic',
+    verbose: false,
+    debug: false,
+    crashDisable: false,
+    igfx: true,
+    qinval: true,
+    snoop: true,
+    superpages: true,
+    intremap: 'full',
+    intpost: false,
+    hapPtShare: true,
+    amdPerdevIntremap: true,
+    ats: false,
+    devIotlbTimeoutMs: 1000,
+    hwdomStrict: false,
+    hwdomPassthrough: false,
+    hwdomInclusive: false,
+    hwdomReserved: -1,
+    hwdomNone: false,
+    nonCoherent: false,
+  });
+});
 
 /** What an option changes of the defaults. */
 function changes(parse: (o: IommuOptions) => number): { rc: number; set: Partial<IommuOptions> } {

@@ -76,6 +76,11 @@ describe('base address registers', () => {
     const words = [0x10, 0x18, 0x1c, 0x20, 0x24].map((offset) => space.read(offset, 4));
     expect(words).toEqual([0, 0xc, 0, 0xc, 0]);
   });
+  test('one of 64 bits with nowhere to go on in is none', () => {
+    const last = new Space(256).set(0x24, 4, 0xfe80_0004).set(0x28, 4, 0x1234);
+    const space = new ConfigSpace(last.bytes);
+    expect(space.bars.map((b) => [b.index, b.kind])).toEqual([[5, 'mem32']]);
+  });
   test('a ROM register without address and size is not implemented', () => {
     expect(probe(new ConfigSpace(conventional().bytes), 0x30)).toBe(0);
   });
@@ -290,9 +295,12 @@ describe('config cycles', () => {
     ]);
   });
   test('a write of four or eight bytes to ECAM is one or two config writes', () => {
-    const h = host(endpoint().at(at(3, 2, 1)));
+    const bars = endpoint().set(0x10, 4, 0xfea0_0000).set(0x14, 4, 0xfeb0_0000);
+    const h = host(bars.at(at(3, 2, 1), { barBytes: [4096, 4096] }));
     const window = new EcamWindow(h, 0);
     const offset = (3 << 20) | (2 << 15) | (1 << 12);
+    window.write64(offset + 0x10, 0x1234_5000, 0x8765_4000);
+    expect([0x10, 0x14].map((reg) => h.configRead(at(3, 2, 1), reg, 4))).toEqual([0x1234_5000, 0x8765_4000]);
     window.write32(offset + 4, 0);
     expect(h.configRead(at(3, 2, 1), 4, 2)).toBe(0);
     window.write64(offset + 4, 7, 0x10);

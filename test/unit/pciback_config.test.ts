@@ -31,6 +31,14 @@ function guest(name: string, o: BoardOptions = {}, before: (b: ReturnType<typeof
     write: (reg: number, bytes: number, value: number) =>
       runAlone(config.configWrite(devfn!, reg, bytes, value)),
     device: (reg: number, bytes = 4) => b.pci.configRead(dev.sbdf, reg, bytes),
+    /** What reaches the device from now on: offset, size and value. */
+    sent() {
+      const seen: number[][] = [];
+      b.pci.events.attach((e) => {
+        if (e.kind === 'config' && e.sbdf === dev.sbdf) seen.push([e.offset, e.size, e.value]);
+      });
+      return seen;
+    },
     permissive: () => b.write(`${PCIBACK}/permissive`, name),
     /** Complaints about writes since the last look: offset and size. */
     complaints: () => b.log().flatMap((l) => READ_ONLY.exec(l)?.slice(1).join('/') ?? []),
@@ -58,14 +66,31 @@ describe('the header', () => {
     expect([g.device(0x3c, 2), g.read(0x3c, 2), g.complaints()]).toEqual([0x10b, 0x116, []]);
   });
 
-  test('the cache line size is for guests, the latency is not, and BIST can only be started', () => {
+  test('the cache line size is for guests, the latency and the result of BIST are not', () => {
     const g = guest('0000:09:01.0');
     g.write(0x0c, 1, 8);
     g.write(0x0d, 1, 0x40);
     expect([g.device(0x0c, 2), g.read(0x0c, 2)]).toEqual([8, 8]);
+    const sent = g.sent();
     // Of a word Linux sees the field at its begin and the one at its end.
     g.write(0x0c, 4, 0x0f00_4010);
     expect([g.device(0x0c), g.complaints()]).toEqual([0x10, []]);
+    expect(sent).toEqual([[0x0c, 1, 0x10]]);
+  });
+
+  // @linux conf_space_header.c bist_write: capable is bit 7, the code of completion bits 3:0
+  test('BIST can be started, and what it says else can only be written as it is', () => {
+    const functions = q35().map((f) => {
+      if (f.sbdf !== 0x908) return f;
+      const config = Uint8Array.from(f.config);
+      config[0x0f] = 0x82;
+      return { ...f, config };
+    });
+    const g = guest('0000:09:01.0', { functions });
+    const sent = g.sent();
+    for (const value of [0, 0x41, 0x80, 0xc3, 0x82, 0xc2, 0x40]) g.write(0x0f, 1, value);
+    expect(sent.map(([, , value]) => value)).toEqual([0x82, 0xc2, 0x40]);
+    expect([g.read(0x0f, 1), g.complaints()]).toEqual([0x82, []]);
   });
 
   test.each([
@@ -139,6 +164,20 @@ describe('base addresses', () => {
     expect([g.read(0x18), g.read(0x1c)]).toEqual([0xffff_c00c, 0xffff_ffff]);
     g.write(0x1c, 4, 0xffff_fff0);
     expect([g.read(0x18), g.read(0x1c)]).toEqual([0xffff_c00c, 0]);
+  });
+
+  test('of 64 bits may lie above 4 GiB and be larger', () => {
+    const functions = q35().map((f) => {
+      if (f.sbdf !== 0x100) return f;
+      const config = Uint8Array.from(f.config);
+      config.set([0x0c, 0, 0, 0, 0x84, 3, 0, 0], 0x18);
+      return { ...f, config, barBytes: [f.barBytes?.[0], 0, 2 ** 33] };
+    });
+    const g = guest('0000:01:00.0', { functions });
+    expect([g.read(0x18), g.read(0x1c)]).toEqual([0xc, 0x384]);
+    for (const reg of [0x18, 0x1c]) g.write(reg, 4, 0xffff_ffff);
+    // @linux conf_space_header.c read_dev_bar: the two halves of minus the size
+    expect([g.read(0x18), g.read(0x1c)]).toEqual([0xc, 0xffff_fffe]);
   });
 
   test('that are not there read zero, whatever is written', () => {
@@ -291,7 +330,10 @@ describe('fields that an administrator adds', () => {
     (text) => {
       const g = guest(NIC);
       expect(quirk(g.b, `0000:${text}`)).toBeGreaterThan(0);
-      expect(String(g.b.read(`${PCIBACK}/quirks`)).split('\n')).toHaveLength(4);
+      // @linux pci_stub.c quirks_show: address, ids, and of each field register, size and mask.
+      const [reg, size, mask] = text.slice('02:00.0-'.length).split(':');
+      const field = `\t\t${reg!.padStart(8, '0')}:${size}:${mask!.padStart(8, '0')}\n`;
+      expect(g.b.read(`${PCIBACK}/quirks`)).toBe(`02:00.0\n\t8086:10d3:8086:0000\n${field}`);
     },
   );
 });
