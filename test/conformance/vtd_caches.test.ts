@@ -225,41 +225,23 @@ describe('the context cache (6.2.2, 6.5.2.1)', () => {
     rig.submit(...words);
     return rig.unit.probe(rid, 3, true) >= 0;
   }
+  /** Of a device of domain 1: its id, and how much of the function number is not compared. */
+  const select = (rid: number, mask = 0): number[] => [CONTEXT | G.select | (1 << 16), (mask << 16) | rid];
   test.each([
     ['no invalidation', 'is still used', [IOTLB | G.domain | (7 << 16)]],
     ['a global one', 'is gone', [CONTEXT | G.global]],
     ['one of its domain', 'is gone', [CONTEXT | G.domain | (1 << 16)]],
     ['one of another domain', 'is still used', [CONTEXT | G.domain | (2 << 16)]],
-    ['one of the device in its domain', 'is gone', [CONTEXT | G.select | (1 << 16), A]],
+    ['one of the device in its domain', 'is gone', select(A)],
     ['one of the device in another domain', 'is still used', [CONTEXT | G.select | (2 << 16), A]],
-    ['one of another device', 'is still used', [CONTEXT | G.select | (1 << 16), A + 8]],
-    ['one of function 7 of the slot', 'is still used', [CONTEXT | G.select | (1 << 16), A + 7]],
-    ['one of function 4 with bit 2 masked', 'is gone', [CONTEXT | G.select | (1 << 16), (1 << 16) | (A + 4)]],
-    [
-      'one of function 6 with bit 2 masked',
-      'is still used',
-      [CONTEXT | G.select | (1 << 16), (1 << 16) | (A + 6)],
-    ],
-    [
-      'one of function 6 with bits 2:1 masked',
-      'is gone',
-      [CONTEXT | G.select | (1 << 16), (2 << 16) | (A + 6)],
-    ],
-    [
-      'one of function 7 with bits 2:1 masked',
-      'is still used',
-      [CONTEXT | G.select | (1 << 16), (2 << 16) | (A + 7)],
-    ],
-    [
-      'one of function 7 with bits 2:0 masked',
-      'is gone',
-      [CONTEXT | G.select | (1 << 16), (3 << 16) | (A + 7)],
-    ],
-    [
-      'one of the next slot with bits 2:0 masked',
-      'is still used',
-      [CONTEXT | G.select | (1 << 16), (3 << 16) | (A + 8)],
-    ],
+    ['one of another device', 'is still used', select(A + 8)],
+    ['one of function 7 of the slot', 'is still used', select(A + 7)],
+    ['one of function 4 with bit 2 masked', 'is gone', select(A + 4, 1)],
+    ['one of function 6 with bit 2 masked', 'is still used', select(A + 6, 1)],
+    ['one of function 6 with bits 2:1 masked', 'is gone', select(A + 6, 2)],
+    ['one of function 7 with bits 2:1 masked', 'is still used', select(A + 7, 2)],
+    ['one of function 7 with bits 2:0 masked', 'is gone', select(A + 7, 3)],
+    ['one of the next slot with bits 2:0 masked', 'is still used', select(A + 8, 3)],
   ])('after %s the old entry %s', (_says, outcome, words) => {
     expect(kept(words as number[])).toBe(outcome === 'is still used');
   });

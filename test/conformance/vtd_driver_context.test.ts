@@ -7,20 +7,10 @@ import { E } from '../../src/base/errno.js';
 import { PDEV_TYPE } from '../../src/iommu/driver/types.js';
 import { QEMU_CAP_CM, QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
-import { at, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
+import { at, hostWithGuest, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
 
 const READ = 6;
 const NOT_PRESENT = 2;
-
-/** A host with one PCIe endpoint at 02:00.0 and guest d1, whose frame 0x100 is machine frame 0x40000. */
-function host(o: VtdHostOptions = {}) {
-  const h = new VtdHost(o);
-  const pdev = h.endpoint(at(2, 0));
-  h.boot();
-  const d1 = h.domain(1);
-  h.map(d1, 0x100, 0x4_0000);
-  return { h, pdev, d1 };
-}
 
 /** 09:01.0 and 09:02.0 behind a PCIe-to-PCI bridge at 08:00.0 (or a legacy one), which is behind port 00:05.0. */
 function conventional(bridgeType: number = PDEV_TYPE.PCIE2PCI_BRIDGE, o: VtdHostOptions = {}) {
@@ -37,7 +27,7 @@ function conventional(bridgeType: number = PDEV_TYPE.PCIE2PCI_BRIDGE, o: VtdHost
 
 describe('an endpoint', () => {
   test("FT-C01 an assigned endpoint's DMA goes through the guest's table under the guest's id", () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     expect(h.entry(2, 0)).toMatchObject({ p: 1, did: 0, aw: 2, tt: 0 });
     expect(h.assign(d1, pdev)).toBe(0);
     expect(h.entry(2, 0)).toEqual({ p: 1, root: d1.iommu.pgdMfn, aw: 2, tt: 0, did: 1 });
@@ -48,7 +38,7 @@ describe('an endpoint', () => {
   });
 
   test('FT-C01 phantom functions translate like the primary and do not move it', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     expect(h.assign(d1, pdev, 1)).toBe(0);
     expect(h.dma(2, 0, 1, 0x100)).toBe(0x4_0000);
     expect(pdev.domain).toBe(h.s.hwdom);
@@ -56,14 +46,14 @@ describe('an endpoint', () => {
   });
 
   test('FT-C05 a device without unit is refused with -ENODEV', () => {
-    const { h, d1 } = host();
+    const { h, d1 } = hostWithGuest();
     const other = h.s.addPdev(0x1_0300, PDEV_TYPE.PCIE_ENDPOINT);
     expect(h.assign(d1, other)).toBe(E.NODEV);
     expect(other.domain).toBe(h.s.hwdom);
   });
 
   test('a device of unknown kind is refused with -EINVAL, whether mapped or unmapped', () => {
-    const { h, d1 } = host();
+    const { h, d1 } = hostWithGuest();
     const odd = h.s.addPdev(at(3, 0), PDEV_TYPE.UNKNOWN);
     expect(h.assign(d1, odd)).toBe(E.INVAL);
     expect(h.assign(h.s.domIo, odd)).toBe(E.INVAL);
@@ -205,7 +195,7 @@ describe('conventional PCI', () => {
 
 describe('flushing', () => {
   test('FT-C10 a replaced entry is flushed by device, then the old id by domain; the new owner meets nothing stale', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     h.map(h.s.hwdom, 0x100, 0x5_0000);
     expect(h.dma(2, 0, 0, 0x100)).toBe(0x5_0000);
     h.s.record();
@@ -219,7 +209,7 @@ describe('flushing', () => {
   });
 
   test('FT-C11 an entry that was absent is not flushed', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     h.assign(h.s.domIo, pdev);
     h.s.record();
     expect(h.assign(d1, pdev)).toBe(0);
@@ -227,7 +217,7 @@ describe('flushing', () => {
   });
 
   test('FT-C11 FT-C17 with caching mode it is flushed under id 0, and ids are complements', () => {
-    const { h, pdev, d1 } = host({ cap: QEMU_CAP_CM });
+    const { h, pdev, d1 } = hostWithGuest({ cap: QEMU_CAP_CM });
     expect(h.entry(2, 0).did).toBe(0xffff);
     h.s.record();
     h.assign(h.s.domIo, pdev);
@@ -240,7 +230,7 @@ describe('flushing', () => {
   });
 
   test('FT-C12 a unit that needs it gets its write buffer flushed when nothing else was', () => {
-    const { h, pdev, d1 } = host({ cap: [0x222f_0616, 0x00d2_008c] });
+    const { h, pdev, d1 } = hostWithGuest({ cap: [0x222f_0616, 0x00d2_008c] });
     h.assign(h.s.domIo, pdev);
     h.s.record();
     h.assign(d1, pdev);
@@ -254,7 +244,7 @@ describe('flushing', () => {
   });
 
   test('a flush that fails puts the previous owner back', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     h.s.faults.failNth(1, 'flush');
     expect(h.assign(d1, pdev)).toBe(E.IO);
     expect(h.entry(2, 0)).toMatchObject({ p: 1, did: 0, root: h.s.hwdom.iommu.pgdMfn });
@@ -265,7 +255,7 @@ describe('flushing', () => {
   });
 
   test('a flush that fails on the way out of quarantine leaves no entry', () => {
-    const { h, pdev, d1 } = host({ cap: QEMU_CAP_CM });
+    const { h, pdev, d1 } = hostWithGuest({ cap: QEMU_CAP_CM });
     h.assign(h.s.domIo, pdev);
     h.s.faults.failNth(1, 'flush');
     expect(h.assign(d1, pdev)).toBe(E.IO);
@@ -285,13 +275,13 @@ describe('flushing', () => {
   });
 
   test('a flush that fails on release crashes a living guest and is only reported for a dying one', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     h.assign(d1, pdev);
     h.s.faults.failNth(1, 'flush');
     expect(h.reassign(d1, h.s.domIo, pdev)).toBe(0);
     expect(d1.crashed).toBe('vtd/iommu.c domain_context_unmap_one');
 
-    const other = host();
+    const other = hostWithGuest();
     other.h.assign(other.d1, other.pdev);
     other.d1.isDying = true;
     other.h.s.faults.failNth(1, 'flush');
@@ -311,7 +301,7 @@ describe('how an entry is written', () => {
     );
 
   test('FT-C06 with CMPXCHG16B no step of a reassignment shows an absent entry', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     h.s.record();
     h.assign(d1, pdev);
     h.reassign(d1, h.s.hwdom, pdev);
@@ -319,7 +309,7 @@ describe('how an entry is written', () => {
   });
 
   test('FT-C06 to and from basic quarantine the entry is absent, by one change each', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     h.s.record();
     h.assign(h.s.domIo, pdev);
     h.assign(d1, pdev);
@@ -327,14 +317,14 @@ describe('how an entry is written', () => {
   });
 
   test('FT-C06 without it the entry is absent for a moment', () => {
-    const { h, pdev, d1 } = host({ cpu: { cx16: false }, seams: { vtdRequiresCx16: () => false } });
+    const { h, pdev, d1 } = hostWithGuest({ cpu: { cx16: false }, seams: { vtdRequiresCx16: () => false } });
     h.s.record();
     expect(h.assign(d1, pdev)).toBe(0);
     expect(states(h)).toEqual(['0 0', '0 1', '1 1']);
   });
 
   test('FT-C06 with reserved memory the table is switched before the id, with a warning when others share it', () => {
-    const { h, pdev, d1 } = host({
+    const { h, pdev, d1 } = hostWithGuest({
       cpu: { cx16: false },
       seams: { vtdRequiresCx16: () => false },
       extraRanges: [{ start: 0x7_ffe0, frames: 1, sbdfs: [at(2, 0)] }],
@@ -348,7 +338,7 @@ describe('how an entry is written', () => {
   });
 
   test('FT-C20 an entry that changed behind our back is left alone: -EILSEQ and a line', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     const root = h.s.hwdom.iommu.pgdMfn;
     h.s.faults.failNth(1, 'cmpxchg');
     expect(h.assign(d1, pdev)).toBe(E.ILSEQ);
@@ -359,7 +349,7 @@ describe('how an entry is written', () => {
   });
 
   test('FT-C20 a real change during the update is noticed too', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     const table = h.contextTable(2);
     // While Xen makes the guest's table, somebody sets a bit of the entry.
     d1.iommu.pgdMfn = 0;
@@ -375,7 +365,7 @@ describe('how an entry is written', () => {
   });
 
   test('an entry with the id of nobody gives -ESRCH', () => {
-    const { h, pdev, d1 } = host();
+    const { h, pdev, d1 } = hostWithGuest();
     h.s.domains.delete(0);
     expect(h.assign(d1, pdev)).toBe(E.SRCH);
   });
@@ -386,7 +376,7 @@ describe('domain ids', () => {
   const narrow: VtdHostOptions = { cap: [0x222f_0600, 0x00d2_008c], opts: { quarantine: 'none' } };
 
   test('FT-C16 sixteen ids serve dom0 and fifteen guests; the next gets -EBUSY until one is free again', () => {
-    const { h } = host(narrow);
+    const { h } = hostWithGuest(narrow);
     const pdevs = Array.from({ length: 16 }, (_, i) => h.endpoint(at(4, i)));
     for (const p of pdevs) expect(h.locked(() => runAlone(h.driver.addDevice(p.devfn, p)))).toBe(0);
     const guests = pdevs.map((_, i) => h.domain(i + 10));
@@ -400,7 +390,7 @@ describe('domain ids', () => {
   });
 
   test('FT-C16 an id is kept while another device of the domain is behind the unit', () => {
-    const { h, pdev } = host(narrow);
+    const { h, pdev } = hostWithGuest(narrow);
     const other = h.endpoint(at(3, 0));
     h.locked(() => runAlone(h.driver.addDevice(other.devfn, other)));
     const d = h.domain(7);
@@ -415,7 +405,7 @@ describe('domain ids', () => {
   });
 
   test('FT-C16 an id is free again when the last device went to quarantine, with its phantoms before it', () => {
-    const { h, pdev } = host({ ...narrow, opts: { quarantine: 'basic' } });
+    const { h, pdev } = hostWithGuest({ ...narrow, opts: { quarantine: 'basic' } });
     const other = h.endpoint(at(3, 0));
     h.locked(() => runAlone(h.driver.addDevice(other.devfn, other)));
     const d = h.domain(7);
@@ -431,7 +421,7 @@ describe('domain ids', () => {
 
   test("FT-C16 dom0 keeps its id for devices that are hidden: they belong to d[XEN], their entries are dom0's", () => {
     const idLeft = (hidden: boolean): number[] => {
-      const { h, pdev } = host(narrow);
+      const { h, pdev } = hostWithGuest(narrow);
       const other = h.endpoint(at(3, 0));
       h.locked(() => runAlone(h.driver.addDevice(other.devfn, other)));
       h.s.hwdom.pdevList.remove(other);
@@ -446,7 +436,7 @@ describe('domain ids', () => {
   });
 
   test('FT-C17 a narrow unit in caching mode never deals id 0', () => {
-    const { h, pdev, d1 } = host({ ...narrow, cap: [0x222f_0680, 0x00d2_008c] });
+    const { h, pdev, d1 } = hostWithGuest({ ...narrow, cap: [0x222f_0680, 0x00d2_008c] });
     expect(h.entry(2, 0).did).toBe(1);
     h.assign(d1, pdev);
     expect(h.entry(2, 0).did).toBe(2);
@@ -456,7 +446,7 @@ describe('domain ids', () => {
 describe("dom0's own translation", () => {
   test('FT-C21 passthrough gives dom0 type 2 and no table; a guest still gets one', () => {
     const ecap = [QEMU_ECAP[0] | 0x40, 0] as const;
-    const { h, pdev, d1 } = host({ ecap, opts: { hwdomPassthrough: true } });
+    const { h, pdev, d1 } = hostWithGuest({ ecap, opts: { hwdomPassthrough: true } });
     expect(h.entry(2, 0)).toMatchObject({ p: 1, tt: 2, root: 0 });
     expect(h.s.hwdom.iommu.pgdMfn).toBe(0);
     expect(h.dma(2, 0, 0, 0x12_3456)).toBe(0x12_3456);
@@ -468,12 +458,12 @@ describe("dom0's own translation", () => {
   });
 
   test('a context table without memory: -ENOMEM, or frame 0 in releases that do not look', () => {
-    const { h, d1 } = host();
+    const { h, d1 } = hostWithGuest();
     const late = h.endpoint(at(5, 0));
     late.domain = h.s.hwdom;
     h.s.faults.failNth(1, 'alloc');
     expect(h.assign(d1, late)).toBe(E.NOMEM);
-    const old = host({ seams: { vtdNoticesMissingContextTable: () => false } });
+    const old = hostWithGuest({ seams: { vtdNoticesMissingContextTable: () => false } });
     const lost = old.h.endpoint(at(5, 0));
     old.h.s.faults.failNth(1, 'alloc');
     expect(old.h.assign(old.d1, lost)).toBe(0);
@@ -483,7 +473,7 @@ describe("dom0's own translation", () => {
 });
 
 test('FT-C07 the fault of an absent entry is reason 2', () => {
-  const { h, pdev } = host();
+  const { h, pdev } = hostWithGuest();
   expect(h.quarantine(pdev)).toBe(0);
   expect(h.assign(h.s.domIo, pdev)).toBe(0);
   expect(h.entry(2, 0).p).toBe(0);

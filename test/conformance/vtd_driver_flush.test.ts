@@ -6,24 +6,13 @@ import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
 import { QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
-import { at, drhd, scope, UNIT_BASE, VtdHost, type VtdHostOptions } from '../helpers/vtd_host.js';
+import { hostWithGuest, twoUnits, VtdHost } from '../helpers/vtd_host.js';
 
 /** What the unit is told, and what it says. */
 const [GCMD, GSTS] = [0x18, 0x1c];
 /** Invalidation queue: head, tail and address. */
 const [IQH, IQT, IQA] = [0x80, 0x88, 0x90];
 const IOTLB_GLOBAL = 0x12;
-
-/** A host with one PCIe endpoint at 02:00.0 and guest d1 that has it, with frame 0x100 at machine frame 0x40000. */
-function host(o: VtdHostOptions = {}) {
-  const h = new VtdHost(o);
-  const pdev = h.endpoint(at(2, 0));
-  h.boot();
-  const d1 = h.domain(1);
-  h.map(d1, 0x100, 0x4_0000);
-  h.s.console.length = 0;
-  return { h, pdev, d1 };
-}
 
 describe('a queue', () => {
   /** Other CPUs have queued so much that only `room` descriptors fit; each takes the unit a microsecond. */
@@ -43,7 +32,7 @@ describe('a queue', () => {
   test.each([0, 1, 2])(
     'with room for %i more: who flushes waits, and returns when the page is gone from the unit',
     (room) => {
-      const { h, pdev, d1 } = host();
+      const { h, pdev, d1 } = hostWithGuest();
       expect(h.assign(d1, pdev)).toBe(0);
       expect(h.dma(2, 0, 0, 0x100)).toBe(0x4_0000);
       crowd(h, room);
@@ -62,18 +51,10 @@ describe('a queue', () => {
 });
 
 describe('flushing all units', () => {
-  const OTHER = UNIT_BASE + 0x1000;
-  const two = (): VtdHost =>
-    new VtdHost({
-      units: [{ base: UNIT_BASE }, { base: OTHER }],
-      structures: [drhd([scope(1, 6, [0, 0])], { base: OTHER, all: false }), drhd([])],
-      prepare: (s) => s.addFunction(at(6, 0)),
-    });
-
   test.each([1, 2, 3, 4])(
     'that fails at step %i, of a context and an IOTLB flush each, is tried to its end and fails set-up',
     (nth) => {
-      const h = two();
+      const h = twoUnits();
       h.s.record();
       h.s.faults.failNth(nth, 'flush');
       expect(runAlone(h.driver.setup())).toBe(E.IO);
@@ -84,7 +65,7 @@ describe('flushing all units', () => {
   );
 
   test.each([1, 2, 3, 4])('that fails at step %i for dom0 is a warning, and units go on', (nth) => {
-    const h = two();
+    const h = twoUnits();
     expect(runAlone(h.driver.setup())).toBe(0);
     for (const d of [h.s.domIo, h.s.hwdom]) runAlone(h.driver.init(d));
     h.s.console.length = 0;
@@ -99,7 +80,7 @@ describe('flushing all units', () => {
 describe('memory', () => {
   test('that is short for the table of a narrow unit is -ENOMEM, whatever stands in frame 0', () => {
     // SAGAW 2: three levels, so that the root is looked up one table further down.
-    const { h, pdev } = host({ cap: [0x2226_0206, 0x00d2_008c] });
+    const { h, pdev } = hostWithGuest({ cap: [0x2226_0206, 0x00d2_008c] });
     const d2 = h.domain(2);
     h.s.ram.write32(0, 0xf000_ff53);
     h.s.faults.failNth(1, 'alloc');

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { QEMU_CAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
-import { at, drhd, scope, UNIT_BASE, VtdHost } from '../helpers/vtd_host.js';
+import { at, twoUnits, VtdHost } from '../helpers/vtd_host.js';
 
 const FSTS = 0x34;
 const FECTL = 0x38;
@@ -70,11 +70,7 @@ describe('fault records', () => {
   test.each([0, 1])(
     'the interrupt is masked and let go at the unit that has faults, %i, and at no other',
     (which) => {
-      const h = new VtdHost({
-        units: [{ base: UNIT_BASE }, { base: UNIT_BASE + 0x1000 }],
-        structures: [drhd([scope(1, 6, [0, 0])], { base: UNIT_BASE + 0x1000, all: false }), drhd([])],
-        prepare: (s) => s.addFunction(at(6, 0)),
-      });
+      const h = twoUnits();
       for (const where of [at(2, 0), at(6, 0)]) h.endpoint(where);
       h.boot();
       h.s.record();

@@ -18,6 +18,7 @@ import type { SimEvent } from '../../src/sim/events.js';
 import { type TestDomain, TestServices, type TestXen } from './services.js';
 
 export const UNIT_BASE = 0xfed9_0000;
+const OTHER_UNIT_BASE = UNIT_BASE + 0x1000;
 
 export const scope = (type: number, startBus: number, ...path: [number, number][]): DeviceScope => ({
   type,
@@ -211,3 +212,25 @@ function hexPair(w: readonly number[], at: number): string {
 }
 
 export const at = (bus: number, dev: number, fn = 0): Sbdf => sbdf(0, bus, dev, fn);
+
+/**
+ * A booted host with a PCIe endpoint at 02:00.0, which is dom0's, and guest d1, whose frame 0x100 is machine frame
+ * 0x40000. Nothing is on the console.
+ */
+export function hostWithGuest(o: VtdHostOptions = {}) {
+  const h = new VtdHost(o);
+  const pdev = h.endpoint(at(2, 0));
+  h.boot();
+  const d1 = h.domain(1);
+  h.map(d1, 0x100, 0x4_0000);
+  h.s.console.length = 0;
+  return { h, pdev, d1 };
+}
+
+/** A host that is not booted yet, with a unit for everything and another one for 06:00.0. */
+export const twoUnits = (): VtdHost =>
+  new VtdHost({
+    units: [{ base: UNIT_BASE }, { base: OTHER_UNIT_BASE }],
+    structures: [drhd([scope(1, 6, [0, 0])], { base: OTHER_UNIT_BASE, all: false }), drhd([])],
+    prepare: (s) => s.addFunction(at(6, 0)),
+  });

@@ -21,6 +21,12 @@ const brief = (err: string): string[] =>
     .map((l) => l.replace(/^libxl: (\w+): libxl_pci\.c:(\d+):/, '$1 $2 '));
 const writes = (path: string, why = EIO): string =>
   `error 380 sysfs_write_bdf: write to ${path} returned -1: ${why}`;
+/** That the device cannot be taken from its driver; that pciback's slots cannot be read. */
+const stuck = (dir: string): string[] => [
+  writes(`${dir}/unbind`),
+  `error 520 sysfs_dev_unbind: Couldn't unbind device: ${EIO}`,
+];
+const UNREAD = `error 667 pciback_dev_has_slot: Couldn't open ${PCIBACK}/slots: ${EIO}`;
 const driver = (h: XlHost): string | undefined => h.dom0.kernel.deviceNamed('0000:06:00.0')?.driver?.name;
 /** Runs `xl` while the `n`th access of sysfs fails. */
 function failing(h: XlHost, n: number, ...argv: string[]): { exit: number; err: string[] } {
@@ -40,8 +46,7 @@ describe('pci-assignable-add', () => {
       1,
       'e1000e',
       [
-        writes(`${E1000E}/unbind`),
-        `error 520 sysfs_dev_unbind: Couldn't unbind device: ${EIO}`,
+        ...stuck(E1000E),
         "error 808 libxl__device_pci_assignable_add: Couldn't unbind 0000:06:00.0 from driver",
       ],
     ],
@@ -49,11 +54,7 @@ describe('pci-assignable-add', () => {
       'reading the slots',
       2,
       undefined,
-      [
-        `error 667 pciback_dev_has_slot: Couldn't open ${PCIBACK}/slots: ${EIO}`,
-        `error 718 pciback_dev_assign: Error checking for pciback slot: ${EIO}`,
-        BIND,
-      ],
+      [UNREAD, `error 718 pciback_dev_assign: Error checking for pciback slot: ${EIO}`, BIND],
     ],
     [
       'asking for a slot',
@@ -119,21 +120,14 @@ describe('pci-assignable-remove -r', () => {
       1,
       'pciback',
       [
-        writes(`${PCIBACK}/unbind`),
-        `error 520 sysfs_dev_unbind: Couldn't unbind device: ${EIO}`,
+        ...stuck(PCIBACK),
         "error 739 pciback_dev_unassign: Couldn't unbind device!",
         REBIND,
         writes(`${E1000E}/bind`, 'Device or resource busy'),
         notBound('Device or resource busy'),
       ],
     ],
-    [
-      'reading the slots',
-      2,
-      0,
-      'e1000e',
-      [`error 667 pciback_dev_has_slot: Couldn't open ${PCIBACK}/slots: ${EIO}`, REBIND],
-    ],
+    ['reading the slots', 2, 0, 'e1000e', [UNREAD, REBIND]],
     [
       'giving the slot up',
       3,

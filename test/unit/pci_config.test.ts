@@ -24,11 +24,7 @@ describe('base address registers', () => {
   const sizes = [128 * 1024, undefined, 32, 0, 16 * 2 ** 20, undefined, 256 * 1024];
   const bytes = new Space(256)
     .ids(0x8086, 0x10d3, 0x020000)
-    .set(0x10, 4, 0xfe64_0000)
-    .set(0x18, 4, 0x4001)
-    .set(0x1c, 4, 0xdead_0000)
-    .set(0x20, 4, 0xfb00_000c)
-    .set(0x30, 4, 0xfe60_0001).bytes;
+    .words({ 16: 0xfe64_0000, 24: 0x4001, 28: 0xdead_0000, 32: 0xfb00_000c, 48: 0xfe60_0001 }).bytes;
 
   test('all ones read back as the size and the type bits (PCI 6.2.5.1)', () => {
     const space = new ConfigSpace(bytes, sizes);
@@ -57,14 +53,8 @@ describe('base address registers', () => {
     ]);
   });
   test('the address of a 64-bit register is both of its words, also when its size is guessed', () => {
-    const bytes64 = new Space(256)
-      .set(0x10, 4, 0xfe81_4000)
-      .set(0x18, 4, 0xc)
-      .set(0x1c, 4, 0x40)
-      .set(0x20, 4, 0x0400_000c)
-      .set(0x24, 4, 1)
-      .set(0x30, 4, 0xc000_0000).bytes;
-    const space = new ConfigSpace(bytes64);
+    const addresses = { 16: 0xfe81_4000, 24: 0xc, 28: 0x40, 32: 0x0400_000c, 36: 1, 48: 0xc000_0000 };
+    const space = new ConfigSpace(new Space(256).words(addresses).bytes);
     // As far as the address is aligned; no guess passes 256 MiB, and none of a ROM 128 KiB.
     expect(space.bars.map((b) => [b.index, b.kind, b.bytes])).toEqual([
       [0, 'mem32', 0x4000],

@@ -12,6 +12,11 @@ export class Space {
     for (let i = 0; i < size; i++) this.bytes[at + i] = Math.floor(value / 2 ** (8 * i)) & 0xff;
     return this;
   }
+  /** Whole words by their offsets. */
+  words(all: Readonly<Record<number, number>>): this {
+    for (const [at, value] of Object.entries(all)) this.set(Number(at), 4, value);
+    return this;
+  }
   ids(vendor: number, device: number, classCode: number, headerType = 0): this {
     return this.set(0, 2, vendor)
       .set(2, 2, device)
