@@ -100,6 +100,8 @@ export interface Seams extends DriverSeams {
   msiTwiceIsRefused(): boolean;
   /** Retargeting a message starts from what Xen wrote last. XSA-337: from what the device says. */
   msiIsRemembered(): boolean;
+  /** Where remapping names the message's entry as before, the device is not told it again. Since 4.21. */
+  msiIsWrittenOnce(): boolean;
   /** Interrupts that a dying guest had bound stay on its list, to be unmapped. XSA-360: they were forgotten. */
   cleaningKeepsPirqs(): boolean;
   /** Cleaning stops at an interrupt in flight. XSA-395: it went on, and the next one's result hid it. */
@@ -174,6 +176,7 @@ export const correct: Seams = Object.freeze<Seams>({
   msiNeedsOwner: () => true,
   msiTwiceIsRefused: () => true,
   msiIsRemembered: () => true,
+  msiIsWrittenOnce: () => true,
   cleaningKeepsPirqs: () => true,
   cleaningStopsInFlight: () => true,
   cleaningAsksAgain: () => true,

@@ -1,9 +1,11 @@
 /** Messages of devices as Xen maps them for guests, and what is left when that fails. @xen arch/x86/irq.c, msi.c of 4.18.3 */
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
+import { ptIrqBind } from '../../src/hypervisor/passthrough/hvm.js';
 import { physdevOp } from '../../src/hypervisor/physdev.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
-import { runAlone } from '../../src/sim/co.js';
+import type { MsiDesc, MsiMsg } from '../../src/iommu/driver/types.js';
+import { type Co, runAlone } from '../../src/sim/co.js';
 import { endpoint, makeXen, type TestXen } from '../helpers/xen.js';
 
 const NIC = 0x300;
@@ -12,8 +14,9 @@ const [MSI, MSI_CONTROL, MSI_MASK] = [0x90, 0x92, 0xa0];
 const COMMAND = 4;
 
 /** 03:00.0 is d1's; dom0 may use GSIs. */
-function host() {
+function host(release = '4.18', hvm = false) {
   const xen = makeXen({
+    release,
     devices: [
       {
         ...endpoint(3, 0),
@@ -26,7 +29,7 @@ function host() {
     ],
   });
   xen.hwdom.irqCaps.add(1, 23);
-  const d = xen.guest(1);
+  const d = xen.guest(1, { hvm });
   const pdev = xen.dev(3, 0);
   pdev.domain = d;
   xen.news();
@@ -115,6 +118,34 @@ describe('mapping', () => {
     expect([read(MSI + 4, 4) >>> 20, read(MSI + 4, 4) & 0xc, read(MSI + 8, 4)]).toEqual([0xfee, 0xc, 0]);
     expect(read(MSI + 12)).toBe(0x4100 | vector);
   });
+
+  /** What the device says after its interrupt was bound, when something else had been written there before. */
+  test.each([
+    ['4.17', true, 0xfee0_0018],
+    ['4.18', true, 0xfee0_0018],
+    ['4.23', true, 0x1234_5678],
+    ['4.23', false, 0xfee0_100c],
+  ])(
+    'binding writes the message anew; not from 4.21 on where its remapping entry stays (%s, %s)',
+    (release, remapped, left) => {
+      const { xen, d, read } = host(release, true);
+      xen.opts.intremap = remapped ? 'full' : 'off';
+      Object.assign(xen.ops!, {
+        *updateIreFromMsi(descs: readonly MsiDesc[], _nr: number, msg: MsiMsg | undefined): Co<number> {
+          descs[0]!.remapIndex = 0;
+          if (msg !== undefined) Object.assign(msg, { addressLo: 0xfee0_0018, data: 0 });
+          return 0;
+        },
+      });
+      const { pirq } = map(xen, KINDS['an MSI']!);
+      expect(read(MSI + 4, 4) >>> 20).toBe(0xfee);
+      xen.pci.configWrite(NIC, MSI + 4, 4, 0x1234_5678);
+      const bound = runAlone(
+        ptIrqBind(xen, d, { cmd: 'bind_pt_irq', domid: 1, machineIrq: pirq, irqType: 'msi' }),
+      );
+      expect([bound, read(MSI + 4, 4)]).toEqual([0, left]);
+    },
+  );
 
   test('MSI-X needs memory decode: without, the device is left switched off', () => {
     const { xen, pdev, read, state } = host();

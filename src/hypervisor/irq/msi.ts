@@ -160,7 +160,7 @@ function newEntry(pdev: Pdev, irq: number, shape: Shape): MsiEntry {
 export function* setupMsiIrq(xen: Xen, desc: IrqDesc, entry: MsiEntry): Co<Rc> {
   desc.msi = entry;
   desc.handler = entry.maskbit ? 'msi_maskable' : 'msi';
-  const rc = yield* writeMsiMsg(xen, entry, composeMsiMsg(desc.vector, desc.cpuMask));
+  const rc = yield* writeMsiMsg(xen, entry, composeMsiMsg(desc.vector, desc.cpuMask), true);
   if (rc !== 0) {
     desc.handler = 'none';
     desc.msi = undefined;
@@ -168,12 +168,13 @@ export function* setupMsiIrq(xen: Xen, desc: IrqDesc, entry: MsiEntry): Co<Rc> {
   return rc;
 }
 
-/** @xen write_msi_msg */
-function* writeMsiMsg(xen: Xen, entry: MsiEntry, msg: MsiMsg): Co<Rc> {
+/** `force`: the device is told, whatever it was told before. @xen write_msi_msg */
+function* writeMsiMsg(xen: Xen, entry: MsiEntry, msg: MsiMsg, force: boolean): Co<Rc> {
   entry.msg = { ...msg };
+  const known = entry.remapIndex >= 0;
   if (xen.opts.intremap !== 'off' && xen.ops?.updateIreFromMsi !== undefined) {
     const rc = yield* xen.ops.updateIreFromMsi(entry.group, entry.group.indexOf(entry), msg);
-    if (rc !== 0) return rc;
+    if (rc !== 0 || (known && !force && xen.seams.msiIsWrittenOnce())) return rc;
   }
   entry.sent = msg;
   if (entry.type === 'msix' || entry.entryNr !== 0) return 0;
@@ -191,11 +192,16 @@ export function* setMsiAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void
   if (entry === undefined) return;
   const last = xen.seams.msiIsRemembered() ? entry.msg : readMsiMsg(xen, entry);
   const target = composeMsiMsg(desc.vector, cpus & desc.cpuMask);
-  yield* writeMsiMsg(xen, entry, {
-    addressLo: ((last.addressLo & ~DEST_MASK) | (target.addressLo & DEST_MASK)) >>> 0,
-    addressHi: last.addressHi,
-    data: (last.data & ~0xff) | (target.data & 0xff),
-  });
+  yield* writeMsiMsg(
+    xen,
+    entry,
+    {
+      addressLo: ((last.addressLo & ~DEST_MASK) | (target.addressLo & DEST_MASK)) >>> 0,
+      addressHi: last.addressHi,
+      data: (last.data & ~0xff) | (target.data & 0xff),
+    },
+    false,
+  );
 }
 
 /**

@@ -18,6 +18,7 @@ export const xen4_17_7: Release = {
     vfNeedsPf: () => false,
     checksExtCfg: () => false,
     hwdomMapFromRanges: () => false,
+    msiIsWrittenOnce: () => false,
     consoleThreshold: () => 2,
     domainInfoIsExact: () => false,
     countsSharedFrames: () => true,

@@ -19,6 +19,7 @@ export const xen4_18_3: Release = {
     vfNeedsPf: () => false,
     checksExtCfg: () => false,
     hwdomMapFromRanges: () => false,
+    msiIsWrittenOnce: () => false,
     smallDomctlsTakeNoLock: () => false,
     nothingToMapNeedsNoRight: () => false,
     mappingPortsGrantsThem: () => true,
