@@ -1,6 +1,7 @@
 /** How records of a replay are compared: what comes at another time, and what no record has. */
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { compareRecord, type FieldResult, matchAcrossRecords } from '../../src/cli/golden/compare.js';
+import { diffLines } from '../../src/cli/golden/diff.js';
 import type { ReplayRecord } from '../../src/cli/golden/recorded_host.js';
 import type { GoldenRecord } from '../../src/cli/golden/recording.js';
 
@@ -50,4 +51,23 @@ test('a flush of a whole domain before its pages is left out, but not one after 
   const cc = 'vtd_inv_desc_cc_devices context invalidate devices sid 0x200 fmask 0x0';
   const assigned = compareRecord(theirs({ vtd_trace: [cc, ...FLUSH, PAGES] }), ours({ vtd_trace: [cc] }));
   expect(field(assigned, 'trace').differences.map((d) => d.line.text)).toEqual(FLUSH);
+});
+
+describe('lines of two sides', () => {
+  const edits = (theirs: string[], ours: string[]): string[] =>
+    diffLines(theirs, ours).map((e) => `${e.kind} ${e.theirs} ${e.ours}`);
+  test('are told apart by the fewest lines', () => {
+    expect(edits(['a', 'b', 'c'], ['a', 'c', 'd'])).toEqual([
+      'same 0 0',
+      'theirs 1 -1',
+      'same 2 1',
+      'ours -1 2',
+    ]);
+  });
+  test('are compared place by place where thousands differ', () => {
+    const many = (letter: string): string[] => Array.from({ length: 5000 }, (_, i) => letter + i);
+    const all = edits([...many('a'), 'end'], ['more', ...many('b'), 'end']);
+    expect(all.filter((e) => e.startsWith('same'))).toEqual([]);
+    expect(all).toHaveLength(10_003);
+  });
 });
