@@ -5,6 +5,8 @@ import type { FunctionDescription } from './host_description.js';
 const CAP_MSI = 0x05;
 const CAP_MSIX = 0x11;
 const EXT_CAP_SRIOV = 0x10;
+/** VF Enable and VF MSE. */
+const VFS_ON = 0x09;
 /** Capabilities fit between 0x40 and 0xff, four bytes each at least; extended ones between 0x100 and 0xfff. */
 const CHAIN_MAX = 48;
 const EXT_CHAIN_MAX = 480;
@@ -30,6 +32,11 @@ export function findSriov(config: Uint8Array): number {
   return 0;
 }
 
+/** NumVFs. */
+function virtualFunctions(config: Uint8Array, sriov: number): number {
+  return config[sriov + 0x10]! + config[sriov + 0x11]! * 256;
+}
+
 const known = new KnownBy((functions: readonly FunctionDescription[]) => functions.map(poweredOn));
 
 /** All functions of a machine that has just been switched on. */
@@ -38,7 +45,8 @@ export const allPoweredOn = (functions: readonly FunctionDescription[]): readonl
 
 /**
  * The function as it is before any driver ran: no message-signalled interrupts enabled (PCI 3.0, 6.8), and no virtual
- * functions (PCIe 9.3.3.3, 9.3.3.7). Returns the same object when nothing has to change.
+ * functions (PCIe 9.3.3.3, 9.3.3.7). ARI, which Linux enables as it
+ * scans, here and in the ports, is as in the dump. Returns the same object when nothing has to change.
  */
 export function poweredOn(f: FunctionDescription): FunctionDescription {
   const msi = findCap(f.config, CAP_MSI);
@@ -46,13 +54,14 @@ export function poweredOn(f: FunctionDescription): FunctionDescription {
   const sriov = findSriov(f.config);
   const msiOn = msi !== 0 && (f.config[msi + 2]! & 1) !== 0;
   const msixOn = msix !== 0 && (f.config[msix + 3]! & 0xc0) !== 0;
-  const vfsOn = sriov !== 0 && [8, 9, 0x10, 0x11].some((i) => f.config[sriov + i] !== 0);
+  const vfsOn =
+    sriov !== 0 && ((f.config[sriov + 8]! & VFS_ON) !== 0 || virtualFunctions(f.config, sriov) > 0);
   if (!msiOn && !msixOn && !vfsOn) return f;
   const config = f.config.slice();
   if (msiOn) config[msi + 2] = config[msi + 2]! & ~1;
   if (msixOn) config[msix + 3] = config[msix + 3]! & ~0xc0;
   if (vfsOn) {
-    config.fill(0, sriov + 8, sriov + 10);
+    config[sriov + 8] = config[sriov + 8]! & ~VFS_ON;
     config.fill(0, sriov + 0x10, sriov + 0x12);
   }
   return { ...f, config };

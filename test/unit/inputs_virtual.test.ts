@@ -88,6 +88,8 @@ describe('a dump with virtual functions that are on', () => {
   test('sriov_numvfs enables them again: ids, name, driver, and a part of each VF register window', () => {
     const s = boot(ROOT + pfText() + both());
     expect(s.run(`cat ${DEVICES}/0000:03:00.0/sriov_numvfs`).stdout).toBe('0\n');
+    // ARI, which Linux enables in its scan, is as in the dump.
+    expect(s.machine.hw.pci.configRead(0x300, 0x168, 2)).toBe(0x10);
     expect(s.run('lspci -s 03:10.0').stdout).toBe('');
     expect(s.run(`echo 2 > ${DEVICES}/0000:03:00.0/sriov_numvfs`).exit).toBe(0);
     expect(s.run('lspci -nk -s 03:10.2').stdout).toBe(
