@@ -436,3 +436,26 @@ describe('large pages around the interrupt range (3.14)', () => {
     },
   );
 });
+
+describe('units of version 6 (11.4.1, 11.4.6)', () => {
+  test.each([
+    [0x10, MFN + 1, 0x2800_0001],
+    [0x5f, MFN + 1, 0x2800_0001],
+    [0x60, MFN, 0],
+  ])(
+    'version %i: a global invalidation by register leaves %i, and CCMD shows %i',
+    (version, answer, shown) => {
+      const rig = new Rig({ version }).on();
+      const root = rig.device(RID);
+      rig.map(root, 4, DFN, MFN);
+      rig.unit.translate(RID, DFN, true);
+      rig.map(root, 4, DFN, MFN + 1);
+      rig.unit.write64(REG.CCMD, 1, 0xa000_0000);
+      rig.unit.write64(0x508, 0, 0x9000_0000);
+      expect(rig.unit.translate(RID, DFN, true)).toBe(answer);
+      expect(rig.unit.read32(REG.CCMD + 4) + rig.unit.read32(REG.CCMD)).toBe(shown);
+      expect(rig.unit.read32(0x50c) !== 0).toBe(version < 0x60);
+      expect(rig.unit.cachedContexts()).toHaveLength(1);
+    },
+  );
+});

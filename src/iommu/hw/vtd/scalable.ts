@@ -95,7 +95,7 @@ function decodePasid(s: VtdState, e: number): void {
   const type = (m[e]! >>> PASID_PGTT_SHIFT) & 7;
   const aw = (m[e]! >>> PASID_AW_SHIFT) & 7;
   ctx.reason = FR_SM.PASID_INVALID;
-  ctx.did = m[e + 2]! & 0xffff;
+  ctx.did = m[e + 2]! & s.didMask;
   if (type === PGTT.PASS) {
     if (!s.passThrough) return;
     ctx.info |= KIND_PASS | ((s.mgawBits - 12) << 6);

@@ -155,6 +155,8 @@ export class VtdState implements CopiesItself {
   readonly forgetsWithInterruptTable: boolean;
   /** Bits of a context entry's upper word that are reserved: those of a domain id which the unit does not have, too. */
   readonly contextReserved: number;
+  /** Version 6 ended invalidation by register. */
+  readonly registerInvalidation: boolean;
   /** Bits of a domain id that the unit looks at. */
   readonly didMask: number;
   /** Largest address mask of a page-selective invalidation. */
@@ -244,6 +246,7 @@ export class VtdState implements CopiesItself {
     this.zeroLengthReads = get(caps, 0, CAP.ZLR) === 1;
     this.forgetsWithRoot = get(caps, 0, CAP.ESRTPS) === 1;
     this.forgetsWithInterruptTable = get(caps, 0, CAP.ESIRTPS) === 1;
+    this.registerInvalidation = opts.version < 0x60;
     this.didMask = 2 ** Math.min(4 + 2 * get(caps, 0, CAP.ND), 16) - 1;
     this.contextReserved = 0xff00_0080 | ((0xffff & ~this.didMask) << 8);
     this.mamv = get(caps, 0, CAP.MAMV);

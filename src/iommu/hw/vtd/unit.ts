@@ -169,7 +169,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
       return;
     }
     const reg = regAt(offset, this.fro, this.records, this.iro);
-    if (reg === undefined) return; // reserved: writes are ignored
+    if (reg === undefined || (!this.registerInvalidation && this.invalidates(offset))) return; // reserved: ignored
     const { rw1c = 0 } = reg;
     const rw = this.writable(reg);
     const at = offset >>> 2;
@@ -188,6 +188,10 @@ export class VtdUnit extends VtdState implements MmioDevice {
     if (reg.offset >= VTD_REG.PMEN && reg.offset < VTD_REG.IQH) return this.protectionWritable(reg) ? rw : 0;
     if (!deviates(this, 'narrow-event-registers')) return rw;
     return reg === VTD.FEUADDR || reg === VTD.IEUADDR ? 0 : reg === VTD.FEDATA ? 0xffff : rw;
+  }
+
+  private invalidates(offset: number): boolean {
+    return (offset & ~7) === VTD_REG.CCMD || (offset >= this.iro && offset < this.iro + 16);
   }
 
   private protectionWritable(reg: Reg): boolean {
