@@ -41,10 +41,84 @@ export function mapRun(
   return end - idx;
 }
 
+/** Entries as they stand in a table, and what they were made from. */
+class RunImage {
+  constructor(
+    readonly idx: number,
+    readonly count: number,
+    /** Words of the first entry, without mark. */
+    readonly lo: number,
+    readonly hi: number,
+    readonly step: number,
+    readonly marked: boolean,
+    readonly words: Int32Array,
+  ) {}
+}
+
+/** How many images are kept: a host's identity map has about ten runs. */
+const IMAGES = 16;
+
 /**
- * Entries `idx` to before `end` of a table, with the marks that mapping one after the other would leave. `made`: the
- * table was made for them.
+ * What runs look like in memory depends on these numbers and nothing else, and every machine made from one description
+ * has the same ones: the last few are kept, and copied.
  */
+class RunImages {
+  private readonly kept: RunImage[] = [];
+  private oldest = 0;
+
+  of(idx: number, end: number, lo: number, hi: number, step: number, marked: boolean): Int32Array {
+    const count = end - idx;
+    for (let i = 0; i < this.kept.length; i++) {
+      const k = this.kept[i]!;
+      if (
+        k.lo === lo &&
+        k.idx === idx &&
+        k.count === count &&
+        k.hi === hi &&
+        k.step === step &&
+        k.marked === marked
+      )
+        return k.words;
+    }
+    const words = imageOf(idx, end, lo, hi, step, marked);
+    this.kept[this.oldest] = new RunImage(idx, count, lo, hi, step, marked, words);
+    this.oldest = (this.oldest + 1) % IMAGES;
+    return words;
+  }
+}
+const runImages = new RunImages();
+
+/** Entries `idx` to before `end`, each of which leads `step` bytes further, with the marks that mapping one by one leaves. */
+function imageOf(
+  idx: number,
+  end: number,
+  first: number,
+  hi: number,
+  step: number,
+  marked: boolean,
+): Int32Array {
+  const t = new Int32Array(2 * (end - idx));
+  let lo = first;
+  for (let i = idx; i < end; i++) {
+    const at = 2 * (i - idx);
+    t[at] = lo;
+    t[at + 1] = marked ? hi | freshMarks[i]! : hi;
+    lo = (lo + step) | 0;
+  }
+  if (marked) endRuns(t, idx, end);
+  return t;
+}
+
+/** Of the runs from entry `idx` on, those that would reach over `end` end there: they start where `end` has its bits. */
+function endRuns(t: Int32Array, idx: number, end: number): void {
+  for (let i = end & (end - 1); i >= idx; i &= i - 1) {
+    const at = 2 * (i - idx) + 1;
+    t[at] = (t[at]! & ~MARK_MASK) | ((31 - Math.clz32(end - i)) << MARK_SHIFT);
+    if (i === 0) return;
+  }
+}
+
+/** Entries `idx` to before `end` of a table. `made`: the table was made for them. */
 function fillRun(
   vtd: Vtd,
   table: number,
@@ -57,55 +131,35 @@ function fillRun(
 ): boolean {
   const base = tableBase(vtd, table);
   const t = vtd.s.ram.words;
-  const step = 2 ** (flags & IOMMUF.orderMask);
+  const step = 1 << (flags & IOMMUF.orderMask);
   const low = entryBits(vtd, flags);
   // Frames that do not stand where their own number says can never become one larger page, and bear no marks.
   const marked = canCoalesce(vtd, level) && indexAt(mfn, level) === idx;
   if (marked && (end - idx === PTE_NUM || joins(t, base, idx, mfn, step, low))) return false;
   // One that was made from a larger page is full.
   const empty = made && t[base] === 0;
-  if (!empty && !isEmpty(t, base + idx * 2, base + end * 2)) return false;
+  if (!empty && !isEmpty(t, base, idx, end)) return false;
   if (end < PTE_NUM && marked && t[base + end * 2] !== 0) return false;
   const hi = pteHi(mfn);
   if (pteHi(mfn + (end - idx - 1) * step) !== hi) return false;
   // Runs that reached over the first entry end before it.
   t[base + idx * 2 + 1] = hi;
   ptUpdateContigMarkers(t, base, idx, level, PTE_KIND.table);
-  storeLow(t, base + idx * 2, base + end * 2, pteLo(mfn, low), (step * 4096) | 0);
-  // An empty table has the marks of a full one, and zeros beside them.
-  if (empty && marked && hi === 0) t[base + idx * 2 + 1] = freshMarks[idx]!;
-  else for (let i = idx; i < end; i++) t[base + i * 2 + 1] = marked ? hi | freshMarks[i]! : hi;
-  if (marked) endRuns(t, base, idx, end);
+  t.set(runImages.of(idx, end, pteLo(mfn, low), hi, (step * 4096) | 0, marked), base + idx * 2);
   if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
   return true;
 }
 
-/** Nothing but marks in these entries? */
-function isEmpty(t: Int32Array, from: number, end: number): boolean {
-  for (let at = from; at < end; at += 2) {
-    if (t[at] !== 0 || (t[at + 1]! & ~MARK_MASK) !== 0) return false;
+/** Nothing but marks in these entries? The mark of an empty one tells how many behind it are empty too. */
+function isEmpty(t: Int32Array, base: number, idx: number, end: number): boolean {
+  for (let i = idx; i < end; ) {
+    const hi = t[base + i * 2 + 1]!;
+    if (t[base + i * 2] !== 0 || (hi & ~MARK_MASK) !== 0) return false;
+    i += 1 << (hi >>> MARK_SHIFT);
   }
   return true;
-}
-
-/** The lower words of entries, each of which leads `step` bytes further. */
-function storeLow(t: Int32Array, from: number, end: number, first: number, step: number): void {
-  let lo = first;
-  for (let at = from; at < end; at += 2) {
-    t[at] = lo;
-    lo = (lo + step) | 0;
-  }
 }
 
 /** Does the entry before continue what now starts? */
 const joins = (t: Int32Array, base: number, idx: number, mfn: number, step: number, low: number): boolean =>
   idx > 0 && mfn >= step && t[base + idx * 2 - 2] === pteLo(mfn - step, low);
-
-/** Of the runs from entry `idx` on, those that would reach over `end` end there: they start where `end` has its bits. */
-function endRuns(t: Int32Array, base: number, idx: number, end: number): void {
-  for (let i = end & (end - 1); i >= idx; i &= i - 1) {
-    const at = base + i * 2 + 1;
-    t[at] = (t[at]! & ~MARK_MASK) | ((31 - Math.clz32(end - i)) << MARK_SHIFT);
-    if (i === 0) return;
-  }
-}
