@@ -21,15 +21,20 @@ import { FIRST_LEVEL, findWay } from './translate.js';
 /** Pages up to this number are looked up one by one; for more, the whole IOTLB is looked through. */
 const PROBE_MAX = 8;
 
+/** Tells whoever listens what the unit did. */
+export function tell(s: VtdState, what: string, ...args: number[]): void {
+  s.events.emit({ kind: 'hw', unit: s.index, what, args });
+}
+
 export function contextGlobal(s: VtdState): void {
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextGlobal', args: [] });
+  if (s.events.on) tell(s, 'contextGlobal');
   if (!s.ccUsed) return;
   s.cache.fill(0, CC_AT, CC_DID_AT);
   s.ccUsed = false;
 }
 
 export function contextDomain(s: VtdState, did: number): void {
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextDomain', args: [did] });
+  if (s.events.on) tell(s, 'contextDomain', did);
   for (let e = 0; e < CC_ENTRIES; e++) if (s.cache[CC_DID_AT + e] === did) s.cache[CC_AT + e * CC_WORDS] = 0;
 }
 
@@ -38,9 +43,12 @@ export function contextDomain(s: VtdState, did: number): void {
  * was cached with another domain id stays.
  */
 export function contextDevice(s: VtdState, did: number, sid: number, fm: number): void {
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'contextDevice', args: [did, sid, fm] });
+  if (s.events.on) tell(s, 'contextDevice', did, sid, fm);
   forgetContext(s, did, sid);
-  if (fm === 0) return;
+  if (fm !== 0) forgetNeighbours(s, did, sid, fm);
+}
+
+function forgetNeighbours(s: VtdState, did: number, sid: number, fm: number): void {
   const ignored = fm === 1 ? 4 : fm === 2 ? 6 : 7;
   for (let fn = 0; fn < 8; fn++) if ((fn & ~ignored) === 0) forgetContext(s, did, (sid & ~ignored) | fn);
 }
@@ -54,7 +62,7 @@ function forgetContext(s: VtdState, did: number, rid: number): void {
 }
 
 export function iotlbGlobal(s: VtdState): void {
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbGlobal', args: [] });
+  if (s.events.on) tell(s, 'iotlbGlobal');
   wipe(s);
 }
 
@@ -64,9 +72,14 @@ function wipe(s: VtdState): void {
   s.tlbSizes = 0;
 }
 
-/** A new stamp for the domain: its old entries match nothing any more. */
 export function iotlbDomain(s: VtdState, did: number): void {
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbDomain', args: [did] });
+  if (s.events.on) tell(s, 'iotlbDomain', did);
+  // Of an empty IOTLB there is nothing to forget.
+  if (s.tlbSizes !== 0) renewStamp(s, did);
+}
+
+/** A new stamp for the domain: its old entries match nothing any more. */
+function renewStamp(s: VtdState, did: number): void {
   const at = s.findStamp(did);
   if (at === NO_STAMP) return;
   if (s.nextStamp === 0x7fff_ffff) renumber(s);
@@ -87,7 +100,7 @@ function renumber(s: VtdState): void {
 export function iotlbPages(s: VtdState, did: number, dfn: number, am: number): void {
   const frames = am < 31 ? 1 << am : 2 ** am;
   const first = am === 0 ? dfn : dfn - (dfn % frames);
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iotlbPages', args: [did, first, am] });
+  if (s.events.on) tell(s, 'iotlbPages', did, first, am);
   const at = s.findStamp(did);
   if (at === NO_STAMP || s.tlbSizes === 0) return;
   if (s.scalable && s.firstLevel) forgetFirstLevel(s, at);
@@ -157,13 +170,13 @@ export const wayFrame = (s: VtdState, way: number): number =>
 export const wayFrames = (s: VtdState, way: number): number => 512 ** ((s.cache[way + 12]! >>> 2) & 3);
 
 export function iecGlobal(s: VtdState): void {
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iecGlobal', args: [] });
+  if (s.events.on) tell(s, 'iecGlobal');
   s.iec.fill(0);
 }
 
 /** 2^im entries from `index`. */
 export function iecIndex(s: VtdState, index: number, im: number): void {
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'iecIndex', args: [index, im] });
+  if (s.events.on) tell(s, 'iecIndex', index, im);
   const first = index - (index % 2 ** im);
   for (let e = 0; e < IEC_ENTRIES; e++) {
     const cached = s.iec[e * IEC_WORDS]! - 1;

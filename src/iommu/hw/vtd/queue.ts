@@ -9,6 +9,7 @@ import {
   iotlbDomain,
   iotlbGlobal,
   iotlbPages,
+  tell,
 } from './caches.js';
 import { raise, STATUS_BIT, setStatus } from './faults.js';
 import { deviates } from './quirks.js';
@@ -25,6 +26,13 @@ const DW = 0x800;
 const { CONTEXT, IOTLB, DEV_IOTLB, IEC, WAIT, PASID_IOTLB, PASID_CACHE } = QI;
 const { GLOBAL, DOMAIN, DEVICE_OR_PAGE } = GRAN;
 const { ICE, IQE, ITE } = STATUS_BIT;
+/** First words that drivers queue over and over, and the bits that may differ: fence; drains and domain; domain. */
+const STATUS_WAIT = WAIT | 0x20;
+const STATUS_WAIT_BITS = ~0x40;
+const DOMAIN_IOTLB = IOTLB | (DOMAIN << 4);
+const DOMAIN_IOTLB_BITS = 0xff3f;
+const DEVICE_CONTEXT = CONTEXT | (DEVICE_OR_PAGE << 4);
+const DEVICE_CONTEXT_BITS = 0xffff;
 
 /**
  * Software moved the tail, switched the queue on, or cleared an error: fetches and executes what is queued. After a
@@ -158,8 +166,7 @@ function emitDescriptor(s: VtdState, at: number): void {
 
 /** Invalidation queue error: the head stays at the descriptor until software clears IQE (7.1.2). `why` is for IQERCD. */
 function refuse(s: VtdState, why: number): void {
-  if (s.events.on)
-    s.events.emit({ kind: 'hw', unit: s.index, what: 'queueError', args: [s.regs[IQH]! >>> 4] });
+  if (s.events.on) tell(s, 'queueError', s.regs[IQH]! >>> 4);
   s.regs[IQERCD] = why;
   setStatus(s, IQE);
 }
@@ -185,23 +192,40 @@ export function unexpectedCompletion(s: VtdState, rid: number): void {
   setStatus(s, ICE);
 }
 
-/** Executes a descriptor. True for one of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). */
+/**
+ * Executes a descriptor. True for one of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). What
+ * drivers queue over and over is told apart first: short enough for V8 to put it in line.
+ */
 function isRefused(s: VtdState, at: number): boolean {
   const { words } = s.ram;
   const w0 = words[at]!;
   const w1 = words[at + 1]!;
   const w2 = words[at + 2]!;
   const w3 = words[at + 3]!;
-  const type = w0 & 0xf;
-  s.lastType = type;
-  if (type === WAIT) return waitDescriptor(s, w0, w1, w2, w3);
-  if (type === IOTLB) return iotlbDescriptor(s, w0, w1, w2, w3);
-  if (type === CONTEXT) return contextDescriptor(s, w0, w1, w2 | w3);
-  return otherDescriptor(s, type, w0, w1, w2, w3);
+  s.lastType = w0 & 0xf;
+  if ((w0 & STATUS_WAIT_BITS) === STATUS_WAIT && w2 === s.statusLo && w3 === s.statusHi) {
+    if ((s.regs[FSTS]! & ITE) === 0) writeStatus(s, s.statusAt, w1);
+    return false;
+  }
+  if ((w0 & DOMAIN_IOTLB_BITS) === DOMAIN_IOTLB && (w1 | w2 | w3) === 0) {
+    iotlbDomain(s, (w0 >>> 16) & s.didMask);
+    return false;
+  }
+  if ((w0 & DEVICE_CONTEXT_BITS) === DEVICE_CONTEXT && ((w1 >>> 16) | w2 | w3) === 0) {
+    contextDevice(s, (w0 >>> 16) & s.didMask, w1, 0);
+    return false;
+  }
+  return isOtherRefused(s, w0, w1, w2, w3);
 }
 
-function otherDescriptor(s: VtdState, type: number, w0: number, w1: number, w2: number, w3: number): boolean {
-  switch (type) {
+function isOtherRefused(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
+  switch (w0 & 0xf) {
+    case WAIT:
+      return waitDescriptor(s, w0, w1, w2, w3);
+    case IOTLB:
+      return iotlbDescriptor(s, w0, w1, w2, w3);
+    case CONTEXT:
+      return contextDescriptor(s, w0, w1, w2 | w3);
     case DEV_IOTLB:
       return deviceTlbDescriptor(s, w0, w1, w2, w3);
     case IEC:
@@ -295,9 +319,7 @@ function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3
     }
     dfn -= dfn % frames;
   }
-  if (s.events.on) {
-    s.events.emit({ kind: 'hw', unit: s.index, what: 'deviceTlb', args: [w1 & 0xffff, dfn, frames] });
-  }
+  if (s.events.on) tell(s, 'deviceTlb', w1 & 0xffff, dfn, frames);
   if (s.devicesBusy) s.awaitsDevice = true;
   if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) {
     s.regs[IQERCD + 1] = (s.regs[IQERCD + 1]! & (0xffff_0000 | 0)) | (w1 & 0xffff);
@@ -314,16 +336,18 @@ function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: n
   if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return true;
   if ((w0 & 0x30) === 0 && deviates(s, 'wait-needs-action')) return true;
   if ((s.regs[FSTS]! & ITE) !== 0) return false;
-  if ((w0 & 0x20) !== 0) {
-    const at = w2 === s.statusLo && w3 === s.statusHi ? s.statusAt : locateStatus(s, w2, w3);
-    if (at >= 0) {
-      s.ram.writes(at);
-      s.ram.words[at] = data;
-    }
-  }
-  if (s.events.on) s.events.emit({ kind: 'hw', unit: s.index, what: 'wait', args: [data >>> 0] });
+  writeStatus(s, (w0 & 0x20) !== 0 ? locateStatus(s, w2, w3) : -1, data);
   if ((w0 & 0x10) !== 0) completed(s);
   return false;
+}
+
+/** The wait is over. `at` is an index into RAM's words, -1 where no status is asked for, or none can be written. */
+function writeStatus(s: VtdState, at: number, data: number): void {
+  if (at >= 0) {
+    s.ram.writes(at);
+    s.ram.words[at] = data;
+  }
+  if (s.events.on) tell(s, 'wait', data >>> 0);
 }
 
 /** Index into RAM's words of a status word, -1 outside memory; kept for the next wait, as frames stay where they are. */

@@ -148,7 +148,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
 
   write32(offset: number, value: number): void {
     if (this.events.on) this.regEvent(true, offset, 4, value >>> 0, 0);
-    this.store(offset, value | 0);
+    if (offset === IQT) this.moveTail(value);
+    else this.store(offset, value | 0);
   }
 
   write64(offset: number, lo: number, hi: number): void {
@@ -162,10 +163,14 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.events.emit({ kind: 'reg', unit: this.index, write, offset, size, lo, hi });
   }
 
+  private moveTail(value: number): void {
+    this.regs[IQT >>> 2] = value & IQT_BITS;
+    drainQueue(this);
+  }
+
   private store(offset: number, value: number): void {
     if (offset === IQT) {
-      this.regs[IQT >>> 2] = value & IQT_BITS;
-      drainQueue(this);
+      this.moveTail(value);
       return;
     }
     const reg = regAt(offset, this.fro, this.records, this.iro);
