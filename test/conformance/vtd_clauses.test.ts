@@ -235,22 +235,22 @@ describe('descriptors of 256 bits (6.5.2, 11.4.9.3)', () => {
 });
 
 describe('domain ids of fewer than 16 bits (CAP.ND, 9.3)', () => {
-  /** ND 1: six bits. */
-  const few = (): Rig => new Rig(caps([[0, 2, 0, 1]])).on();
+  /** ND 2: eight bits, as clients have. */
+  const few = (): Rig => new Rig(caps([[0, 2, 0, 2]])).on();
   test.each([
-    [63, MFN],
-    [64, -0xb],
+    [255, MFN],
+    [256, -0xb],
     [0x8000, -0xb],
-  ])('with ND 1 a context entry with domain %i answers %i', (did, answer) => {
+  ])('with ND 2 a context entry with domain %i answers %i', (did, answer) => {
     const rig = few();
     const root = rig.device(RID, did);
     rig.map(root, 4, DFN, MFN);
     expect(rig.unit.translate(RID, DFN, true)).toBe(answer);
   });
   test.each([
-    ['queued, the IOTLB', (rig: Rig) => rig.submit(0x22 + (0x45 << 16))],
-    ['queued, a page', (rig: Rig) => rig.submit(0x32 + (0x45 << 16), 0, ...words64(DFN))],
-    ['by register', (rig: Rig) => rig.unit.write64(0x508, 0, 0xa000_0045)],
+    ['queued, the IOTLB', (rig: Rig) => rig.submit(0x22 + (0x4005 << 16))],
+    ['queued, a page', (rig: Rig) => rig.submit(0x32 + (0x4005 << 16), 0, ...words64(DFN))],
+    ['by register', (rig: Rig) => rig.unit.write64(0x508, 0, 0xa000_4005)],
   ])('upper bits of the domain id in an invalidation are ignored: %s', (says, invalidate) => {
     const rig = few();
     if (!says.startsWith('by')) rig.queue();
@@ -264,8 +264,8 @@ describe('domain ids of fewer than 16 bits (CAP.ND, 9.3)', () => {
   });
   test('and so are those for the context cache', () => {
     for (const invalidate of [
-      (rig: Rig) => rig.queue().submit(0x21 + (0x45 << 16)),
-      (rig: Rig) => rig.unit.write64(REG.CCMD, 0x45, 0xc000_0000),
+      (rig: Rig) => rig.queue().submit(0x21 + (0x4005 << 16)),
+      (rig: Rig) => rig.unit.write64(REG.CCMD, 0x4005, 0xc000_0000),
     ]) {
       const rig = few();
       rig.map(rig.device(RID, 5), 4, DFN, MFN);

@@ -35,7 +35,8 @@ export function contextGlobal(s: VtdState): void {
 
 export function contextDomain(s: VtdState, did: number): void {
   if (s.events.on) tell(s, 'contextDomain', did);
-  for (let e = 0; e < CC_ENTRIES; e++) if (s.cache[CC_DID_AT + e] === did) s.cache[CC_AT + e * CC_WORDS] = 0;
+  const id = did & s.didMask;
+  for (let e = 0; e < CC_ENTRIES; e++) if (s.cache[CC_DID_AT + e] === id) s.cache[CC_AT + e * CC_WORDS] = 0;
 }
 
 /**
@@ -58,7 +59,9 @@ function forgetContext(s: VtdState, did: number, rid: number): void {
   const e = (rid ^ (rid >>> 8)) & (CC_ENTRIES - 1);
   const at = CC_AT + e * CC_WORDS;
   if (m[at]! !== (rid | CC_VALID)) return;
-  if (m[CC_DID_AT + e]! === did || deviates(s, 'context-device-ignores-domain')) m[at] = 0;
+  const cached = m[CC_DID_AT + e]!;
+  if (cached === did || cached === (did & s.didMask) || deviates(s, 'context-device-ignores-domain'))
+    m[at] = 0;
 }
 
 export function iotlbGlobal(s: VtdState): void {

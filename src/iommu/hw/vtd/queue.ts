@@ -124,7 +124,7 @@ function step(s: VtdState, head: number, at: number): number {
   if (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT) return -1;
   if (s.events.on) emitDescriptor(s, at);
   if (isRefused(s, at)) {
-    refuse(s, whatIsWrong(s, s.ram.words[at]!));
+    refuseDescriptor(s, at);
     return -1;
   }
   const next = (head + 16) & (s.queueBytes - 1);
@@ -136,7 +136,7 @@ function step(s: VtdState, head: number, at: number): number {
 function wideStep(s: VtdState, head: number, at: number): number {
   const { words } = s.ram;
   if ((words[at + 4]! | words[at + 5]! | words[at + 6]! | words[at + 7]!) !== 0) {
-    refuse(s, whatIsWrong(s, words[at]!));
+    refuseDescriptor(s, at);
     return -1;
   }
   return step(s, head, at) < 0 ? -1 : skipHalf(s);
@@ -171,8 +171,9 @@ function refuse(s: VtdState, why: number): void {
   setStatus(s, IQE);
 }
 
-/** Of a refused descriptor: a type that this unit does not know, or reserved bits. */
-function whatIsWrong(s: VtdState, w0: number): number {
+/** The descriptor at `at` has a type that this unit does not know, or reserved bits. */
+function refuseDescriptor(s: VtdState, at: number): void {
+  const w0 = s.ram.words[at]!;
   const type = (w0 & 0xf) | ((w0 >>> 5) & 0x70);
   const known =
     type === PASID_IOTLB || type === PASID_CACHE
@@ -182,7 +183,7 @@ function whatIsWrong(s: VtdState, w0: number): number {
         : type === IEC
           ? s.intRemap
           : type === CONTEXT || type === IOTLB || type === WAIT;
-  return known ? QUEUE_ERROR.RESERVED : QUEUE_ERROR.TYPE;
+  refuse(s, known ? QUEUE_ERROR.RESERVED : QUEUE_ERROR.TYPE);
 }
 
 /** A device completed an invalidation that nobody asked it for: ICE, and the queue goes on (6.5.2.10). */
@@ -251,13 +252,13 @@ function scalableDescriptor(s: VtdState, w0: number, w2: number, w3: number): bo
   const granularity = (w0 >>> 4) & 3;
   if (cacheOnly ? granularity === 2 || (w2 | w3) !== 0 : granularity < 2) return true;
   if (cacheOnly) contextGlobal(s);
-  else iotlbDomain(s, (w0 >>> 16) & s.didMask);
+  else iotlbDomain(s, w0 >>> 16);
   return false;
 }
 
 function contextDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
   if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w23) !== 0) return true;
-  const did = (w0 >>> 16) & s.didMask;
+  const did = w0 >>> 16;
   const granularity = (w0 >>> 4) & 3;
   if (granularity !== DEVICE_OR_PAGE) return contextInvalidate(s, granularity, did, 0, 0) === 0;
   contextDevice(s, did, w1 & 0xffff, (w1 >>> 16) & 3);
@@ -284,13 +285,13 @@ function iotlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3: nu
   if (((w0 & 0xff00) | w1 | (w2 & 0xf80)) !== 0) return true;
   const granularity = (w0 >>> 4) & 3;
   if (granularity !== DOMAIN) return granularity === 0 || iotlbDescriptorOf(s, granularity, w0, w2, w3);
-  iotlbDomain(s, (w0 >>> 16) & s.didMask);
+  iotlbDomain(s, w0 >>> 16);
   return false;
 }
 
 function iotlbDescriptorOf(s: VtdState, granularity: number, w0: number, w2: number, w3: number): boolean {
   const dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
-  return iotlb(s, granularity, (w0 >>> 16) & s.didMask, dfn, w2 & 0x3f) === 0;
+  return iotlb(s, granularity, w0 >>> 16, dfn, w2 & 0x3f) === 0;
 }
 
 /** Performs an IOTLB invalidation and says at which granularity; 0: the request was wrong and nothing was done. */

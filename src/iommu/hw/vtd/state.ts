@@ -276,10 +276,13 @@ export class VtdState implements CopiesItself {
     }
   }
 
-  /** Index of a domain's stamp, NO_STAMP while it has none. */
+  /** Index of a domain's stamp, NO_STAMP while it has none. Bits that the unit's ids do not have are passed over. */
   findStamp(did: number): number {
     const first = this.stampDir[did >>> 8]!;
-    return first === 0 ? NO_STAMP : first + (did & 0xff);
+    return first === 0 ? this.findUnseen(did) : first + (did & 0xff);
+  }
+  private findUnseen(did: number): number {
+    return did > this.didMask ? this.findStamp(did & this.didMask) : NO_STAMP;
   }
 
   /** Index of a domain's stamp; makes one for it and its 255 neighbours on first sight. */
