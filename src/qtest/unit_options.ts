@@ -52,6 +52,8 @@ export function unitOptions(p: ReadonlyMap<string, string>, quirks: ReadonlySet<
     collapseFaults: true,
     quirks: new Set(VTD_QUIRKS.filter((q) => quirks.has(q))),
     cap: word64(CAP, {
+      // Only a QEMU that is young enough to forget translations with the root table has first-level tables.
+      ESRTPS: scalable ? on(ALIASES.firstStage) : 0,
       FL1GP: scalable ? on(ALIASES.fs1gp, true) && on(ALIASES.firstStage) : 0,
       DRD: 1,
       DWD: 1,
@@ -66,8 +68,9 @@ export function unitOptions(p: ReadonlyMap<string, string>, quirks: ReadonlySet<
     }),
     ecap: word64(ECAP, {
       SMTS: scalable ? 1 : 0,
-      // QEMU offers one kind of tables only.
+      // QEMU offers one kind of tables only, and supervisor requests with the second level alone.
       SLTS: scalable ? 1 - on(ALIASES.firstStage) : 0,
+      SRS: scalable ? 1 - on(ALIASES.firstStage) : 0,
       FLTS: scalable ? on(ALIASES.firstStage) : 0,
       MHMV: 15,
       IRO: 0xf,

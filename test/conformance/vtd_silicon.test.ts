@@ -452,6 +452,17 @@ describe('as QEMU does it', () => {
       ),
       [-6, MFN],
     ],
+    'interrupt-table-anyway': () => [
+      each(
+        'interrupt-table-anyway',
+        (rig) => {
+          rig.unit.write32(REG.GCMD, 0x0100_0000);
+          return rig.unit.read32(REG.GSTS);
+        },
+        caps([[2, 3, 3, 0]]),
+      ),
+      [0, 0x0100_0000],
+    ],
     'interrupt-range-by-page': () => [
       each('interrupt-range-by-page', (rig) => {
         rig.on().map(rig.device(RID), 4, 0, 0xfee00, 3, 2);

@@ -243,6 +243,7 @@ export const ECAP = {
   SMTS: bits(1, 11),
   DIT: bits(1, 9), // device-TLB descriptors name the physical function
   PASID: bits(1, 8),
+  SRS: bits(0, 31), // requests of supervisor privilege
   MHMV: bits(0, 23, 20),
   IRO: bits(0, 17, 8),
   SC: bits(0, 7),

@@ -22,6 +22,7 @@ export const VTD_QUIRKS = [
   'reserved-context-is-not-hidden',
   'absent-is-not-cached',
   'interrupt-range-by-page',
+  'interrupt-table-anyway',
 ] as const;
 export type VtdQuirk = (typeof VTD_QUIRKS)[number];
 

@@ -280,7 +280,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
       this.hw('rootTable', this.rootFrame);
       if (this.forgetsWithRoot) this.forgetTranslations();
     }
-    if ((value & GCMD.SIRTP) !== 0 && this.intRemap) {
+    if ((value & GCMD.SIRTP) !== 0 && (this.intRemap || deviates(this, 'interrupt-table-anyway'))) {
       const lo = this.regs[VTD_REG.IRTA >>> 2]!;
       this.irFrame = this.frameIn(VTD_REG.IRTA);
       this.irEntries = 2 << (lo & 0xf);
