@@ -209,11 +209,11 @@ function isRefused(s: VtdState, at: number): boolean {
     return false;
   }
   if ((w0 & DOMAIN_IOTLB_BITS) === DOMAIN_IOTLB && (w1 | w2 | w3) === 0) {
-    iotlbDomain(s, (w0 >>> 16) & s.didMask);
+    iotlbDomain(s, w0 >>> 16);
     return false;
   }
   if ((w0 & DEVICE_CONTEXT_BITS) === DEVICE_CONTEXT && ((w1 >>> 16) | w2 | w3) === 0) {
-    contextDevice(s, (w0 >>> 16) & s.didMask, w1, 0);
+    contextDevice(s, w0 >>> 16, w1, 0);
     return false;
   }
   return isOtherRefused(s, w0, w1, w2, w3);
