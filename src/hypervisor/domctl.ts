@@ -197,6 +197,7 @@ export function domainInfo(xen: Xen, d: Domain): DomainInfo {
     nrOnlineVcpus: d.maxVcpus,
     maxVcpuId: d.maxVcpus - 1,
     handle: d.handle,
+    sharedInfoFrame: d.xenPages?.[0] ?? 0,
   };
 }
 

@@ -176,12 +176,10 @@ function reservedDeviceMemoryMap(xen: Xen, op: Extract<MemoryOp, { cmd: 'reserve
   }
   const found: { startPfn: number; nrPages: number }[] = [];
   const rc = xen.ops.getReservedDeviceMemory((start, frames, sbdf) => {
-    if (op.flags === ALL || sbdf === op.sbdf) {
-      const last = found.at(-1);
-      if (last?.startPfn !== start || last.nrPages !== frames)
-        found.push({ startPfn: start, nrPages: frames });
-    }
-    return 0;
+    if (op.flags !== ALL && sbdf !== op.sbdf) return 0;
+    // A range of no frames asks whether the device is of interest.
+    if (frames !== 0) found.push({ startPfn: start, nrPages: frames });
+    return 1;
   });
   if (rc < 0) return rc;
   op.needed = found.length;

@@ -1,4 +1,5 @@
 /** A host as data: what the readers of real machines produce and `machine.ts` boots. */
+import type { BootFiles } from '../base/boot_file.js';
 import type { Sbdf } from '../base/sbdf.js';
 import type { E820Entry } from '../iommu/driver/types.js';
 
@@ -90,6 +91,8 @@ export interface HostDescription {
      * its frame table, dom0 has its bounce buffer low. Without, dom0 gets the largest blocks that there are.
      */
     readonly images?: { readonly kernelBytes: number; readonly initrdBytes: number };
+    /** What is in kernels, RAM disks and firmware of guests; where it is not known, libxc's builder says nothing of it. */
+    readonly bootFiles?: BootFiles;
     /** Files of dom0 by absolute path: guest configurations and the like. */
     readonly files: Readonly<Record<string, string>>;
   };

@@ -2,6 +2,7 @@
  * What dom0's tools stand on: Xen through hypercalls, dom0's kernel through its files (sysfs above all), xenstore,
  * the process table. libxl, xl and the device models see the host through `Dom0` and nothing else.
  */
+import type { BootFiles } from '../base/boot_file.js';
 import type { Errno, Rc } from '../base/errno.js';
 import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
 import type { Clock } from '../sim/clock.js';
@@ -145,6 +146,8 @@ export interface Dom0 {
   readonly processes: Processes;
   readonly profile: ToolstackProfile;
   readonly uname: Uname;
+  /** What is known of files that guests are built from. */
+  readonly bootFiles: BootFiles;
   readonly qemu: DeviceModelProgram;
   /** By domain id; libxl fills it when it starts one. Empty at boot. */
   readonly deviceModels: Map<number, DeviceModel>;

@@ -1,4 +1,5 @@
 /** dom0 as a whole: its kernel, its files, xenstore, its processes. What libxl and xl see is `Dom0`. */
+import type { BootFiles } from '../base/boot_file.js';
 import type { Sbdf } from '../base/sbdf.js';
 import { VIRQ } from '../hypervisor/public/event_channel.js';
 import type { Hypercalls } from '../hypervisor/public/hypercalls.js';
@@ -58,6 +59,7 @@ export interface Dom0Setup {
     readonly kernelRelease: string;
     readonly kernelCmdline: string;
     readonly pciback: PcibackKind;
+    readonly bootFiles?: BootFiles;
     readonly files: Readonly<Record<string, string>>;
   };
 }
@@ -109,6 +111,7 @@ export class Dom0Host implements Dom0 {
   readonly processes = new ProcessTable();
   readonly uname: Uname;
   readonly qemu: DeviceModelProgram;
+  readonly bootFiles: BootFiles;
   readonly deviceModels = new Map<number, DeviceModel>();
   readonly watchers = new Map<number, DomainWatcher>();
   /** Names of functions as the description gives them. */
@@ -130,6 +133,7 @@ export class Dom0Host implements Dom0 {
     this.faults = faults;
     this.profile = setup.profile;
     this.qemu = setup.qemu;
+    this.bootFiles = dom0.bootFiles ?? {};
     this.xs = new XenstoreDaemon(events, faults);
     this.daemons = new Daemons(hv, this.xs);
     this.kernel = new Dom0Kernel(hv, config, clock, events);

@@ -7,6 +7,7 @@ import type { FunctionDescription, HostDescription } from '../../inputs/host_des
 import { readTopology } from '../../inputs/topology.js';
 import { QEMU_FEATURES } from '../../iommu/hw/amd/unit.js';
 import { readBytes } from '../files.js';
+import { BOOT_FILES, INITRD, KERNEL } from './boot_files.js';
 import { missingConfigurations } from './missing_configuration.js';
 import { amdIommuFunction, q35Dmar, q35E820, q35Ivrs, VTD_BASE } from './q35_tables.js';
 import { flag, type QemuIommu, type QemuMachine, readQemuCmdline } from './qemu_cmdline.js';
@@ -69,9 +70,10 @@ export function boardOf(recording: Recording, topology: string): HostDescription
       pciback: 'module',
       // The kernel is the one of guests, /h1/vmlinuz; the recorded free memory says how large.
       images: { kernelBytes: 7770 * 4096, initrdBytes: 566 * 4096 },
+      bootFiles: BOOT_FILES,
       files: {
-        '/h1/vmlinuz': 'kernel',
-        '/h1/initrdU.gz': 'initrd',
+        [KERNEL]: 'kernel',
+        [INITRD]: 'initrd',
         ...missingConfigurations(recording.records, kept),
         ...kept,
       },

@@ -62,6 +62,7 @@ export const RULES: readonly Rule[] = [
     forms: [
       /^\[ *\d+\.\d{6}\] (?:clocksource|tsc|hrtimer)\b.*$/,
       /^\[ *\d+\.\d{6}\] [\w-]+\[\d+\]: segfault at .*$/,
+      /^\[ *\d+\.\d{6}\] traps: [\w-]+\[\d+\] general protection fault .*$/,
       /^\[ *\d+\.\d{6}\] Code: [0-9a-f<> ]+$/,
     ],
   },
@@ -122,12 +123,15 @@ export const RULES: readonly Rule[] = [
       /^vtd_inv_desc invalidate desc type iotlb high 0x[0-9a-f]+ low 0x[0-9a-f]*f2\nvtd_inv_desc_iotlb_pages iotlb invalidate domain (0x[0-9a-f]+) addr 0x[0-9a-f]+ mask 0x[0-9a-f]+\nvtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain \1$/,
       // The pages before it were taken with an earlier flush, or are in the record before.
       /(?<!^vtd_inv_desc_cc_devices .*\n)^vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain (0x[0-9a-f]+)\nvtd_inv_desc_iotlb_pages iotlb invalidate domain \1 page-selective x\d+ \(collapsed; .*\)$/m,
-      /^vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ page-selective x\d+ \(collapsed; .*\)$/,
       // Without the queue: the address, then the command.
-      /^vtd_reg_write addr 0xf0 size 0x8 value 0x[0-9a-f]+\nvtd_reg_write addr 0xf8 size 0x8 value 0xb[0-9a-f]{15}\nvtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ (?:addr 0x[0-9a-f]+ mask 0x[0-9a-f]+|page-selective x\d+ \(collapsed; .*\))$/,
+      /^vtd_reg_write addr 0xf0 size 0x8 value 0x[0-9a-f]+\nvtd_reg_write addr 0xf8 size 0x8 value 0xb[0-9a-f]{15}$/,
+      /(?<!^vtd_inv_desc_cc_devices? .*\n)^vtd_reg_write addr 0xf8 size 0x8 value 0xa[0-9a-f]{3}(?!0000)[0-9a-f]{4}00000000\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain 0x[1-9a-f][0-9a-f]*$/m,
+      /^vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ page-selective x\d+ \(collapsed; .*\)$/,
       // QEMU's AMD IOMMU does not tell pages from domains.
       /^amdvi_pages_inval AMD-Vi pages for domain 0x[1-9a-f][0-9a-f]* invalidated$/,
       /^vtd_inv_desc invalidate desc type iotlb high 0x[0-9a-f]+ low 0x[0-9a-f]*f2\nvtd_inv_desc_iotlb_pages iotlb invalidate domain 0x[0-9a-f]+ addr 0x[0-9a-f]+ mask 0x[0-9a-f]+$/,
+      // Alone: the pages are in the record before or after. At boot Xen flushes all once it has written its registers.
+      /(?<!^vtd_(?:inv_desc_cc_devices|reg_write) .*\n)^vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x[0-9a-f]*e2\nvtd_inv_desc_iotlb_domain iotlb invalidate whole domain 0x[0-9a-f]+$/m,
     ],
   },
   {
@@ -243,6 +247,20 @@ export const RULES: readonly Rule[] = [
       /^libxl: debug: libxl_event\.c:\d+:libxl__ao_\w+: ao (0x[0-9a-f]+): (?:complete, rc=-?\d+|destroy|progress report: ignored)$/,
       /^libxl: debug: libxl_event\.c:\d+:\w+: watch w=(0x[0-9a-f]+)(?:: deregister unregistered| wpath=\S+ token=\S+: .*)$/,
       /^libxl: debug: libxl_qmp\.c:\d+:libxl__ev_qmp_\w+: (?:Domain \d+:)? ev (0x[0-9a-f]+)(?:, cmd '\S+')?$/,
+    ],
+  },
+  {
+    id: 'mapping-address',
+    fields: ['stdout', 'stderr'],
+    effect: 'rename',
+    why: 'where the pages of a guest are seen in a process, and which machine frames it has',
+    forms: [
+      /^domainbuilder: detail: xc_dom_pfn_to_ptr_retcount: domU mapping: pfn 0x[0-9a-f]+\+0x[0-9a-f]+ at (0x[0-9a-f]+)$/,
+      /^xc: detail: ELF: phdr \d+ at (0x[0-9a-f]+) -> (0x[0-9a-f]+)$/,
+      /^domainbuilder: detail: bootlate_pv: shared_info: pfn 0x0, mfn (0x[0-9a-f]+)$/,
+      /^domainbuilder: detail: vcpu_x86_64: cr3: pfn 0x[0-9a-f]+ mfn (0x[0-9a-f]+)$/,
+      // Of an HVM guest these are guest frames.
+      /^domainbuilder: detail: xc_dom_set_gnttab_entry: d\d+ gnt\[[01]\] -> d0 (0x(?!fef)[0-9a-f]+)$/,
     ],
   },
   {

@@ -18,6 +18,7 @@ import type { CommandResult } from '../../toolstack/shell/shell.js';
 import { type EntryRecord, entryRecord } from '../entries.js';
 import { type CommandRecord, Recorder } from '../recorder.js';
 import { Session } from '../session.js';
+import { KERNEL } from './boot_files.js';
 import { RecordedDma } from './dma_command.js';
 import { bitsOf, dumpedBits, guestWalks, useKernelTables, usePageTables } from './guest_walks.js';
 import { HeldPages } from './held_pages.js';
@@ -44,7 +45,6 @@ const NOTHING: CommandResult = { exit: 0, stdout: '', stderr: '', pieces: [] };
 /** What the recorder has of a command whose host died under it, and of each one after. */
 const LOST: CommandResult = { exit: -999, stdout: '', stderr: '', pieces: [] };
 const AGENT_IRQ = 3;
-const KERNEL = '/h1/vmlinuz';
 /** What the recorder gives each command line. */
 const COMMAND_NS = 120e9;
 /** The recorder looks at the console about a second after each command. */

@@ -42,6 +42,8 @@ export interface DomainInfo {
   nrOnlineVcpus: number;
   maxVcpuId: number;
   handle: string;
+  /** Machine frame; 0 where Xen has given the domain none yet. */
+  sharedInfoFrame: number;
 }
 
 export type DomctlOp =

@@ -1,7 +1,13 @@
 /** A domain's memory and what it is told of itself. @xen tools/libs/light/libxl_dom.c, tools/libs/guest/xg_dom_x86.c */
+import type { BootFile } from '../../base/boot_file.js';
+import { E, strerror } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import { allocUnbound } from '../kernel/channels.js';
 import { settled } from './defaults.js';
+import { layOutHvm, parseHvm, parsePv } from './dom_build.js';
+import { DomImage } from './dom_image.js';
+import { meminitHvm, meminitPv, populateSpecial } from './dom_memory.js';
+import { bootPv, layOutPv } from './dom_pv.js';
 import { logE820Host } from './e820_host.js';
 import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
@@ -9,22 +15,12 @@ import { EVENT } from './lines_event.js';
 import { constructRdm, type Layout } from './rdm.js';
 import { type BuildInfo, type DomainConfig, ERROR } from './types.js';
 
-const PAGE = 4096;
 const GB4 = 2 ** 32;
 const MMIO_HOLE = 0x1000_0000;
-/** The VGA hole, 0xa0000 to 0xc0000, in pages. */
-const VGA_HOLE = { start: 0xa0, end: 0xc0 };
-/** Special pages of HVM: store, console and their neighbours, below 0xfeffc000 up to 0xff000000. */
-const SPECIAL_START = 0xfeff8;
-const SPECIAL_PAGES = 8;
-/** Below them, for further device models. */
-const IOREQ_SERVER_PAGES = 8;
 const XENSTORE_PFN = 0xfeffc;
 const CONSOLE_PFN = 0xfefff;
 /** LIBXL_MAXMEM_CONSTANT: kilobytes on top of what the guest gets. */
 const MAXMEM_CONSTANT_KB = 1024;
-/** Extents of one populate call, so that a large guest stays interruptible. */
-const BATCH = 512;
 
 export interface Built {
   readonly storePfn: number;
@@ -67,16 +63,29 @@ function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
 /** What a kernel file holds that does not decompress. */
 export const DAMAGED_KERNEL = 'damaged';
 
-/** Checks that the files of a kernel are there, and that the kernel is one. */
-function kernelFiles(lx: Libxl, b: BuildInfo): number {
-  for (const [file, at, call] of [
-    [b.kernel, CREATE.kernelFile, 'xc_dom_kernel_file failed'],
-    [b.ramdisk, CREATE.ramdiskFile, 'xc_dom_ramdisk_file failed'],
+const PV_FILES = { kernel: CREATE.kernelFile, ramdisk: CREATE.ramdiskFile };
+const PVH_FILES = { kernel: CREATE.kernelFilePvh, ramdisk: CREATE.ramdiskFilePvh };
+
+/** Opens the files of a kernel; 0 or ERROR_FAIL. @xen xc_dom_kernel_file, xc_dom_module_file */
+function openFiles(lx: Libxl, b: BuildInfo, image: DomImage, places: typeof PV_FILES): number {
+  for (const [file, at, call, tells] of [
+    [b.kernel, places.kernel, 'xc_dom_kernel_file failed', 'xc_dom_kernel_file'],
+    [b.ramdisk, places.ramdisk, 'xc_dom_ramdisk_file failed', 'xc_dom_module_file'],
   ] as const) {
-    if (file === undefined || lx.dom0.fs.exists(file)) continue;
-    lx.log.error(at, call, -1, -2);
+    if (file === undefined) continue;
+    if (lx.dom0.fs.exists(file)) {
+      image.file(tells, file, lx.dom0.bootFiles[file]?.bytes ?? 0);
+      continue;
+    }
+    image.print(`${tells}: filename="${file}"`);
+    lx.log.panic(CREATE.openFile, `failed to open file '${file}': ${strerror(E.NOENT)}`);
+    lx.log.error(at, call, -1, E.NOENT);
     return ERROR.FAIL;
   }
+  return 0;
+}
+
+function parseImage(lx: Libxl, b: BuildInfo): number {
   if (b.kernel === undefined || lx.dom0.fs.readFile(b.kernel) !== DAMAGED_KERNEL) return 0;
   lx.log.invalidKernel(CREATE.probeBzimage, ' unable to XZ decompress kernel');
   lx.log.invalidKernel(CREATE.findLoader, ': no loader found');
@@ -84,44 +93,53 @@ function kernelFiles(lx: Libxl, b: BuildInfo): number {
   return ERROR.FAIL;
 }
 
-/** PV memory is a list of machine frames, in 2 MiB extents as long as they last. */
+/** What is known of the file, when all of a guest's are known: only then the builder's words are. */
+function knownFile(lx: Libxl, kernel: string | undefined, ramdisk?: string): BootFile | undefined {
+  const known = (file: string): BootFile | undefined =>
+    Object.hasOwn(lx.dom0.bootFiles, file) ? lx.dom0.bootFiles[file] : undefined;
+  if (ramdisk !== undefined && known(ramdisk) === undefined && lx.dom0.fs.exists(ramdisk)) return undefined;
+  const file = kernel === undefined ? undefined : known(kernel);
+  return file?.kernel === undefined ? undefined : file;
+}
+
 function* buildPv(lx: Libxl, domid: number, b: BuildInfo): Co<Built | number> {
+  const file = knownFile(lx, b.kernel, b.ramdisk);
+  const image = new DomImage(file === undefined ? lx.log.silent() : lx.log, b.cmdline);
   lx.log.debug(EVENT.pvKernel, `pv kernel mapped 0 path ${b.kernel ?? '(null)'}`);
-  const rc = kernelFiles(lx, b);
-  if (rc !== 0) return rc;
-  const pages = Math.floor(settled(b.targetMemkb) / 4);
-  if ((yield* populate(lx, domid, 0, pages)) !== 0) {
-    lx.log.error(CREATE.bootMem, 'xc_dom_boot_mem_init failed', -1, -12);
+  let rc = openFiles(lx, b, image, PV_FILES);
+  if (rc === 0) rc = parseImage(lx, b);
+  const built = rc !== 0 ? rc : yield* buildPvImage(lx, domid, b, image, file);
+  image.print('xc_dom_release: called');
+  return built;
+}
+
+/** PV memory is a list of machine frames. @xen libxl__build_dom */
+function* buildPvImage(
+  lx: Libxl,
+  domid: number,
+  b: BuildInfo,
+  image: DomImage,
+  file: BootFile | undefined,
+): Co<Built | number> {
+  const pages = Math.floor(settled(b.targetMemkb) / 1024) * 256;
+  const parms = file === undefined ? undefined : parsePv(lx, image, file, pages);
+  const frames = yield* meminitPv(lx, domid, pages);
+  if (frames === undefined) {
+    lx.log.error(CREATE.bootMem, 'xc_dom_boot_mem_init failed', -1, E.NOMEM);
     return ERROR.FAIL;
+  }
+  const module = b.ramdisk === undefined ? undefined : lx.dom0.bootFiles[b.ramdisk];
+  if (parms !== undefined) {
+    const layout = layOutPv(image, file!, parms, module === undefined ? [] : [module], pages);
+    const shared = yield* sharedInfoFrame(lx, domid);
+    bootPv(image, parms, layout, frames, domid, shared);
   }
   return { storePfn: 1, consolePfn: 2 };
 }
 
-/** Orders of the extents that are tried, largest first. */
-const ORDERS = [18, 9, 0];
-
-/**
- * Frames `from` up to, not including, `end`, in the largest extents that fit and that Xen has; what an order does not
- * give is asked for in the next smaller one. 0 or ERROR_FAIL.
- */
-function* populate(lx: Libxl, domid: number, from: number, end: number, pod = false): Co<number> {
-  for (let pfn = from; pfn < end; ) {
-    let done = 0;
-    for (const order of ORDERS) {
-      const size = 2 ** order;
-      const stop = order === 0 ? Math.min(end, Math.ceil((pfn + 1) / 512) * 512) : end;
-      const fits = pfn % size === 0 ? Math.min(BATCH, Math.floor((stop - pfn) / size)) : 0;
-      if (fits === 0) continue;
-      const gfns = Array.from({ length: fits }, (_, i) => pfn + i * size);
-      const extra = pod ? { pod } : {};
-      const n = yield* lx.xc.memoryOp({ cmd: 'populate_physmap', domid, gfns, order, ...extra });
-      done = Math.max(n, 0) * size;
-      if (done > 0) break;
-    }
-    if (done === 0) return ERROR.FAIL;
-    pfn += done;
-  }
-  return 0;
+function* sharedInfoFrame(lx: Libxl, domid: number): Co<number> {
+  const info = yield* lx.xc.domainInfo(domid);
+  return info?.sharedInfoFrame ?? 0;
 }
 
 function hvmLayout(b: BuildInfo): Layout {
@@ -136,25 +154,66 @@ function hvmLayout(b: BuildInfo): Layout {
 
 function* buildHvm(lx: Libxl, domid: number, d: DomainConfig): Co<Built | number> {
   const b = d.bInfo;
-  if (b.type === 'pvh') {
-    const files = kernelFiles(lx, b);
-    if (files !== 0) return files;
+  const vga = b.type === 'hvm';
+  const loader = vga ? (b.hvm.firmware ?? lx.paths.hvmloader) : undefined;
+  const file = knownFile(lx, loader);
+  const image = new DomImage(file === undefined ? lx.log.silent() : lx.log, b.cmdline);
+  const built = yield* loadHvm(lx, domid, d, image, loader, file);
+  image.print('xc_dom_release: called');
+  return built;
+}
+
+/** @xen libxl__build_hvm */
+function* loadHvm(
+  lx: Libxl,
+  domid: number,
+  d: DomainConfig,
+  image: DomImage,
+  loader: string | undefined,
+  file: BootFile | undefined,
+): Co<Built | number> {
+  const b = d.bInfo;
+  const firmware = firmwareFiles(lx, b, image, loader, file);
+  if (firmware !== 0) {
+    lx.log.error(CREATE.domainFirmware, 'initializing domain firmware failed');
+    return ERROR.FAIL;
   }
   const layout = hvmLayout(b);
-  const firmware = b.hvm.bios === 'ovmf' ? lx.paths.ovmf : lx.paths.seabios;
-  if (b.type === 'hvm' && b.hvm.bios !== 'rombios')
-    lx.log.debug(EVENT.firmware, `Loading BIOS: ${b.hvm.systemFirmware ?? firmware}`);
   if (b.type === 'hvm' && (yield* constructRdm(lx, d, layout)) !== 0) {
     lx.log.error(CREATE.rdmCheck, 'checking reserved device memory failed');
     return ERROR.FAIL;
   }
-  if ((yield* hvmMemory(lx, domid, b, layout)) !== 0) {
-    lx.log.error(CREATE.bootMem, 'xc_dom_boot_mem_init failed', -1, -12);
+  if (file !== undefined) parseHvm(lx, image, file, layout);
+  if ((yield* meminitHvm(lx, domid, b, layout, image)) !== 0) {
+    lx.log.error(CREATE.bootMem, 'xc_dom_boot_mem_init failed', -1, E.NOMEM);
     return ERROR.FAIL;
   }
-  yield* lx.xc.memoryOp({ cmd: 'set_memory_map', domid, entries: e820(d, layout) });
+  const map = e820(d, layout);
+  yield* lx.xc.memoryOp({ cmd: 'set_memory_map', domid, entries: map });
+  if ((yield* populateSpecial(lx, domid, b.type === 'hvm')) !== 0) return ERROR.FAIL;
+  if (file !== undefined) layOutHvm(image, file, lx.dom0.bootFiles[biosPath(lx, b)]?.bytes ?? 0, map.length);
+  image.print('vcpu_hvm: called');
   yield* vcpuHvm(lx, domid, b);
+  for (const [i, pfn] of [CONSOLE_PFN, XENSTORE_PFN].entries())
+    image.print(`xc_dom_set_gnttab_entry: d${domid} gnt[${i}] -> d0 0x${pfn.toString(16)}`);
   return { storePfn: XENSTORE_PFN, consolePfn: CONSOLE_PFN };
+}
+
+const biosPath = (lx: Libxl, b: BuildInfo): string =>
+  b.hvm.systemFirmware ?? (b.hvm.bios === 'ovmf' ? lx.paths.ovmf : lx.paths.seabios);
+
+/** @xen libxl__domain_firmware */
+function firmwareFiles(
+  lx: Libxl,
+  b: BuildInfo,
+  image: DomImage,
+  loader: string | undefined,
+  file: BootFile | undefined,
+): number {
+  if (b.type === 'pvh') return openFiles(lx, b, image, PVH_FILES);
+  if (loader !== undefined && file !== undefined) image.file('xc_dom_kernel_file', loader, file.bytes);
+  if (b.hvm.bios !== 'rombios') lx.log.debug(EVENT.firmware, `Loading BIOS: ${biosPath(lx, b)}`);
+  return 0;
 }
 
 /** The first processor starts in the loader; without a device model memory types are set too. @xen vcpu_hvm */
@@ -163,38 +222,6 @@ function* vcpuHvm(lx: Libxl, domid: number, b: BuildInfo): Co<void> {
   for (let i = 0; b.type !== 'hvm' && i < b.maxVcpus; i++)
     yield* lx.xc.domctl({ cmd: 'sethvmcontext', domid, records: [['MTRR', i]] });
   yield* lx.xc.domctl({ cmd: 'sethvmcontext', domid, records: [['CPU', 0]] });
-}
-
-/** Low memory without the VGA hole, high memory, then the special pages. @xen meminit_hvm */
-function* hvmMemory(lx: Libxl, domid: number, b: BuildInfo, layout: Layout): Co<number> {
-  // More video memory than memory: in C the difference wraps to what no host has.
-  if (layout.lowmemEnd < 0) return ERROR.FAIL;
-  const targetPages = Math.floor((settled(b.targetMemkb) - settled(b.videoMemkb)) / 4);
-  const low = Math.floor(layout.lowmemEnd / PAGE);
-  const high = Math.floor(layout.highmemEnd / PAGE);
-  const total = low + (high === 0 ? 0 : high - GB4 / PAGE);
-  const pod = total > targetPages;
-  const vga = b.type === 'hvm';
-  if (pod) {
-    const target = targetPages - (vga ? VGA_HOLE.end - VGA_HOLE.start : 0);
-    const rc = yield* lx.xc.memoryOp({ cmd: 'set_pod_target', domid, targetPages: target });
-    if (rc !== 0) return rc;
-  }
-  const parts: readonly (readonly [number, number])[] = [
-    ...(vga
-      ? ([
-          [0, VGA_HOLE.start],
-          [VGA_HOLE.end, low],
-        ] as const)
-      : ([[0, low]] as const)),
-    ...(high === 0 ? [] : ([[GB4 / PAGE, high]] as const)),
-  ];
-  for (const [from, end] of parts) {
-    const rc = yield* populate(lx, domid, from, end, pod);
-    if (rc !== 0) return rc;
-  }
-  const ioreq = vga ? IOREQ_SERVER_PAGES : 0;
-  return yield* populate(lx, domid, SPECIAL_START - ioreq, SPECIAL_START + SPECIAL_PAGES);
 }
 
 const E820 = { ram: 1, reserved: 2 } as const;

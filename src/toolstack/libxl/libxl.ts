@@ -13,6 +13,7 @@ export interface Paths {
   readonly qemu: string;
   readonly qemuTraditional: string;
   readonly seabios: string;
+  readonly hvmloader: string;
   readonly ovmf: string;
   readonly runDir: string;
   readonly logDir: string;
@@ -23,6 +24,7 @@ const debianPaths = (version: string): Paths => ({
   firmwareDir: `/usr/lib/xen-${version}/boot`,
   qemu: '/usr/libexec/xen-qemu-system-i386',
   qemuTraditional: `/usr/lib/xen-${version}/bin/qemu-dm`,
+  hvmloader: `/usr/lib/xen-${version}/boot/hvmloader`,
   seabios: '/usr/share/seabios/bios-256k.bin',
   ovmf: '/usr/share/ovmf/OVMF.fd',
   runDir: '/var/run/xen',

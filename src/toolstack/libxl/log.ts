@@ -25,6 +25,11 @@ export class Log {
     private readonly write: (text: string) => void,
   ) {}
 
+  /** A log that nobody reads. */
+  silent(): Log {
+    return new Log(this.release, XTL.error + 1, this.write);
+  }
+
   /** `errno`, of either sign, adds what strerror() says of it. */
   private put(level: Level, at: Place, domid: number, text: string, errno?: number): void {
     if (XTL[level] < this.minLevel) return;
@@ -44,6 +49,22 @@ export class Log {
   invalidKernel(at: Place, text: string): void {
     const place = `${at.file}:${at.lines[this.release]}: ${at.func[this.release]}`;
     if (XTL.error >= this.minLevel) this.write(`xc: error: panic: ${place}${text}: Invalid kernel\n`);
+  }
+
+  /** @xen xc_dom_printf */
+  domainBuilder(text: string): void {
+    if (XTL.detail >= this.minLevel) this.write(`domainbuilder: detail: ${text}\n`);
+  }
+
+  /** What libxc says without a place. @xen xc_report */
+  libxc(text: string): void {
+    if (XTL.detail >= this.minLevel) this.write(`xc: detail: ${text}\n`);
+  }
+
+  /** @xen xc_dom_panic with XC_INTERNAL_ERROR */
+  panic(at: Place, text: string): void {
+    if (XTL.error < this.minLevel) return;
+    this.write(`xc: error: panic: ${at.file}:${at.lines[this.release]}: ${text}: Internal error\n`);
   }
 
   warn(at: Place, text: string, domid = -1, errno?: number): void {

@@ -215,16 +215,15 @@ describe('reserved device memory', () => {
     return { rc, needed: op.needed, entries: op.entries };
   };
   const RANGES = [
-    [0x80, 2, 0x100],
-    [0x80, 2, 0x101],
-    [0x90, 1, 0x200],
+    [0x80, 2, [0x100, 0x101]],
+    [0x90, 1, [0x200]],
   ] as const;
   const withRanges = (): TestXen => {
     const xen = makeXen();
     xen.vendor.getReservedDeviceMemory = (each) => {
-      for (const [start, frames, bdf] of RANGES) {
-        const rc = each(start, frames, bdf);
-        if (rc < 0) return rc;
+      for (const [start, frames, bdfs] of RANGES) {
+        // Whom it concerns is told once.
+        for (const bdf of bdfs) if (each(start, frames, bdf) !== 0) break;
       }
       return 0;
     };
@@ -238,6 +237,18 @@ describe('reserved device memory', () => {
     expect(ask(xen, 1, 0, 0)).toMatchObject({ rc: -105, needed: 2 });
     expect(ask(xen, 1, 0, 1).rc).toBe(-105);
     expect(ask(xen, 1, 0, 2)).toEqual({ rc: 0, needed: 2, entries: [FIRST, SECOND] });
+  });
+
+  // common/memory.c get_reserved_device_memory: a count of 0 is the AMD driver's question whether it is wanted.
+  test('a range of no frames is a question, not a range', () => {
+    const xen = makeXen();
+    const answers: number[] = [];
+    xen.vendor.getReservedDeviceMemory = (each) => {
+      answers.push(each(0, 0, 0x100), each(0, 0, 0x200), each(0x90, 1, 0x200));
+      return 0;
+    };
+    expect(ask(xen, 0, 0x200, 4)).toEqual({ rc: 0, needed: 1, entries: [SECOND] });
+    expect(answers).toEqual([0, 1, 1]);
   });
 
   test('one device has its own ranges only', () => {
