@@ -205,4 +205,21 @@ export const vtdBugs: readonly Bug[] = [
     breaks: ['INV-I4'],
     environment: { vendor: 'vtd', ops: ['assign', 'deassign'], machine: { slots: ['pcieToPci'] } },
   },
+  {
+    id: 'NX-05',
+    title: 'a domain whose assignment failed keeps the domain id it was dealt',
+    year: 2021,
+    releases: 'up to 4.16.0',
+    mechanism:
+      'A unit with few domain ids deals one to a domain with its first device. When the entry could not be flushed it was taken back, and the id was not: as many domains as the unit has ids, each with a failed assignment, and nothing could be assigned any more.',
+    fix: 'The id is given back when nothing of the domain is behind the unit.',
+    source: 'e6252a51fa',
+    seams: { vtdFreesIdOfFailed: () => false },
+    breaks: ['INV-D6'],
+    environment: {
+      vendor: 'vtd',
+      machine: { slots: ['endpoint'], fewIds: true, reserved: 0 },
+      ops: ['assign', 'deassign', 'failFlush'],
+    },
+  },
 ];

@@ -12,5 +12,4 @@ export const waiting: readonly { readonly id: string; readonly waitsFor: string 
   { id: 'XSA-61', waitsFor: 'xl as commands of the kit' },
   { id: 'XSA-476', waitsFor: 'xl as commands of the kit' },
   { id: 'NX-25', waitsFor: 'vPCI' },
-  { id: 'NX-05', waitsFor: 'the old teardown: today an id that leaked comes back when the domain dies' },
 ];

@@ -21,6 +21,8 @@ export interface VtdSeams {
   vtdAliasFollowsQuarantine(): boolean;
   /** W2: a domain that was refused a conventional device gives back the id it was dealt. No release does. */
   vtdFreesIdOfRefused(): boolean;
+  /** NX-05: a domain whose mapping failed and was undone gives back the id it was dealt. Since 4.17 (e6252a51fa). */
+  vtdFreesIdOfFailed(): boolean;
   /** V9: a device with ATS forgets its own translations when its entry is replaced. In no release does it. */
   vtdMoveFlushesDevice(): boolean;
   /** A device that does not answer a flush in time is given up on. Every release waits for ever since 4.16. */

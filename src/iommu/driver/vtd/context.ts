@@ -293,7 +293,8 @@ function* undoMapping(
     rc = yield* domainContextMappingOne(vtd, prevDom, iommu, bus, devfn, pdev, domid, pgdMfn, back);
     rc = Math.min(rc, 0);
   }
-  if (rc === 0 && pdev?.devfn === devfn) checkCleanupDomidMap(vtd, domain, pdev, iommu);
+  if (rc === 0 && pdev?.devfn === devfn && vtd.seams.vtdFreesIdOfFailed())
+    checkCleanupDomidMap(vtd, domain, pdev, iommu);
 }
 
 /**

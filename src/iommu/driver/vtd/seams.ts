@@ -16,6 +16,7 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdUnmapGoesOn: () => true,
   vtdAliasFollowsQuarantine: () => true,
   vtdFreesIdOfRefused: () => true,
+  vtdFreesIdOfFailed: () => true,
   vtdMoveFlushesDevice: () => true,
   vtdCountsUnitFirst: () => true,
   vtdGivesUpOnDevice: () => false,
