@@ -1,7 +1,8 @@
 /** Do two lists hold the same things? For what is kept by a list that somebody else might have changed. */
 export function sameItems<T>(a: ArrayLike<T>, b: ArrayLike<T>): boolean {
+  if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return a.length === b.length;
+  return true;
 }
 
 /** What was made of a list the last time: machines are made again and again from one description. */

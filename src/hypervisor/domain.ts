@@ -81,8 +81,8 @@ class DeviceOwner extends DomainIommu {
     o: DomainOptions,
   ) {
     super(
-      new SpinLock(cpus, `d${domid}.mapping_lock`, RANK.mapping),
-      new SpinLock(cpus, `d${domid}.pgtables.lock`, RANK.pgtables),
+      new SpinLock(cpus, 'mapping_lock', RANK.mapping, false, domid),
+      new SpinLock(cpus, 'pgtables.lock', RANK.pgtables, false, domid),
     );
     this.pciLock = o.pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
     this.iommuEnabled = o.iommu;

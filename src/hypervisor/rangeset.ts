@@ -75,6 +75,15 @@ export class RangeSet {
     return this.ranges.list.some((r) => r.s <= e && s <= r.e);
   }
 
+  /** The same integers as another set? */
+  equals(other: RangeSet): boolean {
+    const a = this.ranges.list;
+    const b = other.ranges.list;
+    if (a.length !== b.length) return false;
+    for (let i = 0; i < a.length; i++) if (a[i]!.s !== b[i]!.s || a[i]!.e !== b[i]!.e) return false;
+    return true;
+  }
+
   isEmpty(): boolean {
     return this.ranges.list.length === 0;
   }

@@ -76,11 +76,16 @@ export class SpinLock implements Disposable {
   private outerOrder = NONE;
   constructor(
     readonly cpus: Cpus,
-    readonly name: string,
+    private readonly kind: string,
     rank: number,
     readonly recursive = false,
+    /** The domain whose lock it is: only who asks for the name needs it put together. */
+    private readonly domid = NOBODY,
   ) {
     this.order = orderOf(rank);
+  }
+  get name(): string {
+    return this.domid === NOBODY ? this.kind : `d${this.domid}.${this.kind}`;
   }
   /** How often it must be given back. */
   get depth(): number {

@@ -166,9 +166,27 @@ export class Ram implements CopiesItself {
   /** Zeroes a frame; an untouched one stays untouched. @xen clear_page, scrub_page */
   clearFrame(mfn: number): void {
     const slot = this.peek(mfn);
-    if (slot === 0) return;
+    if (slot !== 0) this.clearSlot(slot);
+  }
+  private clearSlot(slot: number): void {
     this.#written[slot] = 1;
     this.words.fill(0, slot * FRAME_WORDS, (slot + 1) * FRAME_WORDS);
+  }
+  /** As clearFrame(), of 2^order frames from a multiple of as many. */
+  clearFrames(mfn: number, order: number): void {
+    const count = 1 << order;
+    if (count < 4 || count > PIECE || mfn >= this.near) {
+      for (let i = 0; i < count; i++) this.clearFrame(mfn + i);
+      return;
+    }
+    const piece = this.pieces[mfn >>> 10]!;
+    if (piece === 0) return;
+    const { slots } = this;
+    const first = piece + (mfn & (PIECE - 1));
+    for (let at = first; at < first + count; at += 4) {
+      if ((slots[at]! | slots[at + 1]! | slots[at + 2]! | slots[at + 3]!) === 0) continue;
+      for (let i = at; i < at + 4; i++) if (slots[i] !== 0) this.clearSlot(slots[i]!);
+    }
   }
   /** The memory of hardware that does not snoop caches: it is there from the first time somebody asks for it. */
   withUnsnooped(): Ram {

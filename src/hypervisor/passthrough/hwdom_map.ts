@@ -1,7 +1,8 @@
 /** The hardware domain's identity map. @xen drivers/passthrough/x86/iommu.c arch_iommu_hwdom_init */
 import { assert } from '../../base/assert.js';
 import type { Rc } from '../../base/errno.js';
-import { type FlushAcc, IOMMUF, XENLOG } from '../../iommu/driver/types.js';
+import { sameItems } from '../../base/same.js';
+import { type E820Entry, type FlushAcc, IOMMUF, XENLOG } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
 import type { Domain } from '../domain.js';
 import { RangeSet } from '../rangeset.js';
@@ -20,7 +21,7 @@ const LAST_FRAME = 2 ** 52 - 1;
 /** A run of frames, `e` inclusive, with the rights a device of dom0 gets. */
 interface Run {
   readonly s: number;
-  e: number;
+  readonly e: number;
   readonly perms: number;
 }
 
@@ -39,7 +40,7 @@ export function* archIommuHwdomInit(xen: Xen, d: Domain): Co<void> {
   if (o.hwdomPassthrough) return;
   const acc: FlushAcc = { flags: 0 };
   if (xen.seams.hwdomMapFromRanges()) yield* mapRanges(xen, d, acc);
-  else for (const run of runsByFrame(xen, d)) yield* mapRun(xen, d, run, acc);
+  else for (const run of knownRuns.of(xen, d)) yield* mapRun(xen, d, run, acc);
   yield* iommuIotlbFlushAll(xen, d, acc.flags);
 }
 
@@ -62,8 +63,42 @@ function hwdomIommuMap(xen: Xen, d: Domain, pfn: number, maxPfn: number, maxRam:
   return perms;
 }
 
+/** The runs of the last boot, and all that they depend on: a host has the same ones each time. */
+class KnownRuns {
+  private e820: readonly E820Entry[] = [];
+  private flags = -1;
+  private reserved = 0;
+  private readonly xenRanges = new RangeSet();
+  private readonly mmioRo = new RangeSet();
+  private readonly iomemCaps = new RangeSet();
+  private runs: readonly Run[] = [];
+
+  of(xen: Xen, d: Domain): readonly Run[] {
+    const { hwdomStrict, hwdomInclusive, hwdomReserved } = xen.opts;
+    const flags = (hwdomStrict ? 1 : 0) | (hwdomInclusive ? 2 : 0) | (d.isHvm ? 4 : 0);
+    if (
+      this.flags === flags &&
+      this.reserved === hwdomReserved &&
+      sameItems(this.e820, xen.services.e820) &&
+      this.xenRanges.equals(xen.xenRanges) &&
+      this.mmioRo.equals(xen.mmioRo) &&
+      this.iomemCaps.equals(d.iomemCaps)
+    )
+      return this.runs;
+    this.runs = runsByFrame(xen, d);
+    this.flags = flags;
+    this.reserved = hwdomReserved;
+    this.e820 = xen.services.e820.slice();
+    this.xenRanges.setTo(xen.xenRanges);
+    this.mmioRo.setTo(xen.mmioRo);
+    this.iomemCaps.setTo(d.iomemCaps);
+    return this.runs;
+  }
+}
+const knownRuns = new KnownRuns();
+
 /** Runs of equal rights. Asks once per stretch in which nothing can change, instead of once per frame. */
-function runsByFrame(xen: Xen, d: Domain): Run[] {
+function runsByFrame(xen: Xen, d: Domain): readonly Run[] {
   const { e820 } = xen.services;
   const maxPfn = GB4_FRAMES - 1;
   let ramEnd = 0;
@@ -76,19 +111,16 @@ function runsByFrame(xen: Xen, d: Domain): Run[] {
     for (const r of set.list()) at.push(r.s, r.e + 1);
   }
   const cuts = new Float64Array(at).sort();
-  const runs: Run[] = [];
-  let last: Run | undefined;
+  const runs: { s: number; e: number; perms: number }[] = [];
   for (let i = 0; i + 1 < cuts.length && cuts[i]! < top; i++) {
     const s = cuts[i]!;
     const e = Math.min(cuts[i + 1]!, top) - 1;
     if (e < s) continue;
     const perms = hwdomIommuMap(xen, d, s, maxPfn, maxRam);
     if (perms === 0) continue;
+    const last = runs.at(-1);
     if (last !== undefined && last.perms === perms && last.e + 1 === s) last.e = e;
-    else {
-      last = { s, e, perms };
-      runs.push(last);
-    }
+    else runs.push({ s, e, perms });
   }
   return runs;
 }

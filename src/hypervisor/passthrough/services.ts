@@ -144,8 +144,7 @@ export class Services implements XenServices {
   allocXenPages(order: number): number {
     const mfn = this.xen.heap.alloc(order, DOMID.XEN, FRAME_TYPE.iommuTable);
     if (mfn < 0) return 0;
-    const count = 1 << order;
-    for (let i = 0; i < count; i++) this.ram.clearFrame(mfn + i);
+    this.ram.clearFrames(mfn, order);
     return mfn;
   }
 

@@ -45,50 +45,39 @@ export function mapRun(
 class RunImage {
   constructor(
     readonly idx: number,
-    readonly count: number,
+    readonly end: number,
     /** Words of the first entry, without mark. */
     readonly lo: number,
     readonly hi: number,
-    readonly step: number,
+    readonly bytes: number,
     readonly marked: boolean,
     readonly words: Int32Array,
   ) {}
 }
 
-/** How many images are kept: a host's identity map has about ten runs. */
-const IMAGES = 16;
-
 /**
- * What runs look like in memory depends on these numbers and nothing else, and every machine made from one description
- * has the same ones: the last few are kept, and copied.
+ * What a run looks like depends on these numbers and nothing else, and every machine made from one description has the
+ * same ones: the last few are kept. A host's identity map has about ten.
  */
 class RunImages {
   private readonly kept: RunImage[] = [];
   private oldest = 0;
 
-  of(idx: number, end: number, lo: number, hi: number, step: number, marked: boolean): Int32Array {
-    const count = end - idx;
+  of(idx: number, end: number, lo: number, hi: number, bytes: number, marked: boolean): Int32Array {
     for (let i = 0; i < this.kept.length; i++) {
       const k = this.kept[i]!;
-      if (
-        k.lo === lo &&
-        k.idx === idx &&
-        k.count === count &&
-        k.hi === hi &&
-        k.step === step &&
-        k.marked === marked
-      )
-        return k.words;
+      if (k.lo !== lo || k.idx !== idx || k.end !== end) continue;
+      if (k.hi === hi && k.bytes === bytes && k.marked === marked) return k.words;
     }
-    const words = imageOf(idx, end, lo, hi, step, marked);
-    this.kept[this.oldest] = new RunImage(idx, count, lo, hi, step, marked, words);
-    this.oldest = (this.oldest + 1) % IMAGES;
+    const words = imageOf(idx, end, lo, hi, bytes, marked);
+    this.kept[this.oldest] = new RunImage(idx, end, lo, hi, bytes, marked, words);
+    this.oldest = (this.oldest + 1) % 16;
     return words;
   }
 }
 const runImages = new RunImages();
 
-/** Entries `idx` to before `end`, each of which leads `step` bytes further, with the marks that mapping one by one leaves. */
+/** Entries `idx` to before `end`, each of which leads `bytes` further, with the marks that mapping one by one leaves. */
 function imageOf(
   idx: number,
   end: number,
@@ -145,7 +134,8 @@ function fillRun(
   // Runs that reached over the first entry end before it.
   t[base + idx * 2 + 1] = hi;
   ptUpdateContigMarkers(t, base, idx, level, PTE_KIND.table);
-  t.set(runImages.of(idx, end, pteLo(mfn, low), hi, (step * 4096) | 0, marked), base + idx * 2);
+  const image = runImages.of(idx, end, pteLo(mfn, low), hi, (step * 4096) | 0, marked);
+  t.set(image, base + idx * 2);
   if (vtd.opts.nonCoherent && vtd.seams.vtdWritesBack()) vtd.s.syncCache(table, idx * 2, (end - idx) * 2);
   return true;
 }
