@@ -150,7 +150,7 @@ export class GuestProgramRunner implements Program {
     const host = this.hostDevice(guest.domid, argv[1] ?? '');
     if (host === undefined)
       return complain(call, `${argv[1] ?? ''}: not a passed-through device of ${name}`, 1);
-    return yield* call.shell.call(['dma', host, ...argv.slice(2)], '', call);
+    return yield* call.shell.call(['dma', host, ...argv.slice(2)], call.input, call);
   }
 
   /** The device behind a slot of the guest's bus, from the nodes of the back end. */

@@ -9,7 +9,7 @@ export interface PatternChar {
 }
 const MATCHES_MAX = 100_000;
 
-export const isPattern = (chars: readonly PatternChar[]): boolean =>
+const isPattern = (chars: readonly PatternChar[]): boolean =>
   chars.some((p) => !p.quoted && (p.c === '*' || p.c === '?' || p.c === '['));
 
 export const plain = (text: string): PatternChar[] => [...text].map((c) => ({ c, quoted: false }));

@@ -1,5 +1,6 @@
 /** Cuts a command line into words and operators, quotes included. (POSIX.1 Shell Command Language, 2.2 and 2.3) */
 import type { List, ParameterOp, Part, Word } from './ast.js';
+import { unescapeText } from './escapes.js';
 
 export type Token =
   | { readonly kind: 'word'; readonly word: Word; readonly at: number }
@@ -17,7 +18,18 @@ export class ShellSyntaxError extends Error {
   }
 }
 
-const OPERATORS = ['&&', '||', ';;', '&>', '>>', '>&', '<<', '|', '&', ';', '(', ')', '<', '>', '\n'];
+/** Longer ones before those that they begin with. */
+const OPERATORS = [
+  ...['<<<', '<<-', '&>>', ';;&', '&&', '||', ';;', ';&', '&>', '>>', '>&', '>|', '<<', '|&'],
+  ...['|', '&', ';', '(', ')', '<', '>', '\n'],
+];
+const BREAKS = ' \t\r\n|&;()<>';
+/** A regular expression after `=~` may hold what ends other words. */
+const REGEX_BREAKS = ' \t\r\n';
+/** `#` for the length, `!` for what it names, name, `[index]`, operator, word. */
+const BRACED =
+  /^(?:(#)(?=[\w@*])|(!)(?=\w))?([A-Za-z_]\w*|\d+|[@*?#$!-])(?:\[([^\]]*)\])?(?:(:[-=?+]|\/\/|\/|%%|%|##|#|\^\^|\^|,,|,|:|[-=?+])([\s\S]*))?$/;
+const ALL = new Set(['@', '*']);
 const DEPTH_MAX = 32;
 const LENGTH_MAX = 65_536;
 
@@ -27,8 +39,10 @@ export type ParseInner = (lexer: Lexer, close: string) => List;
 export class Lexer {
   pos = 0;
   depth = 0;
+  /** Compound commands around the one that is parsed. */
+  nesting = 0;
   /** Here-documents announced on this line, still to be read. */
-  private readonly pendingHere: { delimiter: string; quoted: boolean; into: Part[] }[] = [];
+  private readonly pendingHere: { delimiter: string; quoted: boolean; into: Part[]; tabs: boolean }[] = [];
 
   constructor(
     readonly text: string,
@@ -45,8 +59,9 @@ export class Lexer {
         throw new ShellSyntaxError('unexpected end of file in here-document', true);
       return { kind: 'end', at };
     }
-    const fd = /^[12](?=[<>])/.exec(this.text.slice(at, at + 2));
+    const fd = /^[0-9](?=[<>])/.exec(this.text.slice(at, at + 2));
     if (fd !== null) {
+      if (fd[0] > '2') throw new ShellSyntaxError(`${fd[0]}: there are descriptors 0, 1 and 2 alone`);
       this.pos += 1;
       const op = this.operator()!;
       return { kind: 'op', op: fd[0] + op, at };
@@ -75,10 +90,10 @@ export class Lexer {
   }
 
   /** Registers a here-document; its text appears in `into` once the line has ended. */
-  announceHere(delimiter: Word, into: Part[]): void {
+  announceHere(delimiter: Word, into: Part[], tabs: boolean): void {
     const quoted = delimiter.some((p) => p.kind === 'text' && p.quoted);
     const text = delimiter.map((p) => (p.kind === 'text' ? p.text : '')).join('');
-    this.pendingHere.push({ delimiter: text, quoted, into });
+    this.pendingHere.push({ delimiter: text, quoted, into, tabs });
   }
 
   private readHere(): void {
@@ -88,7 +103,8 @@ export class Lexer {
         if (this.pos >= this.text.length)
           throw new ShellSyntaxError('unexpected end of file in here-document', true);
         const end = this.text.indexOf('\n', this.pos);
-        const line = this.text.slice(this.pos, end < 0 ? undefined : end);
+        const read = this.text.slice(this.pos, end < 0 ? undefined : end).replace(/\r$/, '');
+        const line = here.tabs ? read.replace(/^\t+/, '') : read;
         this.pos = end < 0 ? this.text.length : end + 1;
         if (line === here.delimiter) break;
         body += `${line}\n`;
@@ -105,11 +121,17 @@ export class Lexer {
     return parts;
   }
 
-  private word(): Word {
+  /** The word after `=~`. */
+  regex(): Word {
+    this.skipBlanks();
+    return this.word(REGEX_BREAKS);
+  }
+
+  private word(breaks = BREAKS): Word {
     const parts: Part[] = [];
     for (;;) {
       const c = this.text[this.pos];
-      if (c === undefined || ' \t\r\n|&;()<>'.includes(c)) return parts;
+      if (c === undefined || breaks.includes(c)) return parts;
       if (c === "'") this.singleQuoted(parts);
       else if (c === '"') {
         this.pos += 1;
@@ -122,14 +144,14 @@ export class Lexer {
         if (escaped !== '\n') parts.push({ kind: 'text', text: escaped, quoted: true });
       } else if (c === '$') this.dollar(parts, false);
       else if (c === '`') this.backquote(parts, false);
-      else this.plain(parts);
+      else this.plain(parts, breaks);
     }
   }
 
-  private plain(parts: Part[]): void {
+  private plain(parts: Part[], breaks: string): void {
     const from = this.pos;
-    while (this.pos < this.text.length && !' \t\r\n|&;()<>\'"\\$`'.includes(this.text[this.pos]!))
-      this.pos += 1;
+    const stops = `${breaks}'"\\$\``;
+    while (this.pos < this.text.length && !stops.includes(this.text[this.pos]!)) this.pos += 1;
     parts.push({ kind: 'text', text: this.text.slice(from, this.pos), quoted: false });
   }
 
@@ -182,7 +204,10 @@ export class Lexer {
 
   private dollar(parts: Part[], quoted: boolean): void {
     const rest = this.text.slice(this.pos, this.pos + 64);
-    if (rest.startsWith('$((')) this.arithmetic(parts, quoted);
+    if (rest.startsWith('$((') && this.arithmeticEnd(this.pos + 1) !== undefined)
+      this.arithmetic(parts, quoted);
+    else if (!quoted && rest.startsWith("$'")) this.escaped(parts);
+    else if (!quoted && rest.startsWith('$"')) this.pos += 1;
     else if (rest.startsWith('$(')) {
       this.pos += 2;
       parts.push({ kind: 'command', body: this.inner(')'), quoted });
@@ -191,7 +216,7 @@ export class Lexer {
   }
 
   private variable(rest: string, parts: Part[], quoted: boolean): void {
-    const name = /^\$([A-Za-z_][A-Za-z0-9_]*|[0-9?#$@*])/.exec(rest)?.[1];
+    const name = /^\$([A-Za-z_][A-Za-z0-9_]*|[0-9?#$@*!-])/.exec(rest)?.[1];
     if (name === undefined) {
       parts.push({ kind: 'text', text: '$', quoted });
       this.pos += 1;
@@ -201,17 +226,44 @@ export class Lexer {
     parts.push({ kind: 'variable', name, quoted });
   }
 
-  private arithmetic(parts: Part[], quoted: boolean): void {
-    let end = this.pos + 3;
+  /** `$'…'`. */
+  private escaped(parts: Part[]): void {
+    let end = this.pos + 2;
+    while (end < this.text.length && this.text[end] !== "'") end += this.text[end] === '\\' ? 2 : 1;
+    if (end >= this.text.length)
+      throw new ShellSyntaxError("unexpected EOF while looking for matching `''", true);
+    const text = this.text
+      .slice(this.pos + 2, end)
+      .replaceAll("\\'", "'")
+      .replaceAll('\\"', '"');
+    parts.push({ kind: 'text', text: unescapeText(text, '[0-7]{1,3}'), quoted: true });
+    this.pos = end + 1;
+  }
+
+  /** Index of the last bracket of a `((…))` that starts at `from`; undefined where it is none. */
+  arithmeticEnd(from: number): number | undefined {
+    let end = from + 2;
     for (let open = 0; ; end++) {
       const c = this.text[end];
       if (c === undefined) throw new ShellSyntaxError("unexpected EOF while looking for matching `)'", true);
       if (c === '(') open += 1;
       else if (c === ')' && open-- === 0) break;
     }
-    if (this.text[end + 1] !== ')') throw new ShellSyntaxError('syntax error in arithmetic expression');
-    const body = new Lexer(this.text.slice(this.pos + 3, end), this.parseInner).hereParts();
-    this.pos = end + 2;
+    return this.text[end + 1] === ')' ? end + 1 : undefined;
+  }
+
+  /** The expressions of `((…))`, `((…; …; …))`, from its first bracket on. */
+  arithmeticParts(from: number, end: number): Word[] {
+    const inside = this.text.slice(from + 2, end - 1);
+    this.pos = end + 1;
+    return inside.split(';').map((text) => new Lexer(text, this.parseInner).hereParts());
+  }
+
+  private arithmetic(parts: Part[], quoted: boolean): void {
+    const from = this.pos + 1;
+    const end = this.arithmeticEnd(from)!;
+    const body = new Lexer(this.text.slice(from + 2, end - 1), this.parseInner).hereParts();
+    this.pos = end + 1;
     parts.push({ kind: 'arithmetic', body, quoted });
   }
 
@@ -219,20 +271,42 @@ export class Lexer {
     const end = this.matchingBrace(this.pos + 2);
     const inside = this.text.slice(this.pos + 2, end);
     this.pos = end + 1;
-    const length = /^#([A-Za-z_][A-Za-z0-9_]*)$/.exec(inside);
-    if (length !== null) {
-      parts.push({ kind: 'variable', name: length[1]!, quoted, op: { op: 'length', word: [] } });
-      return;
-    }
-    const m = /^([A-Za-z_][A-Za-z0-9_]*|[0-9?#$@*])(?:(:-|-|:\+|\+|%%|%|##|#)([\s\S]*))?$/.exec(inside);
+    const m = BRACED.exec(inside);
     if (m === null) throw new ShellSyntaxError(`\${${inside}}: bad substitution`);
-    if (m[2] === undefined) {
-      parts.push({ kind: 'variable', name: m[1]!, quoted });
-      return;
+    const [, length, indirect, name, subscript, op, rest] = m;
+    const index =
+      subscript === undefined
+        ? {}
+        : { index: ALL.has(subscript) ? (subscript as '@') : this.sub(subscript, true) };
+    const common = { kind: 'variable', name: name!, quoted, ...index } as const;
+    if (length !== undefined) parts.push({ ...common, op: { op: 'length', word: [] } });
+    else if (indirect !== undefined)
+      parts.push({ ...common, indirect: true, ...this.opOf(op, rest, quoted) });
+    else parts.push({ ...common, ...this.opOf(op, rest, quoted) });
+  }
+
+  private sub(text: string, quoted: boolean): Word {
+    const lexer = new Lexer(text, this.parseInner);
+    lexer.depth = this.depth + 1;
+    if (lexer.depth > DEPTH_MAX) throw new ShellSyntaxError('nested too deeply');
+    return quoted ? lexer.hereParts() : lexer.allParts();
+  }
+
+  /** Patterns keep their quotes; what stands in for a value is quoted as the whole is. */
+  private opOf(op: string | undefined, rest: string | undefined, quoted: boolean): { op?: ParameterOp } {
+    if (op === undefined) return {};
+    const text = rest!;
+    if (op === ':') {
+      const [from, length] = text.split(':');
+      const second = length === undefined ? {} : { second: this.sub(length, true) };
+      return { op: { op, word: this.sub(from!, true), ...second } };
     }
-    const sub = new Lexer(m[3]!, this.parseInner);
-    const word: Word = quoted ? sub.hereParts() : sub.allParts();
-    parts.push({ kind: 'variable', name: m[1]!, quoted, op: { op: m[2] as ParameterOp['op'], word } });
+    if (op.startsWith('/')) {
+      const cut = /^((?:\\[\s\S]|'[^']*'|"[^"]*"|[^/\\'"])*)(?:\/([\s\S]*))?$/.exec(text);
+      const [pattern, replacement] = cut === null ? [text, ''] : [cut[1]!, cut[2] ?? ''];
+      return { op: { op, word: this.sub(pattern, false), second: this.sub(replacement, false) } };
+    }
+    return { op: { op, word: this.sub(text, quoted && /^:?[-=?+]$/.test(op)) } };
   }
 
   private allParts(): Part[] {

@@ -1,5 +1,18 @@
 /** The grammar: lists, pipelines, loops, conditions, groups. (POSIX.1 Shell Command Language, 2.10) */
-import type { Command, List, Part, Pipeline, Redirect, Word } from './ast.js';
+import type {
+  Assignment,
+  Clause,
+  Command,
+  Condition,
+  If,
+  List,
+  Part,
+  Pipeline,
+  Redirect,
+  Simple,
+  While,
+  Word,
+} from './ast.js';
 import { Lexer, ShellSyntaxError, type Token } from './lexer.js';
 
 /** @throws ShellSyntaxError */
@@ -16,8 +29,28 @@ const plainText = (t: Token): string | undefined => {
   return p!.kind === 'text' && !p!.quoted ? p!.text : undefined;
 };
 
-const ENDS = new Set(['then', 'else', 'elif', 'fi', 'do', 'done', '}']);
-const REDIRECT = /^([12]?)(>>|>&|>|<<|<|&>)$/;
+const ENDS = new Set(['then', 'else', 'elif', 'fi', 'do', 'done', 'esac', '}']);
+const CLAUSE_ENDS = [';;', ';&', ';;&'] as const;
+const REDIRECT = /^([012]?)(>>|>&|>\||>|<<<|<<-|<<|<|&>>|&>)$/;
+const NAME = /^[A-Za-z_]\w*$/;
+/** Compound commands in compound commands. */
+const NESTING_MAX = 100;
+const UNARY = /^-[a-zA-Z]$/;
+const BINARY = new Set([
+  '=',
+  '==',
+  '!=',
+  '=~',
+  '-eq',
+  '-ne',
+  '-lt',
+  '-le',
+  '-gt',
+  '-ge',
+  '-ef',
+  '-nt',
+  '-ot',
+]);
 
 class Parser {
   private token: Token;
@@ -64,7 +97,7 @@ class Parser {
     this.newlines();
     for (;;) {
       const word = plainText(this.token);
-      const ends = this.token.kind === 'end' || this.isOp(')') || (word !== undefined && ENDS.has(word));
+      const ends = this.endsList() || (word !== undefined && ENDS.has(word));
       if (ends && when === 'always') return items;
       if (ends) throw this.unexpected();
       items.push({ when, pipeline: this.pipeline() });
@@ -79,17 +112,22 @@ class Parser {
       if (this.isOp(';') || this.isOp('\n') || this.isOp('&')) {
         this.advance();
         this.newlines();
-      } else if (!(this.token.kind === 'end' || this.isOp(')') || ENDS.has(plainText(this.token) ?? ''))) {
+      } else if (!(this.endsList() || ENDS.has(plainText(this.token) ?? ''))) {
         throw this.unexpected();
       }
     }
   }
 
+  private endsList(): boolean {
+    return this.token.kind === 'end' || this.isOp(')') || CLAUSE_ENDS.some((op) => this.isOp(op));
+  }
+
   private pipeline(): Pipeline {
-    const negated = plainText(this.token) === '!';
-    if (negated) this.advance();
+    let negated = false;
+    for (; plainText(this.token) === '!'; negated = !negated) this.advance();
     const commands = [this.command()];
-    while (this.isOp('|')) {
+    while (this.isOp('|') || this.isOp('|&')) {
+      if (this.isOp('|&')) commands.push(withErrors(commands.pop()!));
       this.advance();
       this.newlines();
       commands.push(this.command());
@@ -98,14 +136,29 @@ class Parser {
   }
 
   private command(): Command {
-    const word = plainText(this.token);
-    if (this.isOp('(')) {
+    if (++this.lexer.nesting > NESTING_MAX) throw new ShellSyntaxError('nested too deeply');
+    const command = this.isOp('(') ? this.bracketed() : this.named(plainText(this.token));
+    this.lexer.nesting -= 1;
+    return command;
+  }
+
+  /** `((…))`, or commands in a shell of their own. */
+  private bracketed(): Command {
+    const { at } = this.token;
+    const end = this.lexer.text[at + 1] === '(' ? this.lexer.arithmeticEnd(at) : undefined;
+    if (end !== undefined) {
+      const body = this.lexer.arithmeticParts(at, end)[0]!;
       this.advance();
-      const body = this.list();
-      if (!this.isOp(')')) throw this.unexpected();
-      this.advance();
-      return { kind: 'group', subshell: true, body, redirects: this.redirects() };
+      return { kind: 'arithmetic', body, redirects: this.redirects() };
     }
+    this.advance();
+    const body = this.list();
+    if (!this.isOp(')')) throw this.unexpected();
+    this.advance();
+    return { kind: 'group', subshell: true, body, redirects: this.redirects() };
+  }
+
+  private named(word: string | undefined): Command {
     switch (word) {
       case '{': {
         this.advance();
@@ -117,16 +170,138 @@ class Parser {
         return this.forLoop();
       case 'if':
         return this.condition();
+      case 'case':
+        return this.caseOf();
+      case 'function':
+        this.advance();
+        return this.functionNamed(this.name());
+      case '[[': {
+        this.advance();
+        const test = this.either();
+        this.expect(']]');
+        return { kind: 'conditional', test, redirects: this.redirects() };
+      }
       case 'while':
       case 'until': {
         this.advance();
         const test = this.list();
         const body = this.doBody();
-        return { kind: 'while', until: word === 'until', test, body, redirects: this.redirects() };
+        const loop: While = {
+          kind: 'while',
+          until: word === 'until',
+          test,
+          body,
+          redirects: this.redirects(),
+        };
+        return loop;
       }
       default:
         return this.simple();
     }
+  }
+
+  private word(): Word {
+    if (this.token.kind !== 'word') throw this.unexpected();
+    const { word } = this.token;
+    this.advance();
+    return word;
+  }
+  private name(): string {
+    const name = plainText(this.token);
+    if (name === undefined) throw this.unexpected();
+    this.advance();
+    return name;
+  }
+
+  /** After the name: `()` if there is one, and a compound command. */
+  private functionNamed(name: string): Command {
+    if (this.isOp('(')) {
+      this.advance();
+      if (!this.isOp(')')) throw this.unexpected();
+      this.advance();
+    }
+    this.newlines();
+    const body = this.command();
+    if (body.kind === 'simple') throw new ShellSyntaxError(`syntax error near unexpected token \`${name}'`);
+    return { kind: 'function', name, body, redirects: [] };
+  }
+
+  private caseOf(): Command {
+    this.advance();
+    const word = this.word();
+    this.newlines();
+    this.expect('in');
+    this.newlines();
+    const clauses: Clause[] = [];
+    while (plainText(this.token) !== 'esac') {
+      if (this.isOp('(')) this.advance();
+      const patterns = [this.word()];
+      while (this.isOp('|')) {
+        this.advance();
+        patterns.push(this.word());
+      }
+      if (!this.isOp(')')) throw this.unexpected();
+      this.advance();
+      const body = this.list();
+      const end = CLAUSE_ENDS.find((op) => this.isOp(op));
+      clauses.push({ patterns, body, end: end ?? ';;' });
+      if (end === undefined) break;
+      this.advance();
+      this.newlines();
+    }
+    this.expect('esac');
+    return { kind: 'case', word, clauses, redirects: this.redirects() };
+  }
+
+  // Inside `[[ ]]`: `||` binds looser than `&&`, and that looser than `!`.
+  private either(): Condition {
+    const left = this.both();
+    if (!this.isOp('||')) return left;
+    this.advance();
+    this.newlines();
+    return { op: 'or', left, right: this.either() };
+  }
+  private both(): Condition {
+    const left = this.negation();
+    if (!this.isOp('&&')) return left;
+    this.advance();
+    this.newlines();
+    return { op: 'and', left, right: this.both() };
+  }
+  private negation(): Condition {
+    if (++this.lexer.nesting > NESTING_MAX) throw new ShellSyntaxError('nested too deeply');
+    this.newlines();
+    let out: Condition;
+    if (plainText(this.token) === '!') {
+      this.advance();
+      out = { op: 'not', of: this.negation() };
+    } else if (this.isOp('(')) {
+      this.advance();
+      out = this.either();
+      if (!this.isOp(')')) throw this.unexpected();
+      this.advance();
+    } else out = this.comparison();
+    this.newlines();
+    this.lexer.nesting -= 1;
+    return out;
+  }
+  private comparison(): Condition {
+    const first = plainText(this.token);
+    const left = this.word();
+    const op = this.isOp('<') ? '<' : this.isOp('>') ? '>' : plainText(this.token);
+    if (first !== undefined && UNARY.test(first) && this.token.kind === 'word' && !BINARY.has(op ?? ''))
+      return op === ']]'
+        ? { op: 'unary', name: '-n', word: left }
+        : { op: 'unary', name: first, word: this.word() };
+    if (op === undefined || !(op === '<' || op === '>' || BINARY.has(op)))
+      return { op: 'unary', name: '-n', word: left };
+    if (op === '=~') {
+      const right = this.lexer.regex();
+      this.advance();
+      return { op: 'binary', name: op, left, right };
+    }
+    this.advance();
+    return { op: 'binary', name: op, left, right: this.word() };
   }
 
   private expect(word: string): void {
@@ -145,20 +320,33 @@ class Parser {
 
   private forLoop(): Command {
     this.advance();
+    if (this.isOp('(')) return this.counting();
     const variable = plainText(this.token);
-    if (variable === undefined || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(variable)) throw this.unexpected();
+    if (variable === undefined || !NAME.test(variable)) throw this.unexpected();
     this.advance();
     this.newlines();
-    const words: Word[] = [];
+    let words: Word[] | undefined;
     if (plainText(this.token) === 'in') {
+      words = [];
       this.advance();
-      while (this.token.kind === 'word') words.push((this.advance() as Token & { kind: 'word' }).word);
+      while (this.token.kind === 'word') words.push(this.word());
     }
     const body = this.doBody();
     return { kind: 'for', variable, words, body, redirects: this.redirects() };
   }
 
-  private condition(): Command {
+  private counting(): Command {
+    const { at } = this.token;
+    const end = this.lexer.text[at + 1] === '(' ? this.lexer.arithmeticEnd(at) : undefined;
+    const parts = end === undefined ? [] : this.lexer.arithmeticParts(at, end);
+    if (parts.length !== 3) throw this.unexpected();
+    this.advance();
+    const [start, test, step] = parts;
+    const body = this.doBody();
+    return { kind: 'counting', start: start!, test: test!, step: step!, body, redirects: this.redirects() };
+  }
+
+  private condition(): If {
     const branches: { test: List; body: List }[] = [];
     let otherwise: List | undefined;
     do {
@@ -176,7 +364,7 @@ class Parser {
   }
 
   private simple(): Command {
-    const assignments: { name: string; value: Word }[] = [];
+    const assignments: Assignment[] = [];
     const words: Word[] = [];
     const redirects: Redirect[] = [];
     for (;;) {
@@ -186,14 +374,41 @@ class Parser {
         continue;
       }
       if (this.token.kind !== 'word') break;
-      const { word } = this.token;
-      const assignment = words.length === 0 ? assignmentOf(word) : undefined;
-      this.advance();
-      if (assignment !== undefined) assignments.push(assignment);
-      else words.push(word);
+      const end = this.lexer.pos;
+      const first = plainText(this.token);
+      const word = this.word();
+      const builtin = DECLARING.has(words.length === 0 ? '' : (plainWord(words[0]!) ?? ''));
+      const assignment = words.length === 0 || builtin ? assignmentOf(word) : undefined;
+      const isArray = this.isOp('(') && this.token.at === end;
+      if (assignment === undefined) words.push(word);
+      else assignments.push(isArray ? { ...assignment, value: this.array() } : assignment);
+      if (words.length === 1 && assignments.length === 0 && redirects.length === 0 && this.isOp('(')) {
+        if (first === undefined || this.lexer.text[this.token.at + 1] === '(') throw this.unexpected();
+        return this.functionNamed(first);
+      }
     }
     if (assignments.length + words.length + redirects.length === 0) throw this.unexpected();
-    return { kind: 'simple', assignments, words, redirects };
+    const simple: Simple = { kind: 'simple', assignments, words, redirects };
+    return simple;
+  }
+
+  private array(): { words: Word[] } {
+    const words: Word[] = [];
+    this.advance();
+    for (this.newlines(); this.token.kind === 'word'; this.newlines()) words.push(this.word());
+    if (!this.isOp(')')) throw this.unexpected();
+    this.advance();
+    return { words };
+  }
+
+  /** The second `<` of `< <(…)`. */
+  private process(): Redirect {
+    this.advance();
+    this.advance();
+    const body = this.list();
+    if (!this.isOp(')')) throw this.unexpected();
+    this.advance();
+    return { kind: 'process', body };
   }
 
   private redirects(): Redirect[] {
@@ -207,30 +422,63 @@ class Parser {
     if (m === null) return undefined;
     this.advance();
     const target = this.token;
+    if (m[2] === '<' && this.isOp('<') && this.lexer.text[target.at + 1] === '(') return this.process();
     if (target.kind !== 'word') throw this.unexpected();
     const fd = m[1] === '2' ? 2 : 1;
     const op = m[2]!;
-    if (op === '<<') {
+    if (op === '<<' || op === '<<-') {
       const text: Part[] = [];
-      this.lexer.announceHere(target.word, text);
+      this.lexer.announceHere(target.word, text, op === '<<-');
       this.advance();
       return { kind: 'here', text };
     }
     this.advance();
-    if (op === '<') return { kind: 'in', target: target.word };
-    if (op === '&>') return { kind: 'out', fd: 'both', append: false, target: target.word };
-    if (op !== '>&') return { kind: 'out', fd, append: op === '>>', target: target.word };
+    const { word } = target;
+    if (op === '<<<') return { kind: 'here', text: [...word, { kind: 'text', text: '\n', quoted: true }] };
+    if (op === '<') return { kind: 'in', target: word };
+    if (op.startsWith('&>')) return { kind: 'out', fd: 'both', append: op === '&>>', target: word };
+    if (op !== '>&') return { kind: 'out', fd, append: op === '>>', target: word };
     const to = plainText(target);
+    if (to === '-') return { kind: 'dup', fd, to: 'closed' };
     if (to === '1' || to === '2') return { kind: 'dup', fd, to: to === '1' ? 1 : 2 };
     throw new ShellSyntaxError(`${to ?? 'word'}: ambiguous redirect`);
   }
 }
 
-function assignmentOf(word: Word): { name: string; value: Word } | undefined {
+/** Commands whose arguments may be assignments. */
+export const DECLARING: ReadonlySet<string> = new Set(['local', 'declare', 'typeset', 'readonly', 'export']);
+
+const plainWord = (word: Word): string | undefined =>
+  word.length === 1 && word[0]!.kind === 'text' ? word[0]!.text : undefined;
+
+/** `a |& b`. */
+const withErrors = (c: Command): Command => ({
+  ...c,
+  redirects: [...c.redirects, { kind: 'dup', fd: 2, to: 1 }],
+});
+
+function assignmentOf(word: Word): Assignment | undefined {
   const [first, ...rest] = word;
   if (first === undefined || first.kind !== 'text' || first.quoted) return undefined;
-  const m = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(first.text);
-  if (m === null) return undefined;
-  const head: Part[] = m[2] === '' ? [] : [{ kind: 'text', text: m[2]!, quoted: false }];
-  return { name: m[1]!, value: [...head, ...rest] };
+  const m = /^([A-Za-z_]\w*)(?:\[([^\]]*)\])?(\+?)=([\s\S]*)$/.exec(first.text);
+  if (m === null) return elementOf(first.text, rest);
+  const index = m[2] === undefined ? {} : { index: textPart(m[2]) };
+  return { name: m[1]!, append: m[3] === '+', value: [...textPart(m[4]!), ...rest], ...index };
 }
+
+/** `a[$i]=…`: the index has parts of its own. */
+function elementOf(head: string, rest: readonly Part[]): Assignment | undefined {
+  const m = /^([A-Za-z_]\w*)\[([^\]]*)$/.exec(head);
+  const close = rest.findIndex((p) => p.kind === 'text' && !p.quoted && /^[^\]]*\]\+?=/.test(p.text));
+  if (m === null || close < 0) return undefined;
+  const tail = rest[close] as Part & { kind: 'text' };
+  const [, last, plus, value] = /^([^\]]*)\](\+?)=([\s\S]*)$/.exec(tail.text)!;
+  return {
+    name: m[1]!,
+    index: [...textPart(m[2]!), ...rest.slice(0, close), ...textPart(last!)],
+    append: plus === '+',
+    value: [...textPart(value!), ...rest.slice(close + 1)],
+  };
+}
+
+const textPart = (text: string): Part[] => (text === '' ? [] : [{ kind: 'text', text, quoted: false }]);

@@ -3,17 +3,16 @@ import type { Co } from '../../sim/co.js';
 import type { Stdio } from '../dom0.js';
 import type { Dom0Host } from '../host.js';
 import type { List } from './ast.js';
+import type { Input } from './input.js';
 
 /** The shell that a command runs in. */
 export interface ShellHost {
   readonly dom0: Dom0Host;
   readonly variables: Map<string, string>;
-  /** Variables and `$?`. */
-  variable(name: string): string | undefined;
   /** What a list prints. */
   capture(body: List): Co<string>;
   /** Runs another command. */
-  call(argv: readonly string[], stdin: string, io: Stdio): Co<number>;
+  call(argv: readonly string[], input: Input, io: Stdio): Co<number>;
 }
 
 /** A bound that nobody reaches by typing: too much output, too many turns. */
@@ -21,11 +20,32 @@ export class ShellLimit extends Error {
   override readonly name = 'ShellLimit';
 }
 
-export interface Call extends Stdio {
-  /** Name first. */
-  readonly argv: readonly string[];
-  readonly stdin: string;
-  readonly shell: ShellHost;
+/** A word that has no value: ends the shell it is in, or at the prompt the command line. */
+export class ExpansionError extends Error {
+  override readonly name = 'ExpansionError';
+}
+
+export class Call implements Stdio {
+  private read: string | undefined = undefined;
+  constructor(
+    /** Name first. */
+    readonly argv: readonly string[],
+    /** Commands that read nothing leave it to the next one. */
+    readonly input: Input,
+    readonly shell: ShellHost,
+    private readonly io: Stdio,
+  ) {}
+  /** All of its input. */
+  get stdin(): string {
+    this.read ??= this.input.rest();
+    return this.read;
+  }
+  out(text: string): void {
+    this.io.out(text);
+  }
+  err(text: string): void {
+    this.io.err(text);
+  }
 }
 
 /** A command that may lose the CPU: it calls Xen, waits or runs others. The result is its exit status. */

@@ -177,7 +177,7 @@ class Wrapper implements Program {
     while (rest[0]?.startsWith('-')) rest.shift();
     const argv = rest.slice(this.operands);
     if (argv.length === 0) return complain(call, 'missing operand', 125);
-    return yield* call.shell.call(argv, call.stdin, call);
+    return yield* call.shell.call(argv, call.input, call);
   }
 }
 

@@ -1,5 +1,6 @@
 /** test and [. (POSIX.1, test) */
 import { isErr } from '../../base/errno.js';
+import type { Dom0Files } from '../sysfs/files.js';
 import type { Call } from './program.js';
 
 export function test(call: Call): number {
@@ -59,7 +60,7 @@ class Evaluator {
     const [a, op, b] = [this.args[this.at], this.args[this.at + 1], this.args[this.at + 2]];
     if (a === undefined) return undefined;
     if (op !== undefined && b !== undefined) {
-      const value = binary(a, op, b);
+      const value = compare(a, op, b);
       if (value !== undefined) {
         this.at += 3;
         return value;
@@ -67,41 +68,15 @@ class Evaluator {
     }
     if (/^-[a-zA-Z]$/.test(a) && op !== undefined) {
       this.at += 2;
-      return this.unary(a, op);
+      return fileTest(this.call.shell.dom0.fs, a, op);
     }
     this.at += 1;
     return a !== '';
   }
-
-  private unary(op: string, arg: string): boolean | undefined {
-    const { fs } = this.call.shell.dom0;
-    if (op === '-z') return arg === '';
-    if (op === '-n') return arg !== '';
-    if (op === '-L' || op === '-h') return fs.lstat(arg) === 'link';
-    const s = fs.stat(arg);
-    if (isErr(s)) return /^-[defrswx]$/.test(op) ? false : undefined;
-    switch (op) {
-      case '-e':
-        return true;
-      case '-f':
-        return s.kind === 'file';
-      case '-d':
-        return s.kind === 'dir';
-      case '-s':
-        return s.size > 0;
-      case '-r':
-        return (s.mode & 0o444) !== 0;
-      case '-w':
-        return (s.mode & 0o222) !== 0;
-      case '-x':
-        return (s.mode & 0o111) !== 0;
-      default:
-        return undefined;
-    }
-  }
 }
 
-function binary(a: string, op: string, b: string): boolean | undefined {
+/** Two texts, or two numbers. */
+export function compare(a: string, op: string, b: string): boolean | undefined {
   if (op === '=' || op === '==') return a === b;
   if (op === '!=') return a !== b;
   const [x, y] = [Number(a), Number(b)];
@@ -118,6 +93,40 @@ function binary(a: string, op: string, b: string): boolean | undefined {
       return x > y;
     case '-ge':
       return x >= y;
+    case '<':
+      return a < b;
+    case '>':
+      return a > b;
+    default:
+      return undefined;
+  }
+}
+
+/** What `-e` and its like say of a text; undefined for an operator that is none. */
+export function fileTest(fs: Dom0Files, op: string, arg: string): boolean | undefined {
+  if (op === '-z') return arg === '';
+  if (op === '-n') return arg !== '';
+  if (op === '-L' || op === '-h') return fs.lstat(arg) === 'link';
+  const s = fs.stat(arg);
+  if (isErr(s)) return /^-[bcdefgkprstuwxGOS]$/.test(op) ? false : undefined;
+  switch (op) {
+    case '-a':
+    case '-e':
+    case '-O':
+    case '-G':
+      return true;
+    case '-f':
+      return s.kind === 'file';
+    case '-d':
+      return s.kind === 'dir';
+    case '-s':
+      return s.size > 0;
+    case '-r':
+      return (s.mode & 0o444) !== 0;
+    case '-w':
+      return (s.mode & 0o222) !== 0;
+    case '-x':
+      return (s.mode & 0o111) !== 0;
     default:
       return undefined;
   }

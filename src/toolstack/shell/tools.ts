@@ -1,5 +1,6 @@
 /** Commands that only compute: text in, text out. @gnu coreutils */
 import { isErr, strerror } from '../../base/errno.js';
+import { unescapeText } from './escapes.js';
 import { grep } from './grep.js';
 import { ls } from './ls.js';
 import { type Call, complain, linesOf, options, type Tool } from './program.js';
@@ -174,25 +175,6 @@ const tr: Tool = (call) => {
   return 0;
 };
 
-const ESCAPES: Readonly<Record<string, string>> = {
-  n: '\n',
-  t: '\t',
-  r: '\r',
-  '\\': '\\',
-  a: '\x07',
-  b: '\b',
-  e: '\x1b',
-  E: '\x1b',
-  f: '\f',
-  v: '\v',
-};
-/** `octal` is the form of an octal number: up to three digits for printf, these after a 0 for echo. */
-const unescapeText = (text: string, octal: string): string =>
-  text.replace(new RegExp(`\\\\([ntr\\\\abeEfv]|x[0-9a-fA-F]{1,2}|${octal})`, 'g'), (_, e: string) => {
-    if (e.startsWith('x')) return String.fromCharCode(Number.parseInt(e.slice(1), 16));
-    return ESCAPES[e] ?? String.fromCharCode(Number.parseInt(e, 8) & 0xff);
-  });
-
 const echo: Tool = (call) => {
   const args = call.argv.slice(1);
   let newline = true;
@@ -207,35 +189,42 @@ const echo: Tool = (call) => {
   return 0;
 };
 
+/** One directive of printf with its argument. */
+function formatted(width: string, kind: string, arg: string): string {
+  if (kind === 's' || kind === 'b') {
+    const text = kind === 'b' ? unescapeText(arg, '0?[0-7]{1,3}') : arg;
+    const cut = /\.(\d+)/.exec(width);
+    return padded(cut === null ? text : text.slice(0, Number(cut[1])), width.replace(/\.\d*/, ''));
+  }
+  if (kind === 'c') return padded(arg.slice(0, 1), width);
+  if (kind === 'q') return /^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`;
+  const n = Math.trunc(Number(arg.startsWith('0') && /^0[0-7]+$/.test(arg) ? `0o${arg}` : arg)) || 0;
+  const text = n.toString(kind === 'x' || kind === 'X' ? 16 : kind === 'o' ? 8 : 10);
+  return padded(kind === 'X' ? text.toUpperCase() : text, width);
+}
+function padded(text: string, width: string): string {
+  const n = Math.abs(Number.parseInt(width, 10)) || 0;
+  if (width.startsWith('-')) return text.padEnd(n);
+  return width.startsWith('0') ? text.padStart(n, '0') : text.padStart(n);
+}
+
 const printf: Tool = (call) => {
-  const [, format, ...args] = call.argv;
+  const [, ...args] = call.argv;
+  const into = args[0] === '-v' ? args.splice(0, 2)[1] : undefined;
+  const format = args[0] === '--' ? args.splice(0, 2)[1] : args.shift();
   if (format === undefined) return complain(call, 'usage: printf [-v var] format [arguments]', 2);
-  do {
-    const before = args.length;
-    call.out(
-      unescapeText(format, '[0-7]{1,3}').replace(
-        /%(-?0?\d{0,4})([sdxXuc%])/g,
-        (_, w: string, kind: string) => {
-          if (kind === '%') return '%';
-          const arg = args.shift() ?? '';
-          const n = Math.trunc(Number(arg)) || 0;
-          const text =
-            kind === 's'
-              ? arg
-              : kind === 'c'
-                ? arg.slice(0, 1)
-                : kind === 'x'
-                  ? n.toString(16)
-                  : kind === 'X'
-                    ? n.toString(16).toUpperCase()
-                    : String(n);
-          const width = Math.abs(Number.parseInt(w, 10)) || 0;
-          return w.startsWith('-') ? text.padEnd(width) : text.padStart(width, w.startsWith('0') ? '0' : ' ');
-        },
-      ),
+  const template = unescapeText(format, '[0-7]{1,3}');
+  let out = '';
+  for (let left = args.length + 1; args.length < left; ) {
+    left = args.length;
+    out += template.replace(
+      /%(-?0?\d{0,4}(?:\.\d{1,4})?)([sdxXucboqi%])/g,
+      (_, width: string, kind: string) => (kind === '%' ? '%' : formatted(width, kind, args.shift() ?? '')),
     );
-    if (args.length === before) break;
-  } while (args.length > 0);
+    if (args.length === 0) break;
+  }
+  if (into === undefined) call.out(out);
+  else call.shell.variables.set(into, out);
   return 0;
 };
 
@@ -305,8 +294,14 @@ const pwd: Tool = (call) => {
 };
 
 const cd: Tool = (call) => {
-  const path = call.argv[1] ?? '/root';
   const { fs } = call.shell.dom0;
+  const { variables } = call.shell;
+  const back = call.argv[1] === '-';
+  const path = back ? (variables.get('OLDPWD') ?? '') : (call.argv[1] ?? variables.get('HOME') ?? '/root');
+  if (back && path === '') {
+    call.err('bash: cd: OLDPWD not set\n');
+    return 1;
+  }
   const real = fs.realpath(path);
   const s = isErr(real) ? real : fs.stat(real);
   if (isErr(s) || isErr(real)) {
@@ -317,8 +312,10 @@ const cd: Tool = (call) => {
     call.err(`bash: cd: ${path}: ${strerror(-20)}\n`);
     return 1;
   }
+  variables.set('OLDPWD', fs.cwd);
   fs.cwd = real;
-  call.shell.variables.set('PWD', real);
+  variables.set('PWD', real);
+  if (back) call.out(`${real}\n`);
   return 0;
 };
 
