@@ -12,8 +12,6 @@ const MATCHES_MAX = 100_000;
 const isPattern = (chars: readonly PatternChar[]): boolean =>
   chars.some((p) => !p.quoted && (p.c === '*' || p.c === '?' || p.c === '['));
 
-export const plain = (text: string): PatternChar[] => [...text].map((c) => ({ c, quoted: false }));
-
 /** Greedy with one point to return to, so that time stays below pattern times text. */
 export function matchGlob(pattern: readonly PatternChar[], text: string): boolean {
   let p = 0;
