@@ -63,6 +63,8 @@ const SHELL_ERRORS = new Set([
   'RegexError',
   'ShellExit',
   'ShellLimit',
+  'ShellReturn',
+  'ExpansionError',
   'this.unexpected',
 ]);
 
