@@ -90,3 +90,24 @@ bash /root/hide.sh 01:00.0 01:00.1; echo $?; cd /root; ./hide.sh x; . ./hide.sh 
     expect(run('declare -A a').stderr).toBe('bash: declare: -A: there are no associative arrays here\n');
   });
 });
+
+describe('files and other commands', () => {
+  test.each([
+    ['mkdir -p d/e; touch d/a d/e/b; find d -type f | sort', 'd/a\nd/e/b\n'],
+    ['mkdir -p d/e; touch d/a d/e/b; find d -mindepth 1 -maxdepth 1 ! -name "a*"', 'd/e\n'],
+    ['mkdir -p d; touch d/a d/b; find d -name "[ab]" -exec echo x {} \\;', 'x d/a\nx d/b\n'],
+    ['mkdir -p d; touch d/a d/b; find d -type f -exec echo {} +', 'd/a d/b\n'],
+    ['seq 5 | xargs -n 2 echo', '1 2\n3 4\n5\n'],
+    ['printf "a b\\nc\\n" | xargs -I{} echo "<{}>"', '<a b>\n<c>\n'],
+    ['echo a b | xargs', 'a b\n'],
+    ['true | xargs -r echo none; true | xargs echo some', 'some\n'],
+    ['echo 1 > s; cp s t; mv t u; cat u; ls t 2>/dev/null; echo $?', '1\n2\n'],
+    ['seq 3 | tac; echo abc | rev', '3\n2\n1\ncba\n'],
+    ['[ "$EUID" -eq 0 ] && id -u; whoami; sudo -u root id -un', '0\nroot\nroot\n'],
+    ['env X=5 sh -c "echo \\$X"; nice -n 5 echo ok; timeout -s KILL 5 echo in', '5\nok\nin\n'],
+    ['which cat none; echo $?', '/usr/bin/cat\n1\n'],
+    ['printf "a.c\\nabc\\n" | fgrep a.c', 'a.c\n'],
+  ])('%s', (script, expected) => {
+    expect(run(`rm -f d/a d/b d/e/b s t u; ${script}`).stdout).toBe(expected);
+  });
+});

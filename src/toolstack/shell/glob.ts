@@ -12,6 +12,9 @@ const MATCHES_MAX = 100_000;
 const isPattern = (chars: readonly PatternChar[]): boolean =>
   chars.some((p) => !p.quoted && (p.c === '*' || p.c === '?' || p.c === '['));
 
+/** A text of which no part is quoted. */
+export const plainPattern = (text: string): PatternChar[] => [...text].map((c) => ({ c, quoted: false }));
+
 /** Greedy with one point to return to, so that time stays below pattern times text. */
 export function matchGlob(pattern: readonly PatternChar[], text: string): boolean {
   let p = 0;

@@ -14,7 +14,7 @@ export function grep(call: Call): number {
   }
   const search = new Search(
     patterns.flatMap((p) => p.split('\n')),
-    o.flags,
+    call.argv[0] === 'fgrep' ? new Set([...o.flags, 'F']) : o.flags,
     call.argv[0] === 'egrep',
   );
   const count = (name: string): number => Number(o.values.get(name)?.[0] ?? o.values.get('C')?.[0] ?? 0) || 0;

@@ -14,10 +14,13 @@ interface Saved {
 
 export class Scope {
   variables = new Map<string, string>([
+    ['EUID', '0'],
     ['HOME', '/root'],
     ['IFS', ' \t\n'],
     ['PATH', '/usr/sbin:/usr/bin:/sbin:/bin'],
     ['PWD', '/root'],
+    ['SHELL', '/bin/bash'],
+    ['UID', '0'],
     ['USER', 'root'],
   ]);
   arrays = new Map<string, (string | undefined)[]>();

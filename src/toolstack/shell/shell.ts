@@ -143,9 +143,9 @@ export class Shell implements BuiltinHost {
     }
   }
 
-  kindOf(name: string): string | undefined {
-    if (this.scope.functions.has(name)) return 'a function';
-    if (isBuiltin(name) || name === 'cd' || name === 'echo' || name === 'test') return 'a shell builtin';
+  kindOf(name: string, onDisk = false): string | undefined {
+    if (!onDisk && this.scope.functions.has(name)) return 'a function';
+    if (!onDisk && (isBuiltin(name) || ['cd', 'echo', 'test', '['].includes(name))) return 'a shell builtin';
     return TOOLS.has(name) || this.programs.has(name) || SHELLS.has(name) ? `/usr/bin/${name}` : undefined;
   }
 

@@ -6,6 +6,7 @@ import { DRIVER_SPECS, modulesFor } from '../kernel/drivers.js';
 import { KERN } from '../kernel/log.js';
 import type { KernelPci } from '../kernel/pci_dev.js';
 import { xenstoreCommand } from '../xenstore/commands.js';
+import { addFilePrograms } from './file_tools.js';
 import { lspci } from './lspci.js';
 import type { LspciDevice } from './lspci_device.js';
 import { type Call, complain, options, type Program } from './program.js';
@@ -169,18 +170,6 @@ class Tee implements Program {
   }
 }
 
-/** `sudo CMD`, `timeout N CMD`: everybody is root here, and nothing hangs. */
-class Wrapper implements Program {
-  constructor(private readonly operands: number) {}
-  *run(call: Call): Co<number> {
-    const rest = call.argv.slice(1);
-    while (rest[0]?.startsWith('-')) rest.shift();
-    const argv = rest.slice(this.operands);
-    if (argv.length === 0) return complain(call, 'missing operand', 125);
-    return yield* call.shell.call(argv, call.input, call);
-  }
-}
-
 export function addSystemPrograms(shell: Shell): void {
   const { programs } = shell;
   programs.set('lspci', new Lspci());
@@ -192,8 +181,7 @@ export function addSystemPrograms(shell: Shell): void {
   programs.set('sleep', new Sleep());
   programs.set('ps', new Ps());
   programs.set('tee', new Tee());
-  programs.set('sudo', new Wrapper(0));
-  programs.set('timeout', new Wrapper(1));
+  addFilePrograms(shell);
   for (const name of ['modprobe', 'rmmod']) programs.set(name, new Modprobe());
   const xenstore = new Xenstore();
   for (const mode of ['', '-ls', '-read', '-write', '-rm', '-list', '-exists', '-chmod'])

@@ -343,6 +343,15 @@ const rm: Tool = (call) => {
   return 0;
 };
 
+/** Lines from the last to the first, or each line from its end. */
+const backwards: Tool = (call) => {
+  const { failed, text } = input(call, call.argv.slice(1));
+  const lines = linesOf(text);
+  const out = call.argv[0] === 'tac' ? lines.reverse() : lines.map((l) => [...l].reverse().join(''));
+  call.out(out.map((l) => `${l}\n`).join(''));
+  return failed ? 1 : 0;
+};
+
 export const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['true', () => 0],
   ['false', () => 1],
@@ -372,4 +381,11 @@ export const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   }),
   ['[', test],
   ['egrep', grep],
+  ['fgrep', grep],
+  ['less', cat],
+  ['more', cat],
+  ['tac', backwards],
+  ['rev', backwards],
+  ['clear', () => 0],
+  ['sync', () => 0],
 ]);
