@@ -65,8 +65,9 @@ export function initHeap(xen: Xen, sizes: ImageSizes | undefined): BootImages | 
   if (sizes !== undefined) xen.heap.tellLowZonesApart();
   for (const r of ram) {
     if (r.end <= r.start) continue;
-    xen.frames.set(r.start, r.end - r.start, DOMID.XEN, FRAME_TYPE.xenheap);
     let { end } = r;
+    // What the heap gets below is free, and the rest Xen's own.
+    if (sizes !== undefined) keep(xen, r.start, r.end);
     if (r === low) end = placeImage(xen, r.end, sizes !== undefined);
     if (r === top && sizes !== undefined) {
       images = modulesBelow(end, sizes);
@@ -74,6 +75,10 @@ export function initHeap(xen: Xen, sizes: ImageSizes | undefined): BootImages | 
       end = images.kernel.start - table - XEN_OTHER_FRAMES;
     }
     const start = Math.max(r.start, LOW_FRAMES);
+    if (sizes === undefined) {
+      keep(xen, r.start, Math.min(start, r.end));
+      keep(xen, end, r.end);
+    }
     if (r !== top || images === undefined) {
       addRange(xen, start, end);
       continue;
@@ -107,6 +112,10 @@ function placeImage(xen: Xen, end: number, exactly: boolean): number {
 
 function addRange(xen: Xen, start: number, end: number): void {
   if (end > start) xen.heap.addRange({ start, count: end - start });
+}
+
+function keep(xen: Xen, start: number, end: number): void {
+  if (end > start) xen.frames.set(start, end - start, DOMID.XEN, FRAME_TYPE.xenheap);
 }
 
 function modulesBelow(end: number, sizes: ImageSizes): BootImages {

@@ -282,7 +282,7 @@ export class Heap {
   private put(mfn: number, order: number): void {
     const bits = Math.max(this.lowestZone, bitsOf(mfn));
     const zone = this.zoneOf(bits);
-    zone.list(order).push(mfn);
+    zone.add(order, mfn);
     zone.freeFrames += 1 << order;
     this.freeFrames += 1 << order;
   }
@@ -359,7 +359,7 @@ export class Heap {
       let order = best;
       while (order > 0 && 1 << order > count) {
         order -= 1;
-        zone.list(order).push(mfn);
+        zone.add(order, mfn);
         mfn += 1 << order;
       }
       zone.freeFrames -= 1 << order;
@@ -413,7 +413,7 @@ function halve(zone: Zone, order: number): number {
   // The upper half is handed on, the lower one stays free.
   while (have > order) {
     have--;
-    zone.list(have).push(at);
+    zone.add(have, at);
     at += 1 << have;
   }
   zone.freeFrames -= 1 << order;
@@ -437,7 +437,7 @@ function merge(zone: Zone): void {
     for (let i = 0; i < blocks.length; i++) {
       const at = blocks[i]!;
       if (at % 2 ** (order + 1) === 0 && blocks[i + 1] === at + 2 ** order) {
-        zone.list(order + 1).push(at);
+        zone.add(order + 1, at);
         i++;
       } else kept.push(at);
     }

@@ -28,6 +28,14 @@ export class Zone implements CopiesItself {
     return list;
   }
 
+  /** One more block of an order. Most lists have one: a list that grows from none takes room for seventeen. */
+  add(order: number, mfn: number): void {
+    this.#changed |= 1 << order;
+    const there = this.free[order];
+    if (there === undefined) this.free[order] = [mfn];
+    else there.push(mfn);
+  }
+
   copyItself(): OwnCopy {
     const copy = new ZoneCopy(this, this.free);
     this.#since = copy;

@@ -71,6 +71,37 @@ export class WalkResult {
   refusedByCache = false;
 }
 
+/** By what they depend on: units mostly have the same ones, and nobody writes to them. */
+const knownReserved = new Map<number, Int32Array>();
+
+/** Reserved bits of second-level entries (9.8): what QEMU and the manual agree on, level by level. */
+function reservedOf(
+  beyondHaw: number,
+  pageSizes: number,
+  snoopControl: boolean,
+  deviceTlbs: boolean,
+): Int32Array {
+  const addrHi = beyondHaw & 0xf_ffff;
+  const key = addrHi | (pageSizes << 20) | (snoopControl ? 1 << 24 : 0) | (deviceTlbs ? 1 << 25 : 0);
+  const found = knownReserved.get(key);
+  if (found !== undefined) return found;
+  const r = new Int32Array(24);
+  const tm = 0x4000_0000;
+  const snp = 0x800;
+  const ps = 0x80;
+  for (let level = 1; level <= 5; level++) {
+    const large = level === 2 || level === 3;
+    const mayBeLeaf = level === 1 || (large && (pageSizes >> (level - 2)) % 2 === 1);
+    r[level * 2] = snp | (level >= 4 ? ps : 0);
+    r[level * 2 + 1] = addrHi | tm;
+    const low = level === 2 ? 0x001f_f000 : level === 3 ? 0x3fff_f000 : 0;
+    r[12 + level * 2] = (snoopControl ? 0 : snp) | low | (mayBeLeaf ? 0 : ps);
+    r[12 + level * 2 + 1] = addrHi | (deviceTlbs ? 0 : tm);
+  }
+  knownReserved.set(key, r);
+  return r;
+}
+
 /** What an interrupt of the unit itself is about: a fault, or a wait descriptor with IF. */
 export type UnitInterrupt = 'fault' | 'completion';
 
@@ -162,7 +193,7 @@ export class VtdState implements CopiesItself {
   /** Largest address mask of a page-selective invalidation. */
   readonly mamv: number;
   /** Reserved bits: for level l, words 2l and 2l+1 of a pointing entry, and 12 further of a leaf. */
-  readonly reserved = new Int32Array(24);
+  readonly reserved: Int32Array;
   /** Bits of an address's high word that lie beyond the host address width. */
   readonly beyondHaw: number;
   /** Tables at or above this frame cannot be read. */
@@ -253,27 +284,14 @@ export class VtdState implements CopiesItself {
     // Firmware may claim anything; no host has less than 32 or more than 52 bits.
     this.beyondHaw = ~(2 ** (Math.min(Math.max(opts.haw, 32), 52) - 32) - 1);
     this.tableLimit = Math.min(ram.frames, 0x7fff_ffff);
-    this.setReserved(get(caps, 0, CAP.SLLPS), get(caps, 2, ECAP.SC) === 1);
+    this.reserved = reservedOf(
+      this.beyondHaw,
+      get(caps, 0, CAP.SLLPS),
+      get(caps, 2, ECAP.SC) === 1,
+      this.deviceTlbs,
+    );
     this.oddHi = this.reserved[3]! | this.reserved[15]! | 0xf_f800;
     this.oddLeafLo = this.reserved[14]!;
-  }
-
-  /** Reserved bits of second-level entries (9.8): what QEMU and the manual agree on, level by level. */
-  private setReserved(pageSizes: number, snoopControl: boolean): void {
-    const r = this.reserved;
-    const addrHi = this.beyondHaw & 0xf_ffff;
-    const tm = 0x4000_0000;
-    const snp = 0x800;
-    const ps = 0x80;
-    for (let level = 1; level <= 5; level++) {
-      const large = level === 2 || level === 3;
-      const mayBeLeaf = level === 1 || (large && (pageSizes >> (level - 2)) % 2 === 1);
-      r[level * 2] = snp | (level >= 4 ? ps : 0);
-      r[level * 2 + 1] = addrHi | tm;
-      const low = level === 2 ? 0x001f_f000 : level === 3 ? 0x3fff_f000 : 0;
-      r[12 + level * 2] = (snoopControl ? 0 : snp) | low | (mayBeLeaf ? 0 : ps);
-      r[12 + level * 2 + 1] = addrHi | (this.deviceTlbs ? 0 : tm);
-    }
   }
 
   /** Index of a domain's stamp, NO_STAMP while it has none. Bits that the unit's ids do not have are passed over. */
