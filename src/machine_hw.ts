@@ -149,6 +149,7 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
       version: own?.version ?? DEFAULT_VERSION,
       haw: dmar.hostAddressWidth + 1,
       unsnooped: own?.unsnooped === true,
+      buffered: own?.buffered === true,
       quirks: own?.asQemu === true ? AS_QEMU : NO_QUIRKS,
     });
     // The size field is four bits of newer tables and reserved in older ones.

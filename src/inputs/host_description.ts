@@ -30,6 +30,8 @@ export interface VtdUnitDescription {
   readonly version?: number;
   /** Tables are read from memory past the CPU's caches, as ECAP.C clear allows. */
   readonly unsnooped?: boolean;
+  /** What the CPU writes reaches the unit when its write buffer is flushed, as CAP.RWBF set says; and so it has to be. */
+  readonly buffered?: boolean;
   /** It is the emulated unit of QEMU, with what that does otherwise than the specification says (docs/qtest.md). */
   readonly asQemu?: boolean;
 }

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
 import { QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
-import { hostWithGuest, twoUnits, VtdHost } from '../helpers/vtd_host.js';
+import { hostWithGuest, twoUnits, UNIT_BASE, VtdHost } from '../helpers/vtd_host.js';
 
 /** What the unit is told, and what it says. */
 const [GCMD, GSTS] = [0x18, 0x1c];
@@ -129,4 +129,19 @@ test('a unit may take a second to do what it is told, and no nanosecond more', (
   };
   expect(setUp(1e9)).toBe(0);
   expect(() => setUp(1e9 + 1)).toThrow('DMAR hardware malfunction');
+});
+
+test('FT-C12 what a buffering unit is to find, it finds: each entry, and each page that is mapped or taken', () => {
+  const cap = [0x222f_0616, 0x00d2_008c] as const;
+  const { h, pdev, d1 } = hostWithGuest({ cap, units: [{ base: UNIT_BASE, buffered: true }] });
+  h.assign(h.s.domIo, pdev);
+  h.assign(d1, pdev);
+  for (const dfn of [0x100, 0x300, 0x101]) {
+    expect(h.map(d1, dfn, 0x4000 + dfn)).toBe(0);
+    expect(h.dma(2, 0, 0, dfn)).toBe(0x4000 + dfn);
+  }
+  expect(h.unmap(d1, 0x300)).toBe(0);
+  expect(h.dma(2, 0, 0, 0x300)).toBe(-5);
+  h.reassign(d1, h.s.domIo, pdev);
+  expect(h.dma(2, 0, 0, 0x100)).toBe(-2);
 });

@@ -24,6 +24,8 @@ export interface VtdOptions {
   readonly collapseFaults?: boolean;
   /** Tables are read from memory past the CPU's caches, as ECAP.C clear allows: writes have to be written back. */
   readonly unsnooped?: boolean;
+  /** What the CPU writes stays in buffers, where walks do not find it, until they are flushed: why CAP.RWBF is there. */
+  readonly buffered?: boolean;
   /** Deviations from the specification that are asked for; none in a machine. */
   readonly quirks?: ReadonlySet<VtdQuirk>;
 }

@@ -69,6 +69,7 @@ function drainLong(s: VtdState, first: number): void {
 
 /** step(), where a look at the frames tells where the descriptor is. */
 function stepAt(s: VtdState, head: number): number {
+  if (s.opts.buffered === true) s.ram.evict(); // an invalidation flushes the buffers first (6.8)
   const wide = s.descriptorBytes === 32;
   if (wide && (s.fetchedTo & 16) !== 0) {
     refuse(s, QUEUE_ERROR.TAIL_MISALIGNED);
@@ -155,7 +156,7 @@ function locate(s: VtdState, head: number): number {
   const frame = s.queueFrame + (head >>> 12);
   if (frame >= ram.frames) return -1;
   const at = ram.peek(frame) << 10;
-  if (s.queueBytes === 4096 && s.descriptorBytes === 16) s.queueAt = at << 2;
+  if (s.queueBytes === 4096 && s.descriptorBytes === 16 && s.opts.buffered !== true) s.queueAt = at << 2;
   return at + ((head & 4095) >>> 2);
 }
 

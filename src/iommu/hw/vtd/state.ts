@@ -247,7 +247,7 @@ export class VtdState implements CopiesItself {
     readonly clock: Clock,
     readonly opts: VtdOptions,
   ) {
-    this.tables = opts.unsnooped === true ? ram.withUnsnooped() : ram;
+    this.tables = opts.unsnooped === true || opts.buffered === true ? ram.withUnsnooped() : ram;
     this.index = opts.index;
     this.segment = opts.segment;
     const caps = Int32Array.of(opts.cap[0], opts.cap[1], opts.ecap[0], opts.ecap[1]);

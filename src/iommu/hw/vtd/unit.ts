@@ -311,6 +311,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.regs[gsts] = this.regs[gsts]! | GCMD.WBF;
     this.start(() => {
       this.hw('writeBuffer');
+      if (this.opts.buffered === true) this.ram.evict();
       this.regs[gsts] = this.regs[gsts]! & ~GCMD.WBF;
     });
   }
@@ -351,6 +352,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
   /** CCMD with ICC set. Ignored while the queue is on: ICC stays set (6.5.1 forbids mixing the two). */
   private contextCommand(): void {
     if (this.qie) return;
+    if (this.opts.buffered === true) this.ram.evict();
     const at = (VTD_REG.CCMD >>> 2) + 1;
     const asked = (this.regs[at]! >>> 29) & 3;
     const did = this.regs[at - 1]! & this.didMask;
@@ -361,6 +363,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
   /** IOTLB with IVT set. IAIG says what was done, 0 for a request that was wrong. */
   private iotlbCommand(): void {
     if (this.qie) return;
+    if (this.opts.buffered === true) this.ram.evict();
     const at = (this.iro >>> 2) + 3;
     const word = this.regs[at]!;
     const dfn = (this.ivaHi >>> 0) * 0x10_0000 + (this.ivaLo >>> 12);
