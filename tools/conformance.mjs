@@ -13,9 +13,15 @@ import { ROOT } from './files.mjs';
 
 const DOC = path.join(ROOT, 'docs/conformance.md');
 const inFolder = (/** @type {string} */ name) => `test/conformance/${name}.test.ts`;
-const VTD = ['vtd_translate', 'vtd_caches', 'vtd_queue', 'vtd_faults', 'vtd_silicon', 'vtd_clauses', 'vtd_memory'].map(
-  inFolder,
-);
+const VTD = [
+  'vtd_translate',
+  'vtd_caches',
+  'vtd_queue',
+  'vtd_faults',
+  'vtd_silicon',
+  'vtd_clauses',
+  'vtd_memory',
+].map(inFolder);
 const AMD = ['amd_silicon_intremap'].map(inFolder);
 const HEAD = `# What the VT-d silicon is held to
 
