@@ -97,8 +97,12 @@ export class Ram implements CopiesItself {
   /** The slot of `mfn` for somebody who keeps it and writes to it without asking. */
   hold(mfn: number): number {
     const slot = this.slot(mfn);
-    if (!this.#held.includes(slot)) this.#held.push(slot);
+    if (!this.isHeld(slot)) this.#held.push(slot);
     return slot;
+  }
+  /** True for a slot that always counts as written. */
+  isHeld(slot: number): boolean {
+    return this.#held.includes(slot);
   }
 
   /** Start of a piece in `slots`, which is made when it was untouched. */

@@ -8,6 +8,11 @@ import type { AtsrUnit, DrhdUnit, Vtd, VtdIommu } from './state.js';
  */
 export function acpiFindMatchedDrhdUnit(vtd: Vtd, pdev: Pdev | undefined): DrhdUnit | undefined {
   if (pdev === undefined) return undefined;
+  const { vtdUnit } = pdev.arch;
+  return vtdUnit >= 0 ? vtd.drhds[vtdUnit] : findMatched(vtd, pdev);
+}
+
+function findMatched(vtd: Vtd, pdev: Pdev): DrhdUnit | undefined {
   if (pdev.arch.vtdUnit === VTD_UNIT.unknown) pdev.arch.vtdUnit = findUnit(vtd, pdev);
   return pdev.arch.vtdUnit < 0 ? undefined : vtd.drhds[pdev.arch.vtdUnit];
 }

@@ -345,21 +345,25 @@ function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: n
 
 /** The wait is over. `at` is an index into RAM's words, -1 where no status is asked for, or none can be written. */
 function writeStatus(s: VtdState, at: number, data: number): void {
-  if (at >= 0) {
-    s.ram.writes(at);
-    s.ram.words[at] = data;
-  }
+  if (at >= 0) s.ram.words[at] = data;
   if (s.events.on) tell(s, 'wait', data >>> 0);
 }
 
-/** Index into RAM's words of a status word, -1 outside memory; kept for the next wait, as frames stay where they are. */
+/**
+ * Index into RAM's words of a status word, -1 outside memory. Kept for the next wait, as frames stay where they are, if
+ * software holds the frame as Xen does: it counts as written then.
+ */
 function locateStatus(s: VtdState, lo: number, hi: number): number {
   const frame = (hi >>> 0) * 0x10_0000 + (lo >>> 12);
   if (frame >= s.ram.frames) return -1;
-  s.statusLo = lo;
-  s.statusHi = hi;
-  s.statusAt = (s.ram.slot(frame) << 10) + ((lo & 4095) >>> 2);
-  return s.statusAt;
+  const slot = s.ram.slot(frame);
+  const at = (slot << 10) + ((lo & 4095) >>> 2);
+  if (s.ram.isHeld(slot)) {
+    s.statusLo = lo;
+    s.statusHi = hi;
+    s.statusAt = at;
+  }
+  return at;
 }
 
 function completed(s: VtdState): void {
