@@ -179,7 +179,7 @@ export function* allocateAndMapMsiPirq(
 /** Vectors come in powers of two. @xen allocate_pirq for MAP_PIRQ_TYPE_MULTI_MSI */
 function freeBlock(xen: Xen, d: Domain, msi: MsiInfo): number {
   const nr = msi.entryNr;
-  if (nr <= 0 || nr > MAX_MSI_IRQS) return E.RANGE;
+  if (nr <= 0 || nr > MAX_MSI_IRQS) return E.DOM;
   if (nr !== 1 && xen.opts.intremap === 'off') return E.OPNOTSUPP;
   msi.entryNr = 2 ** Math.ceil(Math.log2(nr));
   return getFreePirqs(xen, d, msi.entryNr);

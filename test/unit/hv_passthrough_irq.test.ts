@@ -99,6 +99,19 @@ describe('PHYSDEVOP_map_pirq', () => {
     expect(map(xen, { ...q, entryNr: 2 }).rc).toBe(E.OPNOTSUPP);
   });
 
+  // @xen allocate_pirq, msi_capability_init: more vectors than the device has are told apart from more than there can be
+  test('a group is of 1 to 32, of as many as the device has, and goes where it is asked to', () => {
+    const xen = make();
+    const d = xen.guest(1);
+    xen.dev(3, 0).domain = d;
+    const group = (entryNr: number, pirq = -1) =>
+      map(xen, { type: 'multi_msi', index: -1, bus: 3, devfn: 0, entryNr, pirq });
+    expect([0, -1, 33, 32, 5].map((n) => group(n).rc)).toEqual([E.DOM, E.DOM, E.DOM, E.NFILE, E.NFILE]);
+    expect([d.pirqs.size, d.irqCaps.isEmpty(), xen.irqs.descs.has(25)]).toEqual([0, true, false]);
+    expect(group(2, 0)).toEqual({ rc: 0, pirq: 0 });
+    expect([...d.pirqs.keys()]).toEqual([0, 1]);
+  });
+
   test('unmapping gives the number and the right back', () => {
     const xen = make();
     const d = xen.guest(1);
@@ -230,9 +243,41 @@ describe('XEN_DOMCTL_bind_pt_irq', () => {
     expect(bind(xen, other, { irqType: 'msi_translate' })).toBe(0);
     xen.news();
     expect(bind(xen, d, {})).toBe(E.BUSY);
+    const failed = 'pt_irq_create_bind failed (-16) for dom1';
+    expect(xen.news()).toEqual(['Cannot bind IRQ20 to dom1. Others do not share.', failed]);
     expect([d.pirqs.get(20)?.bound, d.pirqs.get(20)?.links]).toEqual([false, []]);
+    expect(bind(xen, d, { irqType: 'msi_translate' })).toBe(E.BUSY);
+    expect(xen.news()).toEqual(['Cannot bind IRQ20 to dom1. Will not share with others.', failed]);
     expect(unbind(xen, other, { irqType: 'msi_translate' })).toBe(0);
     expect(bind(xen, d, {})).toBe(0);
+  });
+
+  // @xen arch/x86/irq.c pirq_guest_bind
+  test('FT-B17 a line that Xen uses, memory that is short and a 33rd guest: not bound, and the console says why', () => {
+    const { xen, d } = guest();
+    const why = (rc: number): string[] => {
+      expect(bind(xen, d, {})).toBe(rc);
+      expect(d.pirqs.get(20)?.bound).toBe(false);
+      return xen.news().filter((l) => !l.startsWith('pt_irq_create_bind'));
+    };
+    const desc = xen.irqs.desc(20);
+    xen.news();
+    desc.action = 'timer_interrupt';
+    expect(why(E.BUSY)).toEqual(["Cannot bind IRQ20 to dom1. In use by 'timer_interrupt'."]);
+    desc.action = undefined;
+    xen.faults.failNth(1, 'alloc');
+    expect(why(E.NOMEM)).toEqual([]);
+    xen.faults.failNth(2, 'alloc');
+    expect(why(E.NOMEM)).toEqual(['Cannot bind IRQ20 to dom1. Out of memory.']);
+    xen.faults.disarm();
+    for (let domid = 2; domid < 34; domid++) {
+      const other = xen.guest(domid, { hvm: true });
+      expect(map(xen, { domid, pirq: 20 }).rc).toBe(0);
+      expect(bind(xen, other, { domid })).toBe(0);
+    }
+    expect(why(E.BUSY)).toEqual([
+      'Cannot bind IRQ20 to d1: already at max share 32 (increase with irq-max-guests= option)',
+    ]);
   });
 
   test('FT-B17 who may not, and what is not there', () => {

@@ -1,6 +1,7 @@
 /** Messages of devices as Xen maps them for guests, and what is left when that fails. @xen arch/x86/irq.c, msi.c of 4.18.3 */
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
+import { dumpMsi } from '../../src/hypervisor/irq/dump.js';
 import { ptIrqBind } from '../../src/hypervisor/passthrough/hvm.js';
 import { physdevOp } from '../../src/hypervisor/physdev.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
@@ -13,8 +14,14 @@ const NIC = 0x300;
 const [MSI, MSI_CONTROL, MSI_MASK] = [0x90, 0x92, 0xa0];
 const COMMAND = 4;
 
+interface HostOptions {
+  readonly release?: string;
+  readonly hvm?: boolean;
+  /** First word of the MSI capability. */
+  readonly msi?: number;
+}
 /** 03:00.0 is d1's; dom0 may use GSIs. */
-function host(release = '4.18', hvm = false) {
+function host({ release = '4.18', hvm = false, msi = 0x0184_0005 }: HostOptions = {}) {
   const xen = makeXen({
     release,
     devices: [
@@ -23,7 +30,7 @@ function host(release = '4.18', hvm = false) {
         msix: 4,
         edit: (c) => {
           c.setUint8(0x81, MSI);
-          c.setUint32(MSI, 0x0184_0005, true);
+          c.setUint32(MSI, msi, true);
         },
       },
     ],
@@ -117,6 +124,56 @@ describe('mapping', () => {
     // Lowest priority, edge, to logical destinations (Intel SDM 3A, 11.11).
     expect([read(MSI + 4, 4) >>> 20, read(MSI + 4, 4) & 0xc, read(MSI + 8, 4)]).toEqual([0xfee, 0xc, 0]);
     expect(read(MSI + 12)).toBe(0x4100 | vector);
+    // This Xen has one CPU: its flat id is bit 0 of the destination, bits 19:12.
+    expect((read(MSI + 4, 4) >>> 12) & 0xff).toBe(1);
+  });
+
+  // PCI 6.8.1: with 32 bits the data follows at 08h, the mask at 0Ch.
+  test('a device with 32-bit messages has data and mask a word earlier', () => {
+    const { xen, d, read } = host({ msi: 0x0104_0005 });
+    const { pirq } = map(xen, KINDS['an MSI']!);
+    const { vector } = xen.irqs.desc(d.pirqs.get(pirq)!.irq);
+    expect([read(MSI + 4, 4) >>> 20, read(MSI + 8), read(MSI + 12, 4)]).toEqual([
+      0xfee,
+      0x4100 | vector,
+      0xf,
+    ]);
+  });
+
+  test('a device with one vector has one, and no group', () => {
+    const { xen, d } = host({ msi: 0x0180_0005 });
+    expect(map(xen, KINDS['an MSI']!).rc).toBe(0);
+    expect(map(xen, { type: 'multi_msi', ...DEVICE, entryNr: 2 }).rc).toBe(E.NFILE);
+    expect(d.pirqs.size).toBe(1);
+  });
+
+  // @xen map_domain_pirq, __pci_enable_msix: the message that was there is switched off first
+  test('an interrupt that has a message already gets no second one: -EBUSY, and MSI-X counts no entry', () => {
+    const { xen, pdev, read } = host();
+    expect(map(xen, KINDS['an MSI']!).rc).toBe(0);
+    xen.pci.configWrite(NIC, MSI_CONTROL, 2, read(MSI_CONTROL) | 1);
+    xen.news();
+    expect(map(xen, { ...KINDS['an MSI-X'], index: 25 }).rc).toBe(E.BUSY);
+    expect(xen.news()).toEqual(['MSI already in use on 0000:03:00.0']);
+    expect([pdev.msix?.usedEntries, read(MSI_CONTROL) & 1]).toEqual([0, 0]);
+  });
+
+  // @xen arch/x86/msi.c dump_msi
+  test.each([
+    ['an MSI', 'MSI   ', '1/H /1'],
+    ['an MSI without mask', 'MSI   ', '0/  /?'],
+    ['an MSI-X', 'MSI-X ', '1/HG/1'],
+  ])("key 'M' shows %s that nobody has bound yet", (kind, type, mask) => {
+    const { xen } = host({ msi: kind.endsWith('mask') ? 0x0084_0005 : 0x0184_0005 });
+    map(xen, KINDS[kind.replace(' without mask', '')]!);
+    const vec = xen.irqs.desc(25).vector.toString(16);
+    xen.news();
+    dumpMsi(xen);
+    // The first line is of the IOMMU's own.
+    expect(xen.news().filter((l) => !l.startsWith(' IOMMU'))).toEqual([
+      'MSI information:',
+      ` ${type}  25 vec=${vec} lowest  edge   assert  log lowest dest=00000001 mask=${mask}`,
+    ]);
   });
 
   /** What the device says after its interrupt was bound, when something else had been written there before. */
@@ -128,7 +185,7 @@ describe('mapping', () => {
   ])(
     'binding writes the message anew; not from 4.21 on where its remapping entry stays (%s, %s)',
     (release, remapped, left) => {
-      const { xen, d, read } = host(release, true);
+      const { xen, d, read } = host({ release, hvm: true });
       xen.opts.intremap = remapped ? 'full' : 'off';
       Object.assign(xen.ops!, {
         *updateIreFromMsi(descs: readonly MsiDesc[], _nr: number, msg: MsiMsg | undefined): Co<number> {

@@ -32,9 +32,13 @@ export function* pirqGuestBind(xen: Xen, d: Domain, pirq: Pirq, willShare: boole
     desc.disabled = false;
     yield* startup(xen, desc);
   } else if (!willShare || !desc.shareable) {
-    return refuse(willShare ? 'Others do not share' : 'Will not share with others');
+    return refuse(willShare ? 'Others do not share.' : 'Will not share with others.');
   }
-  if (desc.guests.length >= MAX_GUESTS) return E.BUSY;
+  if (desc.guests.length >= MAX_GUESTS) {
+    const why = `already at max share ${MAX_GUESTS} (increase with irq-max-guests= option)`;
+    xen.services.printk(XENLOG.G_INFO, `Cannot bind IRQ${pirq.pirq} to ${xen.services.pd(d)}: ${why}`);
+    return E.BUSY;
+  }
   desc.guests.push(d);
   pirq.bound = true;
   return 0;

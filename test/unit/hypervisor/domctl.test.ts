@@ -151,6 +151,28 @@ describe('device memory', () => {
     expect(xen.news()).toEqual([]);
   });
 
+  test.each([
+    ['4.17', 'd1'],
+    ['4.17.0', 'dom1'],
+    ['4.18', 'dom1'],
+    ['4.23', 'd1'],
+  ])('what fails to map or to unmap is told, %s', (release, who) => {
+    const { xen, d } = host({ release });
+    d.iomemCaps.add(0x1000, 0x1fff);
+    const told = (add: boolean): string[] => {
+      xen.news();
+      expect(domctl(xen, mapping(0xf000, 0x1000, 1, add))).toBe(-12);
+      return xen.news().filter((l) => l.startsWith('memory_map'));
+    };
+    const what = `${who} gfn=f000 mfn=1000 nr=1`;
+    xen.vendor.fail('map', 0xf000, -12, 1);
+    expect(told(true)).toEqual([`memory_map:add: ${what}`, `memory_map:fail: ${what} ret:-12`]);
+    expect(domctl(xen, mapping(0xf000, 0x1000, 1))).toBe(0);
+    xen.vendor.fail('unmap', 0xf000, -12, 1);
+    const error = `memory_map: error -12 removing ${who} access to [1000,1000]`;
+    expect(told(false)).toEqual([`memory_map:remove: ${what}`, error]);
+  });
+
   // @xen common/domctl.c XEN_DOMCTL_memory_mapping: 4.17.7 and the newest ask paging_mode_translate() first
   test('rights to what is not mapped for a PV guest are looked at by 4.18 alone', () => {
     for (const [release, rc] of [
@@ -241,6 +263,31 @@ describe('the domctl lock', () => {
       expect([op.cmd, held > 0]).toEqual([op.cmd, taken || op.cmd === 'pausedomain']);
     }
   });
+});
+
+// @xen common/domctl.c iocaps_double_lock, newest: the caller's rights are read, those of the domain read or written
+test.each([
+  [iomem(0x1000, 1), 'rw'],
+  [{ cmd: 'ioport_permission', domid: 1, firstPort: 0x100, nrPorts: 8, allow: true }, 'rw'],
+  [{ cmd: 'irq_permission', domid: 1, pirq: 17, allow: true }, 'rw'],
+  [mapping(0xf000, 0x1000, 1), 'rr'],
+  [ports(0x300, 0x100, 8), 'rr'],
+  [{ cmd: 'bind_pt_irq', domid: 1, machineIrq: 17, irqType: 'pci' }, 'r-'],
+  [{ cmd: 'unbind_pt_irq', domid: 1, machineIrq: 17, irqType: 'pci' }, 'r-'],
+] as [DomctlOp, string][])("$0.cmd locks dom0's rights and the guest's: %s", (op, modes) => {
+  const { xen, d } = host({ release: '4.23' });
+  const locks = [xen.hwdom.capsLock!, d.capsLock!];
+  const seen: string[] = [];
+  xen.events.attach((e) => {
+    if (e.kind !== 'lock' || !e.lock.endsWith('caps_lock')) return;
+    const held = locks.map((l) =>
+      l.writeHeldByCurrent() ? 'w' : l.readers.includes(xen.cpus.current) ? 'r' : '-',
+    );
+    seen.push(held.join(''));
+  });
+  domctl(xen, op);
+  const most = modes.endsWith('-') ? ['r-'] : ['r-', modes, 'r-'];
+  expect(seen.slice(0, most.length)).toEqual(most);
 });
 
 describe('domains', () => {
