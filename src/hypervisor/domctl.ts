@@ -168,7 +168,7 @@ function getDomainInfo(xen: Xen, op: Op<'getdomaininfo'>): Rc {
   if (best === undefined && op.domid >= DOMID.FIRST_RESERVED)
     return xen.seams.domainInfoIsExact() ? E.SRCH : E.INVAL;
   for (const d of best !== undefined || xen.seams.domainInfoIsExact() ? [] : xen.domains.values()) {
-    if (d.domid >= op.domid && (best === undefined || d.domid < best.domid)) best = d;
+    if (d.domid > op.domid && (best === undefined || d.domid < best.domid)) best = d;
   }
   if (best === undefined) return E.SRCH;
   op.info = domainInfo(xen, best);

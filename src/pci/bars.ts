@@ -84,15 +84,15 @@ const powerOfTwo = (n: number): number => {
 
 /** Writable bits of the register's first word, and of its second one for a 64-bit register. */
 export function barMask(bar: Bar): readonly [number, number] {
-  const size = bar.bytes;
-  const low = size >= 2 ** 32 ? 0 : ~(size - 1);
+  // The halves of minus the size.
+  const low = ~(bar.bytes - 1);
   switch (bar.kind) {
     case 'io':
       return [low & ~3, 0];
     case 'mem32':
       return [low & ~15, 0];
     case 'mem64':
-      return [low & ~15, size > 2 ** 32 ? ~(size / 2 ** 32 - 1) : -1];
+      return [low & ~15, ~Math.floor((bar.bytes - 1) / 2 ** 32)];
     case 'rom':
       // Bit 0 enables the ROM.
       return [(low & ~0x7ff) | 1, 0];

@@ -73,8 +73,8 @@ export class ConfigLayout {
       if (r.access === 'rw' || r.access === 'rws') this.masks[at] = this.masks[at]! | bitsOf;
       else this.masks[n + at] = this.masks[n + at]! | bitsOf;
     });
-    const acs = findCapability(this.capabilities, R.EXT_CAP.ACS, true) >>> 2;
-    if (acs !== 0 && acs + 1 < n) {
+    const acs = this.wordOf(R.EXT_CAP.ACS, true);
+    if (acs !== 0) {
       // A control bit without its capability is hardwired to zero.
       this.masks[acs + 1] = this.masks[acs + 1]! & ((words[acs + 1]! & R.ACS_CAPABILITIES.mask) << 16);
     }

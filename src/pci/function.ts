@@ -151,7 +151,6 @@ export class PciFunction {
     return get(this.config.words, 0, COMMAND_MASTER) !== 0;
   }
   get memoryDecode(): boolean {
-    if (this.pf !== undefined) return this.pf.field(this.pf.sriov, R.SRIOV_VF_MEMORY) !== 0;
     return get(this.config.words, 0, COMMAND_MEMORY) !== 0;
   }
   /** 0 is D0, 3 is D3hot. */

@@ -223,7 +223,6 @@ export const SRIOV: RegisterTable = {
   SYSTEM_PAGE_SIZE: rw(8, 31, 0, 1),
 };
 export const SRIOV_VF_ENABLE = bits(2, 0);
-export const SRIOV_VF_MEMORY = bits(2, 3);
 export const SRIOV_TOTAL_VFS = bits(3, 31, 16);
 export const SRIOV_NUM_VFS = bits(4, 15, 0);
 export const SRIOV_FIRST_OFFSET = bits(5, 15, 0);

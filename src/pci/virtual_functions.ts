@@ -1,5 +1,4 @@
 /** Virtual functions: what appears when software sets VF Enable (PCIe 9.3.3.3.1). */
-import { get } from '../base/layout.js';
 import type { Capability } from './capabilities.js';
 import { type PciBus, PciFunction } from './function.js';
 import * as R from './registers.js';
@@ -9,12 +8,7 @@ export function virtualFunctions(pf: PciFunction, bus: PciBus): readonly PciFunc
   if (pf.field(pf.sriov, R.SRIOV_VF_ENABLE) === 0) return [];
   const count = Math.min(pf.field(pf.sriov, R.SRIOV_NUM_VFS), pf.field(pf.sriov, R.SRIOV_TOTAL_VFS));
   const config = vfConfig(pf);
-  const barBytes = [7, 8, 9, 10, 11, 12].map((i) => pf.init.barBytes?.[i] ?? 0);
-  return Array.from(
-    { length: count },
-    (_, i) =>
-      new PciFunction({ sbdf: pf.sbdf, config, barBytes: [0, 0, 0, 0, 0, 0, 0, ...barBytes] }, bus, pf, i),
-  );
+  return Array.from({ length: count }, (_, i) => new PciFunction({ sbdf: pf.sbdf, config }, bus, pf, i));
 }
 
 /** Words of a capability that a virtual function has too, 0 for others. */
@@ -53,7 +47,6 @@ function vfConfig(pf: PciFunction): Uint8Array {
     words[1] = R.STATUS_CAP_LIST << 16;
     if (cap.id === R.CAP.MSIX) words[at] = words[at]! & 0x3fff_ffff;
     else if (cap.id === R.CAP.PM) words[at + 1] = words[at + 1]! & ~3;
-    else if (get(words, at, R.EXP_PORT_TYPE) !== 0) words[at] = words[at]! & ~(0xf << 20);
   }
   const bytes = new Uint8Array(4096);
   for (let i = 0; i < bytes.length; i++) bytes[i] = (words[i >>> 2]! >>> ((i & 3) * 8)) & 0xff;

@@ -77,6 +77,15 @@ describe('PHYSDEVOP_map_pirq', () => {
     expect(map(xen, { pirq: 31 }).rc).toBe(E.EXIST);
   });
 
+  // @xen map_domain_pirq: Xen takes what is there for what was asked
+  test('a number that another interrupt has is given as if it were mapped, and stays as it was', () => {
+    const xen = make();
+    const d = xen.guest(1);
+    map(xen, { index: 20 });
+    expect(map(xen, { index: 21, pirq: 16 })).toEqual({ rc: 0, pirq: 16 });
+    expect([d.pirqs.size, d.pirqs.get(16)?.irq, d.irqCaps.list()]).toEqual([1, 20, [{ s: 20, e: 20 }]]);
+  });
+
   test('an MSI takes the highest number of a guest; the IOMMU has the first interrupt', () => {
     const xen = make();
     const q = { type: 'msi_seg', index: -1, bus: 3, devfn: 0, domid: 0 } as const;

@@ -158,6 +158,39 @@ describe('mapping', () => {
     expect([pdev.msix?.usedEntries, read(MSI_CONTROL) & 1]).toEqual([0, 0]);
   });
 
+  test('when no vector is left there is no interrupt for a message', () => {
+    const { xen, state } = host();
+    const before = state();
+    for (let vector = 0x20; vector <= 0xef; vector++)
+      if (!xen.irqs.byVector.has(vector)) xen.irqs.byVector.set(vector, -1);
+    expect(map(xen, KINDS['an MSI']!).rc).toBe(E.INVAL);
+    expect(state()).toEqual(before);
+  });
+
+  // @xen msi_capability_init, msix_capability_init, __pci_disable_msi, pci_intx
+  test.each([
+    { kind: 'an MSI', on: 0, mapped: [0x184, 0x184], unmapped: [0x184] },
+    { kind: 'an MSI', on: 1, mapped: [0x184, 0x185], unmapped: [0x184] },
+    { kind: 'an MSI-X', on: 0, mapped: [0xc003, 3], unmapped: [0xc003, 3] },
+    { kind: 'an MSI-X', on: 0x8000, mapped: [0xc003, 0x8003], unmapped: [0x8003] },
+  ])('what $kind writes to a device where $on is set, mapped and unmapped', (row) => {
+    const { xen, pdev, read } = host();
+    const control = row.kind === 'an MSI' ? MSI_CONTROL : pdev.msix!.pos + 2;
+    xen.pci.configWrite(NIC, control, 2, read(control) | row.on);
+    xen.pci.configWrite(NIC, COMMAND, 2, 0x402);
+    const seen: number[][] = [];
+    xen.events.attach((e) => {
+      if (e.kind === 'config' && e.offset !== MSI_MASK) seen.push([e.offset, e.value]);
+    });
+    const only = (reg: number): number[] => seen.flatMap(([at, value]) => (at === reg ? [value!] : []));
+    const { pirq } = map(xen, KINDS[row.kind]!);
+    expect([only(control), only(COMMAND)]).toEqual([row.mapped, []]);
+    seen.length = 0;
+    expect(runAlone(physdevOp(xen, { cmd: 'unmap_pirq', domid: 1, pirq }))).toBe(0);
+    // The line of a device works again when its MSI is gone.
+    expect([only(control), only(COMMAND)]).toEqual([row.unmapped, row.kind === 'an MSI' ? [2] : []]);
+  });
+
   // @xen arch/x86/msi.c dump_msi
   test.each([
     ['an MSI', 'MSI   ', '1/H /1'],

@@ -395,4 +395,44 @@ describe('all functions of a device', () => {
     ]);
     expect(h.xl('pci-list', 'g').out).toBe('');
   });
+
+  // @xen device_pci_remove_common_next: from the highest function down, and pci_remove_detached: one reset
+  test('go back one after the other, and are reset with function 0', () => {
+    const h = xlHost();
+    for (const bdf of ['01:00.0', '01:00.1']) h.xl('pci-assignable-add', bdf);
+    expect(h.create(PV).exit).toBe(0);
+    for (const bdf of ['01:00.0', '01:00.1']) expect(h.xl('pci-attach', 'g', bdf).exit).toBe(0);
+    h.steps();
+    const r = h.xl('pci-detach', 'g', '01:00.*');
+    // They share a line, which the first of them takes along.
+    const shared = 'error 2250 pci_remove_detached: Domain 1:xc_physdev_unmap_pirq irq=21: Invalid argument';
+    expect([r.exit, brief(r.err)]).toEqual([0, [shared]]);
+    const steps = h.steps();
+    expect(steps.filter((l) => l.includes('deassign'))).toEqual([
+      'hv deassign_device:1:101',
+      'hv deassign_device:1:100',
+    ]);
+    const reset = 'sysfs /sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/reset 1';
+    expect(steps.filter((l) => l.includes('/reset'))).toEqual([reset]);
+    expect(h.xl('pci-list', 'g').out).toBe('');
+  });
 });
+
+// @xen libxl_pci.c: pci_remove_detached and device_pci_remove_common_next end the connection, whether there was one or not
+test.each([
+  ['of one function', '01:00.1', ['Domain 1:', 'Domain 1:']],
+  ['of all functions', '01:00.*', ['Domain 1:', 'Domain 1:', 'Domain 1:']],
+  ['by a name that nobody gave', 'name=disk', ['']],
+])(
+  'xl -vvv pci-detach %s ends one connection to QEMU, after each function and at last',
+  (_what, spec, ends) => {
+    const h = xlHost();
+    for (const bdf of ['01:00.0', '01:00.1']) h.xl('pci-assignable-add', bdf);
+    expect(h.create(PV).exit).toBe(0);
+    for (const bdf of ['01:00.0', '01:00.1']) h.xl('pci-attach', 'g', bdf);
+    const lines = h.xl('-vvv', 'pci-detach', 'g', spec).err.split('\n');
+    const told = lines.flatMap((l) => /libxl__ev_qmp_dispose: (.*) ev (0x\w+)$/.exec(l)?.slice(1) ?? []);
+    expect(told.filter((_, i) => i % 2 === 0)).toEqual(ends);
+    expect(new Set(told.filter((_, i) => i % 2 === 1)).size).toBe(1);
+  },
+);

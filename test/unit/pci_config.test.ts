@@ -172,6 +172,15 @@ describe('config cycles', () => {
     expect(h.configRead(at(9, 0, 0), 0, 2)).toBe(0x10de);
     expect(h.functionAt(at(9, 0, 0))?.sbdf).toBe(at(9, 0, 0));
   });
+  test('bridges may be numbered in any order', () => {
+    const h = host(
+      port(4, 5).at(at(0, 1, 0)),
+      port(4, 3).at(at(0, 2, 0)),
+      conventional().at(at(5, 0, 0)),
+      endpoint().at(at(3, 0, 0)),
+    );
+    expect([at(5, 0, 0), at(3, 0, 0)].map((s) => h.configRead(s, 0, 2))).toEqual([0x8086, 0x10de]);
+  });
   test('behind two bridges a cycle needs both ranges', () => {
     const h = host(port(4, 1, 2).at(at(0, 1, 0)), port(5, 2).at(at(1, 0, 0)), endpoint().at(at(2, 0, 0)));
     expect(h.configRead(at(2, 0, 0), 0, 2)).toBe(0x10de);
@@ -302,13 +311,13 @@ describe('config cycles', () => {
     const h = host(conventional().at(at(0, 2, 0)));
     const seen: unknown[] = [];
     const detach = h.events.attach((e) =>
-      seen.push(e.kind === 'config' ? [e.sbdf, e.offset, e.size, e.value] : e),
+      seen.push(e.kind === 'config' ? [e.sbdf, e.write, e.offset, e.size, e.value] : e),
     );
     h.configRead(at(0, 2, 0), 4, 2);
     h.configWrite(at(0, 2, 0), 4, 2, 7);
     detach();
     h.configWrite(at(0, 2, 0), 4, 2, 0);
-    expect(seen).toEqual([[at(0, 2, 0), 4, 2, 7]]);
+    expect(seen).toEqual([[at(0, 2, 0), true, 4, 2, 7]]);
   });
 });
 
@@ -406,4 +415,51 @@ describe('SR-IOV', () => {
     h.configWrite(at(3, 0, 0), 0x128, 2, 0);
     expect([h.functionAt(at(3, 0, 2)), vf.present]).toEqual([undefined, false]);
   });
+  test('a function has its own PCI Express, MSI-X and power management, class and subsystem of its parent', () => {
+    const rich = endpoint()
+      .set(8, 1, 0x42)
+      .set(0x2c, 4, 0x5678_1234)
+      .cap(5, 0x80, [0x0080_0000, 0xfee0_1000, 0, 0x41])
+      .cap(0x11, 0x90, [0xc004_0000, 0x2001, 0x3001])
+      .cap(3, 0xa0, [0, 0])
+      .cap(1, 0xb0, [0x0003_0000, 0x8])
+      .ext(0xe, 0x100, [0, 0x0202])
+      .ext(1, 0x110, Array(17).fill(0))
+      .ext(0x10, 0x160, [0, 0, 0, 0x0004_0004, 0, 0x0001_0002, 0x0010_0000, 0x553, 1, 0, 0, 0, 0, 0, 0, 0]);
+    rich.set(0x42, 2, 0x92);
+    const h = host(rich.at(at(3, 0, 0)));
+    h.configWrite(at(3, 0, 0), 0x170, 2, 1);
+    h.configWrite(at(3, 0, 0), 0x168, 2, 1);
+    const vf = h.functionAt(at(3, 0, 2))!;
+    expect(vf.config.capabilities.map((c) => [c.id, c.offset])).toEqual([
+      [0x10, 0x40],
+      [0x11, 0x90],
+      [1, 0xb0],
+      [0xe, 0x100],
+    ]);
+    const word = (reg: number): number => h.configRead(at(3, 0, 2), reg, 4);
+    expect([4, 8, 0x2c].map(word)).toEqual([0x0010_0000, 0x0300_0042, 0x5678_1234]);
+    // Version 2, integrated in the root complex as its parent; device control as dumped.
+    expect([0x40, 0x48].map(word)).toEqual([0x0092_9010, 0x2810]);
+    expect([0x90, 0x94, 0x98, 0xb0, 0xb4].map(word)).toEqual([0x0004_b011, 0x2001, 0x3001, 0x0003_0001, 8]);
+    // ARI ends its list.
+    expect([0x100, 0x104].map(word)).toEqual([0x0001_000e, 0x0202]);
+    expect([0x10, 0x80, 0xa0, 0x110, 0xffc].map(word)).toEqual([0, 0, 0, 0, 0]);
+  });
+});
+
+test('a CardBus bridge has one register, its capabilities at 14h and a bus behind it', () => {
+  const yenta = new Space(256)
+    .ids(0x104c, 0xac56, 0x060700, 2)
+    .command(7)
+    .bus(0, 3, 4)
+    .set(6, 2, 0x10)
+    .words({ 16: 0xfe00_0000, 20: 0xa0, 160: 0x0003_0001, 164: 0 });
+  const h = host(yenta.at(at(0, 0x1e, 0), { barBytes: [4096, 4096] }), conventional().at(at(3, 0, 0)));
+  const bridge = h.functionAt(at(0, 0x1e, 0))!;
+  expect(bridge.config.bars.map((b) => [b.index, b.kind, b.bytes])).toEqual([[0, 'mem32', 4096]]);
+  expect(bridge.config.capabilities.map((c) => [c.id, c.offset])).toEqual([[1, 0xa0]]);
+  expect([bridge.secondaryBus, bridge.subordinateBus, h.busesInUse(0)]).toEqual([3, 4, [0, 3]]);
+  h.configWrite(at(0, 0x1e, 0), 0x18, 4, 0x0009_0900);
+  expect(h.configRead(at(9, 0, 0), 0, 2)).toBe(0x8086);
 });

@@ -263,6 +263,16 @@ test.each([1, 7, 8, 9, 15, 16, 17, 40])('%i words arrive where they belong, and 
   );
 });
 
+test('requests of 00:00.0 leave with its id, which is 0', () => {
+  const h = board(endpoint().at(at(0, 0, 0)));
+  const data = Uint8Array.of(1, 2, 3, 4);
+  const done = h.dma(h.functionAt(0)!, { address: 0x20_0000, bytes: 4, write: true, data });
+  expect([done, h.root.ram.read32(0x20_0000)]).toEqual([
+    { status: 'done', mfn: 0x200, bytes: 4, rid: 0 },
+    0x0403_0201,
+  ]);
+});
+
 describe('the DMA engine', () => {
   const engine = (): { h: PciHost; edu: DmaEngine } => {
     const h = board(
@@ -284,6 +294,52 @@ describe('the DMA engine', () => {
     edu.write32(EDU.DMA_COMMAND, 3);
     expect(h.root.ram.read32(0x30_0000)).toBe(0x1234_5678);
     expect([edu.read32(EDU.DMA_COMMAND), edu.last?.status]).toEqual([2, 'done']);
+  });
+  test('has registers of two words, and starts when it is told to, not before', () => {
+    const { edu } = engine();
+    edu.write64(EDU.DMA_SOURCE, EDU_BUFFER, 0);
+    edu.write64(EDU.DMA_TARGET, 0x30_0000, 7);
+    edu.write64(EDU.DMA_COUNT, 1, 0);
+    expect([0x80, 0x84, 0x88, 0x8c, 0x90, 0x94].map((at) => edu.read32(at))).toEqual([
+      EDU_BUFFER,
+      0,
+      0x30_0000,
+      7,
+      1,
+      0,
+    ]);
+    edu.write32(EDU.DMA_COMMAND, 2);
+    expect([edu.last, edu.read32(EDU.DMA_COMMAND)]).toEqual([undefined, 2]);
+    edu.write32(EDU.DMA_COMMAND, 3);
+    // 7 times 4 GiB and some: there is no memory.
+    expect(edu.last).toMatchObject({ status: 'masterAbort', bytes: 0 });
+    expect([0x08, 0x7c, 0xa0].map((at) => edu.read32(at))).toEqual(Array(3).fill(0xffff_ffff));
+  });
+  test('moves as much as its buffer holds, and as little as a byte', () => {
+    const { h, edu } = engine();
+    edu.buffer.fill(0xab);
+    edu.write64(EDU.DMA_SOURCE, EDU_BUFFER, 0);
+    edu.write64(EDU.DMA_TARGET, 0x30_0000, 0);
+    for (const bytes of [4096, 1]) {
+      edu.write64(EDU.DMA_COUNT, bytes, 0);
+      edu.write32(EDU.DMA_COMMAND, 3);
+      expect(edu.last).toMatchObject({ status: 'done', bytes });
+    }
+    expect([0x30_0000, 0x30_0ffc, 0x30_1000].map((a) => h.root.ram.read32(a) >>> 0)).toEqual([
+      0xabab_abab, 0xabab_abab, 0,
+    ]);
+    const { last } = edu;
+    for (const [source, bytes] of [
+      [EDU_BUFFER, 0],
+      [EDU_BUFFER, 4097],
+      [EDU_BUFFER + 1, 4096],
+      [EDU_BUFFER - 1, 1],
+    ] as const) {
+      edu.write64(EDU.DMA_SOURCE, source, 0);
+      edu.write64(EDU.DMA_COUNT, bytes, 0);
+      edu.write32(EDU.DMA_COMMAND, 3);
+    }
+    expect(edu.last).toBe(last);
   });
   test('answers with its id, and with the complement of what is written to the liveness register', () => {
     const { edu } = engine();

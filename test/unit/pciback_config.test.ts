@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import { E } from '../../src/base/errno.js';
+import type { FunctionDescription } from '../../src/inputs/host_description.js';
 import { runAlone } from '../../src/sim/co.js';
 import { VirtualConfig } from '../../src/toolstack/pciback/conf_space.js';
 import { VirtualBus } from '../../src/toolstack/pciback/vpci.js';
@@ -45,6 +46,14 @@ function guest(name: string, o: BoardOptions = {}, before: (b: ReturnType<typeof
   };
 }
 const NIC = '0000:02:00.0';
+/** The board with one function's configuration space changed. */
+const edited = (sbdf: number, edit: (config: Uint8Array) => void): FunctionDescription[] =>
+  q35().map((f) => {
+    if (f.sbdf !== sbdf) return f;
+    const config = Uint8Array.from(f.config);
+    edit(config);
+    return { ...f, config };
+  });
 
 describe('the header', () => {
   test('a virtual function has the ids and addresses that dom0 knows, not those it shows itself', () => {
@@ -80,11 +89,8 @@ describe('the header', () => {
 
   // @linux conf_space_header.c bist_write: capable is bit 7, the code of completion bits 3:0
   test('BIST can be started, and what it says else can only be written as it is', () => {
-    const functions = q35().map((f) => {
-      if (f.sbdf !== 0x908) return f;
-      const config = Uint8Array.from(f.config);
+    const functions = edited(0x908, (config) => {
       config[0x0f] = 0x82;
-      return { ...f, config };
     });
     const g = guest('0000:09:01.0', { functions });
     const sent = g.sent();
@@ -167,12 +173,9 @@ describe('base addresses', () => {
   });
 
   test('of 64 bits may lie above 4 GiB and be larger', () => {
-    const functions = q35().map((f) => {
-      if (f.sbdf !== 0x100) return f;
-      const config = Uint8Array.from(f.config);
+    const functions = edited(0x100, (config) => {
       config.set([0x0c, 0, 0, 0, 0x84, 3, 0, 0], 0x18);
-      return { ...f, config, barBytes: [f.barBytes?.[0], 0, 2 ** 33] };
-    });
+    }).map((f) => (f.sbdf === 0x100 ? { ...f, barBytes: [f.barBytes?.[0], 0, 2 ** 33] } : f));
     const g = guest('0000:01:00.0', { functions });
     expect([g.read(0x18), g.read(0x1c)]).toEqual([0xc, 0x384]);
     for (const reg of [0x18, 0x1c]) g.write(reg, 4, 0xffff_ffff);
@@ -219,6 +222,14 @@ describe('the command register', () => {
     expect(g.read(4)).toBe((g.device(6, 2) * 0x1_0000 + (3 | SERR | INTX_DISABLE)) >>> 0);
   });
 
+  test('lets the device decode both kinds of addresses for either, and tells the guest of the one that it asked for', () => {
+    const g = guest(NIC);
+    for (const one of [1, 2]) {
+      g.write(4, 2, one);
+      expect([g.read(4, 2), g.device(4, 2) & 3]).toEqual([one, 3]);
+    }
+  });
+
   test('a byte of it leaves the other one', () => {
     const g = guest(NIC);
     g.write(4, 2, 3 | INTX_DISABLE);
@@ -259,11 +270,8 @@ describe('the command register', () => {
 describe('capabilities', () => {
   const [PM, MSI, MSIX] = [0xc8, 0xd0, 0xa0];
   test("power states are the guest's; waking the host is not: neither announced nor enabled", () => {
-    const functions = q35().map((f) => {
-      if (f.sbdf !== 0x200) return f;
-      const config = Uint8Array.from(f.config);
+    const functions = edited(0x200, (config) => {
       config[PM + 3] = 0xc8; // PME from D0 and both kinds of D3
-      return { ...f, config };
     });
     const g = guest(NIC, { functions });
     expect([g.device(PM + 2, 2), g.read(PM + 2, 2), g.read(PM)]).toEqual([0xc822, 0x22, 0x0022_d001]);
@@ -286,6 +294,63 @@ describe('capabilities', () => {
     g.permissive();
     g.write(reg, 2, before | enable);
     expect(g.device(reg, 2)).toBe(before | enable);
+  });
+
+  // @linux conf_space_capability.c pm_ctrl_write: its own bits first, then the power state by way of the PCI core
+  test('of power management PME status and what the data register shows are written, and the state after them', () => {
+    const g = guest(NIC);
+    const sent = g.sent();
+    g.write(PM + 4, 2, 0x1f03);
+    expect(sent).toEqual([
+      [PM + 4, 2, 0x1e00],
+      [PM + 4, 2, 0x1e03],
+    ]);
+    g.write(PM + 4, 2, 0x1e03);
+    expect(sent).toHaveLength(2);
+    g.write(PM + 4, 2, 0x1e00);
+    // @linux drivers/pci/pci.c pci_power_up: the whole word to 0
+    expect([sent[2], g.complaints()]).toEqual([[PM + 4, 2, 0], []]);
+  });
+
+  // @linux drivers/pci/pci.c pci_restore_bars, setup-res.c pci_std_update_resource
+  test.each([
+    ['02:00.0', 0xc8, [0x10, 0x14, 0x18, 0x1c, 0x30], [0xfe64_0000, 0xfe66_0000, 0x4001, 0xfe68_0000, 0]],
+    ['01:00.0', 0x40, [0x10, 0x14, 0x18, 0x1c], [0xfe00_0000, 0, 0xfb80_000c, 5]],
+  ])('a device that loses its addresses when it wakes up, %s, gets them back', (name, pm, regs, values) => {
+    // The display gets power management, and its 64-bit register lies above 4 GiB.
+    const functions = edited(0x100, (config) => {
+      config.set([1, config[0x34]!, 3, 0, 0, 0, 0, 0], 0x40);
+      config.set([0x40], 0x34);
+      config.set([0, 0, 0, 0xfe], 0x10);
+      config.set([0x0c, 0, 0x80, 0xfb, 5, 0, 0, 0], 0x18);
+      config[6] = config[6]! | 0x10;
+    });
+    const g = guest(`0000:${name}`, { functions });
+    g.write(pm + 4, 2, 3);
+    expect(g.device(pm + 4, 2)).toBe(3);
+    const seen: number[][] = [];
+    // A write is told of before it is done.
+    g.b.pci.events.attach(() => seen.push(regs.map((reg) => g.device(reg))));
+    g.write(pm + 4, 2, 0);
+    expect(seen[1]).toEqual(regs.map((reg) => (reg === 0x18 ? values[2]! & 0xf : 0)));
+    expect(regs.map((reg) => g.device(reg))).toEqual(values);
+  });
+
+  // @linux conf_space_capability.c vpd_address_write
+  test('vital product data can be read, and not written', () => {
+    const VPD = 0x60;
+    const functions = edited(0x200, (config) => {
+      config.set([3, config[0x34]!, 0, 0], VPD);
+      config[0x34] = VPD;
+    });
+    const g = guest(NIC, { functions });
+    const sent = g.sent();
+    g.write(VPD + 2, 2, 0x8010);
+    g.write(VPD + 4, 4, 0x1234_5678);
+    g.write(VPD, 2, 0xffff);
+    expect(sent).toEqual([]);
+    g.write(VPD + 2, 2, 0x10);
+    expect([sent, g.read(VPD + 2, 2), g.complaints()]).toEqual([[[VPD + 2, 2, 0x10]], 0x10, []]);
   });
 
   test("where MSI points is nobody's but dom0's", () => {
@@ -336,4 +401,63 @@ describe('fields that an administrator adds', () => {
       expect(g.b.read(`${PCIBACK}/quirks`)).toBe(`02:00.0\n\t8086:10d3:8086:0000\n${field}`);
     },
   );
+});
+
+describe('the line of a device', () => {
+  // @linux pciback_ops.c xen_pcibk_control_isr
+  test("has a handler of pciback's while the guest lets the device decode, one for a device", () => {
+    const g = guest(NIC);
+    const bound = () => g.b.xen.channels.filter((op) => op.cmd === 'bind_pirq').length;
+    const closed = () => g.b.xen.channels.filter((op) => op.cmd === 'close').length;
+    const [before, gone] = [bound(), closed()];
+    for (const command of [3, 7, 2]) {
+      g.write(4, 2, command);
+      expect([bound() - before, closed() - gone]).toEqual([1, 0]);
+    }
+    g.write(4, 2, 0);
+    expect([bound() - before, closed() - gone]).toEqual([1, 1]);
+    g.write(4, 2, 0);
+    expect([bound() - before, closed() - gone]).toEqual([1, 1]);
+  });
+
+  test('of a bridge has none', () => {
+    const g = guest('0000:00:04.0', {}, (b) => {
+      b.write('/sys/bus/pci/drivers/pcieport/unbind', '0000:00:04.0');
+    });
+    const before = g.b.xen.channels.length;
+    g.write(4, 2, 0);
+    g.write(4, 2, 3);
+    expect(g.b.xen.channels.length).toBe(before);
+  });
+});
+
+describe('what pciback takes', () => {
+  test.each([
+    ['ffff:ff:1f.7', 'ffff:ff:1f.7\n'],
+    ['10000:00:00.0', E.INVAL],
+    ['0000:100:00.0', E.INVAL],
+    ['0000:00:20.0', E.INVAL],
+    ['0000:00:00.8', E.INVAL],
+    ['0:1.*', Array.from({ length: 8 }, (_, i) => `0000:00:01.${i}\n`).join('')],
+  ])('as a slot: %s', (text, says) => {
+    const b = board();
+    const rc = b.write(`${PCIBACK}/new_slot`, text);
+    if (typeof says === 'number') expect([rc, b.read(`${PCIBACK}/slots`)]).toEqual([says, '']);
+    else expect(b.read(`${PCIBACK}/slots`)).toBe(says);
+  });
+
+  // @linux pci_stub.c pcistub_probe
+  test('is no CardBus bridge', () => {
+    const functions = edited(0x908, (config) => {
+      config[0x0e] = 2;
+    });
+    const b = board({ functions });
+    b.write(`${PCIBACK}/new_slot`, '0000:09:01.0');
+    b.log();
+    expect(b.write(`${PCIBACK}/bind`, '0000:09:01.0')).toBe(E.NODEV);
+    expect(b.log()).toEqual([
+      "pciback 0000:09:01.0: xen_pciback: can't export pci devices that don't have a normal (0) or bridge (1) header type!",
+    ]);
+    expect(b.dom0.kernel.deviceNamed('0000:09:01.0')?.driver).toBeUndefined();
+  });
 });

@@ -76,11 +76,9 @@ function enableMsi(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
   const pos = pciFindCapOffset(xen, pdev.sbdf, CAP_ID.MSI);
   if (pos === 0) return E.NODEV;
   const before = pciConfRead16(xen, pdev.sbdf, pos + FLAGS);
-  const control = (before & ~(MSI_QSIZE | MSI_ENABLE)) | (Math.log2(msi.entryNr) << 4);
-  if (xen.faults.on && xen.faults.take('alloc')) {
-    pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, before & ~MSI_ENABLE);
-    return E.NOMEM;
-  }
+  const control = (before & ~MSI_QSIZE) | (Math.log2(msi.entryNr) << 4);
+  pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, before & ~MSI_ENABLE);
+  if (xen.faults.on && xen.faults.take('alloc')) return E.NOMEM;
   const maskbit = (control & MSI_MASKBIT) !== 0;
   const entries = Array.from({ length: msi.entryNr }, (_, i) =>
     newEntry(pdev, msi.irq, {
@@ -102,6 +100,7 @@ function enableMsi(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
     e.group = entries;
   }
   remember(xen, entries[0]!);
+  // Whoever had switched it on has it on again.
   pciConfWrite16(xen, pdev.sbdf, pos + FLAGS, control);
   return entries[0]!;
 }
@@ -239,8 +238,7 @@ export function pciDisableMsi(xen: Xen, entry: MsiEntry): void {
 /** The line of the device works again. @xen pci_intx */
 function intx(xen: Xen, pdev: Pdev): void {
   const command = pciConfRead16(xen, pdev.sbdf, COMMAND);
-  if ((command & COMMAND_INTX_DISABLE) !== 0)
-    pciConfWrite16(xen, pdev.sbdf, COMMAND, command & ~COMMAND_INTX_DISABLE);
+  pciConfWrite16(xen, pdev.sbdf, COMMAND, command & ~COMMAND_INTX_DISABLE);
 }
 
 /** Interrupts and remapping entries of a request are free again. @xen msi_free_irq */

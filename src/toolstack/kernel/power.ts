@@ -1,11 +1,11 @@
 /** Enabling, disabling, saving and restoring a device. @linux drivers/pci/pci.c */
-import { COMMAND, PCI } from '../../pci/registers.js';
+import { COMMAND, PCI, PM_NO_SOFT_RESET } from '../../pci/registers.js';
 import type { Clock } from '../../sim/clock.js';
 import { type Co, pause } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
 import type { Interrupts } from './interrupts.js';
 import type { KernelLog } from './log.js';
-import { IORESOURCE, type KernelPci, ROM_RESOURCE, type SavedState } from './pci_dev.js';
+import { IORESOURCE, type KernelPci, NO_RESOURCE, ROM_RESOURCE, type SavedState } from './pci_dev.js';
 
 const hex4 = (n: number): string => n.toString(16).padStart(4, '0');
 
@@ -82,6 +82,7 @@ export class DevicePower {
     yield* this.interrupts.setupGsi(gsi, true);
   }
 
+  /** @linux pci_set_full_power_state, pci_power_up */
   *toD0(dev: KernelPci): Co<void> {
     if (dev.cap.pm === 0) return;
     const csr = this.config.read(dev.sbdf, dev.cap.pm + 4, 2);
@@ -90,8 +91,27 @@ export class DevicePower {
       return;
     }
     if ((csr & 3) === 0) return;
-    yield* this.config.write(dev.sbdf, dev.cap.pm + 4, 2, csr & ~3);
+    yield* this.config.write(dev.sbdf, dev.cap.pm + 4, 2, 0);
     yield* pause(this.clock, 10_000_000);
+    if ((csr & 3) === 3 && (csr & PM_NO_SOFT_RESET) === 0) yield* this.restoreBases(dev);
+  }
+
+  /** Waking up may have reset the device. ROMs are left alone, as they are off. @linux pci_restore_bars, pci_std_update_resource */
+  private *restoreBases(dev: KernelPci): Co<void> {
+    if (dev.isVirtfn) return;
+    for (let i = 0; i < ROM_RESOURCE; i++) {
+      const { start, flags } = dev.resources[i] ?? NO_RESOURCE;
+      if (start === 0) continue;
+      const reg = PCI.BASE_ADDRESS_0 + 4 * i;
+      const wide = (flags & IORESOURCE.MEM_64) !== 0;
+      const command = this.config.read(dev.sbdf, PCI.COMMAND, 2);
+      // Nobody is to see one half of an address.
+      if (wide) yield* this.config.write(dev.sbdf, PCI.COMMAND, 2, command & ~COMMAND.MEMORY);
+      yield* this.config.write(dev.sbdf, reg, 4, (start | (flags & 0xf)) >>> 0);
+      if (!wide) continue;
+      yield* this.config.write(dev.sbdf, reg + 4, 4, Math.floor(start / 2 ** 32));
+      yield* this.config.write(dev.sbdf, PCI.COMMAND, 2, command);
+    }
   }
 
   /** @linux pci_save_state: the header and the control registers of PCI Express. */

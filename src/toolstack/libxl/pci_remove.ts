@@ -45,7 +45,7 @@ export function* devicePciDestroyAll(lx: Libxl, domid: number): Co<void> {
   const waiting: Removal[] = [];
   for (const p of pciList(lx, domid) ?? []) {
     p.vdevfn &= ~7;
-    const r = yield* beginRemove(lx, domid, p);
+    const r = yield* beginRemove(lx, domid, p, lx.event.qmp(domid));
     if (r.waiting) waiting.push(r);
     else yield* endForced(lx, domid, r);
   }
@@ -54,15 +54,32 @@ export function* devicePciDestroyAll(lx: Libxl, domid: number): Co<void> {
 
 function* endForced(lx: Libxl, domid: number, r: Removal): Co<void> {
   yield* finishRemove(lx, domid, r, true);
+  lx.event.qmpDispose(r.ev);
   infoRemove(lx, r.p, 'domid');
 }
 
+/** @xen libxl__device_pci_remove_common, device_pci_remove_common_next */
 function* removeCommon(lx: Libxl, domid: number, asked: DevicePci, force: boolean): Co<number> {
   const p = { ...asked };
-  if (p.name !== undefined) {
-    const rc = name2bdf(lx, p);
-    if (rc !== 0) return rc;
+  // Nobody has told it of the domain yet.
+  const ev = lx.event.qmp(0);
+  let rc = p.name === undefined ? 0 : name2bdf(lx, p);
+  if (rc === 0) {
+    ev.domid = domid;
+    rc = yield* removeFunctions(lx, domid, p, ev, force);
   }
+  lx.event.qmpDispose(ev);
+  if (rc === 0) infoRemove(lx, p, 'domid');
+  return rc;
+}
+
+function* removeFunctions(
+  lx: Libxl,
+  domid: number,
+  p: DevicePci,
+  ev: QmpConnection,
+  force: boolean,
+): Co<number> {
   const slot = p.vdevfn & ~7;
   let mask = 1 << p.func;
   if (p.vfuncMask === PCI_FUNC_ALL) {
@@ -76,22 +93,21 @@ function* removeCommon(lx: Libxl, domid: number, asked: DevicePci, force: boolea
       p.func = i;
       p.vdevfn = slot | i;
     } else p.vdevfn = slot;
-    const rc = yield* finishRemove(lx, domid, yield* beginRemove(lx, domid, { ...p }), force);
+    const rc = yield* finishRemove(lx, domid, yield* beginRemove(lx, domid, { ...p }, ev), force);
     if (rc !== 0) return rc;
   }
-  infoRemove(lx, p, 'domid');
   return 0;
 }
 
 /** Checks that the domain has the device and asks QEMU to unplug it. @xen do_pci_remove */
-function* beginRemove(lx: Libxl, domid: number, p: DevicePci): Co<Removal> {
+function* beginRemove(lx: Libxl, domid: number, p: DevicePci, ev: QmpConnection): Co<Removal> {
   const type = yield* domainType(lx, domid);
   const r: Removal = {
     p,
     type,
     hvm: type === 'hvm',
     deadlineNs: lx.dom0.clock.nowNs + QMP_TIMEOUT_NS,
-    ev: lx.event.qmp(domid),
+    ev,
     waiting: false,
     rc: 0,
   };
@@ -123,11 +139,11 @@ function* finishRemove(lx: Libxl, domid: number, r: Removal, force: boolean): Co
   while (r.waiting) {
     yield* lx.dom0.settle();
     const list = yield* qmpSend(lx, r.ev, 'query-pci');
-    lx.event.qmpDispose(r.ev);
     if (list.rc !== 0) {
       r.rc = list.rc;
       break;
     }
+    lx.event.qmpDispose(r.ev);
     const at = findInQueryPci(list.value, qdevId(r.p));
     if (at === undefined) break;
     if (at === ERROR.QEMU_API) {

@@ -169,29 +169,27 @@ export function readIrq(lx: Libxl, p: DevicePci): number {
   return Number.isNaN(irq) || irq >= lx.profile.irqLineLimit ? 0 : irq;
 }
 
-/** Resets one function through pciback or the device's own attribute; callers go on whatever the result. */
-export function* devicePciReset(lx: Libxl, p: DevicePci): Co<number> {
+/** Resets one function through pciback or the device's own attribute; what fails is only reported. */
+export function* devicePciReset(lx: Libxl, p: DevicePci): Co<void> {
   const { fs } = lx.dom0;
   const flr = `${SYSFS_PCIBACK}/do_flr`;
   if (fs.exists(flr)) {
     const rc = yield* fs.writeFile(flr, bdfText(p));
-    if (rc < 0) {
-      const text = lx.profile.resetErrorHasResult
-        ? `write to ${flr} returned -1`
-        : `write '${bdfText(p)}' to ${flr} failed`;
-      lx.log.error(PCI.flrWrite, text, -1, lx.profile.resetErrorHasResult ? undefined : rc);
-    }
-    return Math.min(rc, 0);
+    if (rc >= 0) return;
+    const text = lx.profile.resetErrorHasResult
+      ? `write to ${flr} returned -1`
+      : `write '${bdfText(p)}' to ${flr} failed`;
+    lx.log.error(PCI.flrWrite, text, -1, lx.profile.resetErrorHasResult ? undefined : rc);
+    return;
   }
   const reset = deviceFile(p, 'reset');
   if (!fs.exists(reset)) {
     const text = `The kernel doesn't support reset from sysfs for PCI device ${bdfText(p)}`;
     lx.log.error(PCI.resetMissing, text);
-    return -1;
+    return;
   }
   const rc = yield* fs.writeFile(reset, '1');
-  if (rc >= 0) return 0;
+  if (rc >= 0) return;
   const text = lx.profile.resetErrorHasResult ? `write to ${reset} returned -1` : `write to ${reset} failed`;
   lx.log.error(PCI.resetWrite, text, -1, rc);
-  return -1;
 }

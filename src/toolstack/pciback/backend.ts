@@ -82,8 +82,6 @@ export class PciBackend implements XsWatcher, StubOwner {
   readonly config: VirtualConfig;
   /** What this driver last switched to, which is not always what stands in xenstore. */
   private state: number = XENBUS.INITIALISING;
-  /** The shared page is mapped and the event channel bound. */
-  attached = false;
   private port = 0;
 
   constructor(
@@ -168,13 +166,11 @@ export class PciBackend implements XsWatcher, StubOwner {
       return;
     }
     this.port = yield* bindInterdomain(this.host.kernel.hv, 0, this.domid, channel);
-    this.attached = true;
     this.switchTo(XENBUS.CONNECTED);
   }
 
   /** @linux xen_pcibk_disconnect */
   private *disconnect(): Co<void> {
-    this.attached = false;
     const { port } = this;
     this.port = 0;
     if (port !== 0) yield* this.host.kernel.hv.eventChannelOp({ cmd: 'close', domid: 0, port });

@@ -75,6 +75,6 @@ export function baseOf(dev: KernelPci, at: number): { value: number; mask: numbe
   const ignored = rom ? 0x7ff : (flags & IORESOURCE.IO) !== 0 ? 3 : 0xf;
   if (flags === 0) return { value: 0, mask: 0, ignored };
   const type = flags & 0xf;
-  const mask = (2 ** 32 - ((end - start + 1) % 2 ** 32)) % 2 ** 32;
-  return { value: ((start % 2 ** 32) | type) >>> 0, mask: (mask | type) >>> 0, ignored };
+  // Of both numbers the low half: minus the size is all ones less what is below it.
+  return { value: (start | type) >>> 0, mask: (~(end - start) | type) >>> 0, ignored };
 }

@@ -118,10 +118,9 @@ export function xluPciParseSpecString(pci: DevicePci, text: string, report?: Rep
   while (at < text.length) {
     const equals = text.indexOf('=', at);
     if (equals < 0) return ERROR.INVAL;
-    const comma = text.indexOf(',', equals + 1);
     const key = text.slice(at, equals);
-    const val = text.slice(equals + 1, comma < 0 ? undefined : comma);
-    at = comma < 0 ? text.length : comma + 1;
+    const [val] = text.slice(equals + 1).split(',', 1) as [string];
+    at = equals + val.length + 2;
     if (key === 'bdf') {
       if (typeof parseBdfAt(pci, val) !== 'number') return ERROR.INVAL;
       bdfPresent = true;
