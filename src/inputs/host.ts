@@ -139,6 +139,7 @@ function cpuOf(json: HostJson, vendor: 'intel' | 'amd'): HostDescription['cpu'] 
     hap2m: c.hap2m ?? true,
     hap1g: c.hap1g ?? true,
     cx16: c.cx16 ?? true,
+    ...(c.intelModel === undefined ? {} : { intelModel: c.intelModel }),
     ...(c.hwCaps === undefined ? {} : { hwCaps: c.hwCaps.map((w) => Number.parseInt(w, 16)) }),
   };
 }

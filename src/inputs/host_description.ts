@@ -53,6 +53,8 @@ export interface HostDescription {
     readonly cx16: boolean;
     /** Physical address bits; 46 when not given. */
     readonly paddrBits?: number;
+    /** Model number of an Intel CPU of family 6. */
+    readonly intelModel?: number;
     /** CPUID leaves as `xl info` prints them. */
     readonly hwCaps?: readonly number[];
   };

@@ -35,6 +35,7 @@ const Cpu = z
     hap2m: z.boolean().describe('2 MiB pages in EPT or NPT; default true'),
     hap1g: z.boolean().describe('1 GiB pages in EPT or NPT; default true'),
     cx16: z.boolean().describe('CMPXCHG16B; default true'),
+    intelModel: z.int().min(0).max(255).describe('model number of family 6: Sandy Bridge is 42 or 45'),
     hwCaps: z.array(word).max(16).describe('hw_caps of `xl info`, one string each'),
   })
   .partial();

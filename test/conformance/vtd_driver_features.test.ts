@@ -163,3 +163,22 @@ describe('two segments, each with a unit for everything in it', () => {
     expect(h.s.charged).toEqual(['0001:02:00.0']);
   });
 });
+
+describe('Sandy Bridge', () => {
+  test.each([
+    ['intel', 42, false],
+    ['intel', 45, false],
+    ['intel', 43, true],
+    ['amd', 42, true],
+  ] as const)('a unit of %s model %s that claims superpages has them: %s', (vendor, intelModel, has) => {
+    const h = new VtdHost({
+      cpu: { vendor, hap: true, hap2m: true, intelModel },
+      opts: { hapPtShare: true, superpages: true },
+    });
+    runAlone(h.driver.setup());
+    const sizes = `Intel VT-d iommu 0 supported page sizes: 4kB${has ? ', 2MB, 1GB' : ''}`;
+    expect(h.s.console).toContain(sizes);
+    expect(h.s.console).toContain(`Intel VT-d Shared EPT tables ${has ? '' : 'not '}enabled.`);
+    expect(h.driver.pageSizes > 4096).toBe(has);
+  });
+});

@@ -40,6 +40,8 @@ export interface CpuFacts {
   readonly hap: boolean;
   /** Physical address bits; 46 when not given. Device memory above is out of dom0's reach. */
   readonly paddrBits?: number;
+  /** Model number of an Intel CPU of family 6. */
+  readonly intelModel?: number;
 }
 
 /** Memory map as firmware left it. Bytes, `end` exclusive. */

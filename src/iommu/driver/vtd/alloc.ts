@@ -5,7 +5,7 @@ import { DOMID } from '../../../sim/frames.js';
 import type { MmioDevice } from '../../../sim/mmio.js';
 import { CAP, ECAP, VTD_REG } from '../../format/vtd.js';
 import { iommuInitDomid } from '../domid.js';
-import { XENLOG } from '../types.js';
+import { type CpuFacts, XENLOG } from '../types.js';
 import { convertDomid, initDomidMap } from './did.js';
 import { hasRegisterBasedInvalidation } from './qinval.js';
 import { type DrhdUnit, hexq, regVirtual, VTDPREFIX, type Vtd, VtdIommu } from './state.js';
@@ -75,6 +75,7 @@ export function iommuAlloc(vtd: Vtd, drhd: DrhdUnit): Rc {
   const ones = (lo: number, hi: number): boolean => (lo & hi) === -1;
   if (ones(iommu.capLo, iommu.capHi) || ones(iommu.ecapLo, iommu.ecapHi)) return E.NODEV;
 
+  quirkIommuCaps(s.cpu, iommu);
   if (!isSupported(iommu)) {
     s.printk(XENLOG.ERR, `${VTDPREFIX}IOMMU: unsupported`);
     printIommuRegs(iommu);
@@ -90,6 +91,14 @@ export function iommuAlloc(vtd: Vtd, drhd: DrhdUnit): Rc {
   drhd.iommu = iommu;
   return 0;
 }
+
+/** Units of Sandy Bridge say that they have superpages, and do not. @xen drivers/passthrough/vtd/quirks.c quirk_iommu_caps */
+function quirkIommuCaps(cpu: CpuFacts, iommu: VtdIommu): void {
+  if (cpu.vendor !== 'intel' || !SANDY_BRIDGE.includes(cpu.intelModel ?? 0)) return;
+  iommu.sps2m = false;
+  iommu.sps1g = false;
+}
+const SANDY_BRIDGE: readonly number[] = [0x2a, 0x2d];
 
 const isSupported = (iommu: VtdIommu): boolean =>
   iommu.faultRegOffset + iommu.faultRegs * 16 <= 4096 &&

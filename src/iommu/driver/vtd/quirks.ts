@@ -1,6 +1,6 @@
 /**
- * Chipsets that need special care. The IGD power erratum (snb_igd_quirk=) and the SandyBridge superpage erratum are
- * not here: they hang on registers and a CPU model that nobody models. @xen drivers/passthrough/vtd/quirks.c
+ * Chipsets that need special care. The IGD power erratum (snb_igd_quirk=) is not here: it hangs on registers that
+ * nobody models. @xen drivers/passthrough/vtd/quirks.c
  */
 import { formatSbdf, type Sbdf, sbdf } from '../../../base/sbdf.js';
 import { type Pdev, XENLOG, type XenServices } from '../types.js';
