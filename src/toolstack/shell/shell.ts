@@ -127,7 +127,7 @@ export class Shell implements BuiltinHost {
     const tool = TOOLS.get(name);
     const program = this.programs.get(name);
     if (SHELLS.has(name)) return yield* this.script(argv.slice(1), input, io);
-    if (name.includes('/')) return yield* this.script(argv, input, io);
+    if (program === undefined && name.includes('/')) return yield* this.script(argv, input, io);
     if (tool === undefined && program === undefined) {
       io.err(`bash: ${path}: command not found\n`);
       return 127;
