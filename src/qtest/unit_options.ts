@@ -72,7 +72,7 @@ export function unitOptions(p: ReadonlyMap<string, string>, quirks: ReadonlySet<
       SLTS: scalable ? 1 - on(ALIASES.firstStage) : 0,
       SRS: scalable ? 1 - on(ALIASES.firstStage) : 0,
       FLTS: scalable ? on(ALIASES.firstStage) : 0,
-      MHMV: 15,
+      MHMV: ir * 15,
       IRO: 0xf,
       SC: on(ALIASES.snoop),
       PT: on(ALIASES.passThrough, true),

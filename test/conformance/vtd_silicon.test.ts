@@ -389,6 +389,17 @@ describe('as QEMU does it', () => {
       ),
       [0, 0x0100_0000],
     ],
+    'interrupt-reason-by-capability': () => [
+      each(
+        'interrupt-reason-by-capability',
+        (rig) => {
+          rig.on().map(rig.device(RID), 4, DFN, 0xfee00);
+          return rig.unit.translate(RID, DFN, true);
+        },
+        caps([[3, 11, 11, 1]]),
+      ),
+      [-0xe, -0x87],
+    ],
     'interrupt-range-by-page': () => [
       each('interrupt-range-by-page', (rig) => {
         rig.on().map(rig.device(RID), 4, 0, 0xfee00, 3, 2);

@@ -80,7 +80,7 @@ describe('the stand-in for QEMU', () => {
     qmp.write("{ 'execute': 'qmp_capabilities' }");
     expect(await until(qmp, 'return')).toBe('{"return":{}}\r\n');
     qtest.write('endianness\nreadq 0xfed90008\n');
-    expect(await until(qtest, '0x')).toBe('OK little\nOK 0x01d2008c222f0606\n');
+    expect(await until(qtest, '0x')).toBe('OK little\nOK 0x81d2008c222f0606\n');
     qmp.write("{ 'execute': 'system_reset' }");
     expect(await until(qmp, 'return')).toContain('"event":"RESET"');
     child.kill('SIGTERM');

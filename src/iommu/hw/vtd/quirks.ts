@@ -23,6 +23,7 @@ export const VTD_QUIRKS = [
   'absent-is-not-cached',
   'interrupt-range-by-page',
   'interrupt-table-anyway',
+  'interrupt-reason-by-capability',
 ] as const;
 export type VtdQuirk = (typeof VTD_QUIRKS)[number];
 

@@ -4,6 +4,7 @@
  * IOTLB as in legacy mode. Nested translation, device TLBs and page requests of scalable mode are not built.
  */
 import { FR, FR_SM } from '../../format/vtd.js';
+import { deviates } from './quirks.js';
 import type { VtdState } from './state.js';
 
 const P = 0x1;
@@ -182,7 +183,7 @@ function firstLevelReserved(s: VtdState, level: number, leaf: boolean, elo: numb
 
 /** The reason as scalable mode names it (7.2.3, table 25); `first`: the request used first-level tables. */
 export function scalableReason(s: VtdState, reason: number, first: boolean): number {
-  if (!s.scalable) return reason;
+  if (!s.scalable) return legacyReason(s, reason);
   switch (reason) {
     case FR.BEYOND_MGAW:
       return first ? FR_SM.FL_NOT_CANONICAL : FR_SM.BEYOND_WIDTH;
@@ -200,4 +201,10 @@ export function scalableReason(s: VtdState, reason: number, first: boolean): num
     default:
       return reason;
   }
+}
+
+function legacyReason(s: VtdState, reason: number): number {
+  const named =
+    s.scalableMode && reason === FR.INTERRUPT_ADDR && deviates(s, 'interrupt-reason-by-capability');
+  return named ? FR_SM.INTERRUPT_ADDR : reason;
 }
