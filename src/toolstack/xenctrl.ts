@@ -8,6 +8,7 @@ import type { Hypercalls, PhysInfo, XenVersion } from '../hypervisor/public/hype
 import type { MemoryOp } from '../hypervisor/public/memory.js';
 import type { PhysdevOp } from '../hypervisor/public/physdev.js';
 import type { Co } from '../sim/co.js';
+import { HypercallBuffers, STRUCT } from './hypercall_buffers.js';
 
 /** DOMID_IO: the domain that quarantined devices belong to. @xen include/public/xen.h */
 export const DOMID_IO = 0x7ff1;
@@ -15,46 +16,75 @@ export const DOMID_IO = 0x7ff1;
 export const INVALID_DOMID = 0xffff_ffff;
 /** A guest's id is not dom0's and below DOMID_FIRST_RESERVED. @xen libxl_domid_valid_guest */
 export const isGuestDomid = (domid: number): boolean => domid > 0 && domid < 0x7ff0;
+/** Of a memory operation, at most. */
+const MEMORY_STRUCT = 32;
 /** XEN_DOMCTL_DEV_RDM_RELAXED */
 export const DEV_RDM_RELAXED = 1;
 
 export class Xenctrl {
-  /** Hypercall buffers handed out so far. */
-  allocations = 0;
-  constructor(readonly hv: Hypercalls) {}
+  readonly buffers = new HypercallBuffers();
 
-  /** An operation with no array beside its struct takes one buffer. */
+  /** `single`: Xen tells of one domain by itself, since 4.18. @xen xc_domain_getinfo_single */
+  constructor(
+    readonly hv: Hypercalls,
+    private readonly single: boolean,
+  ) {}
+
   *domctl(op: DomctlOp): Co<Rc> {
-    this.allocations++;
+    this.buffers.call(STRUCT.domctl);
     return yield* this.hv.domctl(op);
   }
 
   *physdevOp(op: PhysdevOp): Co<Rc> {
-    this.allocations++;
+    this.buffers.call(STRUCT.pirq);
     return yield* this.hv.physdevOp(op);
   }
 
   *memoryOp(op: MemoryOp): Co<number> {
-    this.allocations += 2;
+    const rest = [MEMORY_STRUCT, STRUCT.memoryCall];
+    if (op.cmd === 'populate_physmap') this.buffers.call(op.gfns.length * 8, ...rest);
+    else if (op.cmd === 'set_memory_map') this.buffers.call(op.entries.length * 20, ...rest);
+    else this.buffers.call(...rest);
     return yield* this.hv.memoryOp(op);
   }
 
   *domainList(): Co<DomainInfo[]> {
-    this.allocations += 2;
-    return yield* this.hv.getDomainInfoList();
+    const list = yield* this.hv.getDomainInfoList();
+    this.buffers.domainList(list.length);
+    return list;
   }
 
-  /** The domain, or undefined when there is none with this id. */
+  /** The domain, or undefined when there is none with this id. @xen libxl_domain_info */
   *domainInfo(domid: number): Co<DomainInfo | undefined> {
-    this.allocations++;
+    const info = yield* this.findDomain(domid);
+    if (info !== undefined) this.buffers.label();
+    return info;
+  }
+
+  /** The same without its security label, which nobody wants to see then. */
+  *findDomain(domid: number): Co<DomainInfo | undefined> {
+    this.countFind();
     const op: DomctlOp = { cmd: 'getdomaininfo', domid };
     const rc = yield* this.hv.domctl(op);
     return rc === 0 && op.info?.domid === domid ? op.info : undefined;
   }
 
+  /** Libxl looks for a domain that is known to be there; `label` when it asks for all. */
+  countFind(label = false): void {
+    if (this.single) this.buffers.call(STRUCT.domctl);
+    else this.buffers.call(STRUCT.domainInfo, STRUCT.sysctl);
+    if (label) this.buffers.label();
+  }
+
+  /** A domain's configuration is locked: its file is named, and the domain is still there. @xen libxl__lock_domain_userdata */
+  countLock(): void {
+    this.countFind(true);
+    this.countFind();
+  }
+
   /** The physinfo sysctl and the two counts of shared pages that libxl asks for with it. */
   physinfo(): PhysInfo {
-    this.allocations += 3;
+    this.buffers.other('physinfo');
     return this.hv.physInfo();
   }
 
@@ -95,22 +125,5 @@ export class Xenctrl {
 
   *unmapPirq(domid: number, pirq: number): Co<Rc> {
     return yield* this.physdevOp({ cmd: 'unmap_pirq', domid, pirq });
-  }
-
-  /** The statistics of a handle that never had more than one buffer at once. */
-  bufferStatistics(n = this.allocations): string {
-    const line = (text: string) => `xencall:buffer: debug: ${text}\n`;
-    const live = n === 0 ? 0 : 1;
-    return (
-      line(`total allocations:${n} total releases:${n}`) +
-      line(`current allocations:0 maximum allocations:${live}`) +
-      line(`cache current size:${live}`) +
-      line(`cache hits:${n - live} misses:${live} toobig:0`)
-    );
-  }
-
-  /** A second handle, open and never used. */
-  idleStatistics(): string {
-    return this.bufferStatistics(0);
   }
 }

@@ -9,7 +9,7 @@ const PV = `name="g"\ntype="pv"\nmemory=160\nkernel="${KERNEL}"\n`;
 
 function verbose(text: string, bootFiles?: BootFiles, ...options: string[]): string[] {
   const h = xlHost({
-    files: { '/cfg': text, '/h1/small': 'kernel', '/h1/plain': 'ramdisk' },
+    files: { '/cfg': text, '/h1/small': 'kernel', '/h1/plain': 'ramdisk', '/h1/other': 'text' },
     adapt: (host) => ({ ...host, dom0: { ...host.dom0, ...(bootFiles === undefined ? {} : { bootFiles }) } }),
   });
   const { err } = h.xl(...options, 'create', '/cfg');
@@ -94,6 +94,25 @@ describe('files of a kernel that are not there', () => {
       "xc: error: panic: xg_dom_core.c:205: failed to open file '/nope': No such file or directory: Internal error",
       'libxl: error: libxl_dom.c:937:libxl__domain_firmware: xc_dom_kernel_file failed: No such file or directory',
       'libxl: error: libxl_dom.c:1103:libxl__build_hvm: initializing domain firmware failed',
+    ]);
+  });
+});
+
+// tools/libs/guest/xg_dom_core.c xc_dom_chk_alloc_pages; the places are those of 4.18.3.
+describe('a guest with too little memory for its kernel', () => {
+  test('is refused with the segment that did not fit, and nothing is told after it', () => {
+    const told = verbose(SMALL_PV.replace('memory=64', 'memory=20'), SMALL, '-v');
+    expect(told.slice(-2)).toEqual([
+      'domainbuilder: detail: xc_dom_build_image: called',
+      'xc: error: panic: xg_dom_core.c:536: xc_dom_chk_alloc_pages: ' +
+        'segment kernel too large (0x800 > 0x1400 - 0x1000 pages): Out of memory',
+    ]);
+  });
+
+  test('a file that is known to be no kernel has no loader', () => {
+    const files = { ...SMALL, '/h1/plain': SMALL['/h1/plain']! };
+    expect(verbose('name="g"\ntype="pv"\nmemory=64\nkernel="/h1/other"\n', files)).toEqual([
+      'xc: error: panic: xg_dom_core.c:689: xc_dom_find_loader: no loader found: Invalid kernel',
     ]);
   });
 });

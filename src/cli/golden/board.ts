@@ -26,6 +26,15 @@ const EPYC: CpuModel = {
   model: 'AMD EPYC Processor',
   hwCaps: [0x178bf3fd, 0xf6d83203, 0x2c500800, 0x77, 5, 0x00880129, 0, 0],
 };
+/** Several processors in one package, in leaves 1 (EDX) and 0x80000001 (ECX). @see QEMU target/i386/cpu.c cpu_x86_cpuid */
+const HTT = 0x1000_0000;
+const CMP_LEGACY = 2;
+
+function ofCount(cpu: CpuModel, count: number): CpuModel {
+  if (count > 1) return cpu;
+  return { ...cpu, hwCaps: cpu.hwCaps.map((w, i) => (i === 0 ? w - HTT : i === 3 ? w - CMP_LEGACY : w)) };
+}
+
 const KHZ = 2_596_126;
 
 /** @throws InputError: a file is missing or unreadable, or the command line asks for what is not modelled */
@@ -36,7 +45,7 @@ export function boardOf(recording: Recording, topology: string): HostDescription
     qemu.cpu,
   );
   const kept = recordedConfigurations(topology, recording.dir);
-  const cpu = /^(max|qemu64|base)\b/.test(qemu.cpu) ? TCG : EPYC;
+  const cpu = ofCount(/^(max|qemu64|base)\b/.test(qemu.cpu) ? TCG : EPYC, qemu.cpus);
   return {
     name: recording.name,
     ...hardwareOf(recording, readTopology(topology, readBytes(topology)), qemu),

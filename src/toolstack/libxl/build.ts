@@ -1,6 +1,7 @@
 /** A domain's memory and what it is told of itself. @xen tools/libs/light/libxl_dom.c, tools/libs/guest/xg_dom_x86.c */
 import type { BootFile } from '../../base/boot_file.js';
 import { E, strerror } from '../../base/errno.js';
+import type { DomctlOp } from '../../hypervisor/public/domctl.js';
 import type { Co } from '../../sim/co.js';
 import { allocUnbound } from '../kernel/channels.js';
 import { settled } from './defaults.js';
@@ -34,21 +35,38 @@ export function* domainBuild(lx: Libxl, domid: number, d: DomainConfig): Co<numb
   if (rc !== 0) return rc;
   const built = b.type === 'pv' ? yield* buildPv(lx, domid, b) : yield* buildHvm(lx, domid, d);
   if (typeof built === 'number') return built;
+  countSchedule(lx);
   buildPost(lx, domid, d, built);
   return 0;
 }
 
+/** @xen libxl_domain_sched_params_set */
+function countSchedule({ xc }: Libxl): void {
+  xc.countFind();
+  xc.buffers.other('cpupool');
+  xc.countFind();
+  for (const call of ['domctl', 'domctl'] as const) xc.buffers.other(call);
+}
+
 function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
+  const { buffers } = lx.xc;
+  lx.xc.countFind(true);
   if ((yield* lx.xc.domctl({ cmd: 'max_vcpus', domid, max: b.maxVcpus })) !== 0) {
     lx.log.error(CREATE.maxVcpus, "Couldn't set max vcpu count");
     return ERROR.FAIL;
   }
+  buffers.other('sysctl');
+  lx.xc.countFind();
+  buffers.other('cpupool');
+  buffers.other('placement');
+  for (let i = 0; i < b.maxVcpus; i++) buffers.other('affinity');
   const maxKb = settled(b.targetMemkb) + MAXMEM_CONSTANT_KB;
   const rc = yield* lx.xc.domctl({ cmd: 'max_mem', domid, maxKb });
   if (rc < 0) {
     lx.log.error(CREATE.maxMem, "Couldn't set max memory", -1, rc);
     return ERROR.FAIL;
   }
+  buffers.other('eventChannels');
   // xenstored and xenconsoled bind to these once they hear of the domain.
   for (let i = 0; i < 2; i++) yield* allocUnbound(lx.dom0.hv, domid, 0);
   b.numaPlacement = false;
@@ -56,7 +74,9 @@ function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
     lx.log.error(CREATE.tscRemoved, 'TSC Mode native_paravirt (a.k.a PVRDTSCP) has been removed', domid);
     return -25;
   }
+  buffers.other('archCreate');
   logE820Host(lx, b);
+  buffers.other('cpuid');
   return 0;
 }
 
@@ -78,7 +98,7 @@ function openFiles(lx: Libxl, b: BuildInfo, image: DomImage, places: typeof PV_F
       continue;
     }
     image.print(`${tells}: filename="${file}"`);
-    lx.log.panic(CREATE.openFile, `failed to open file '${file}': ${strerror(E.NOENT)}`);
+    lx.log.panic(CREATE.openFile, `failed to open file '${file}': ${strerror(E.NOENT)}`, 'Internal error');
     lx.log.error(at, call, -1, E.NOENT);
     return ERROR.FAIL;
   }
@@ -86,8 +106,12 @@ function openFiles(lx: Libxl, b: BuildInfo, image: DomImage, places: typeof PV_F
 }
 
 function parseImage(lx: Libxl, b: BuildInfo): number {
-  if (b.kernel === undefined || lx.dom0.fs.readFile(b.kernel) !== DAMAGED_KERNEL) return 0;
-  lx.log.invalidKernel(CREATE.probeBzimage, ' unable to XZ decompress kernel');
+  const damaged = b.kernel !== undefined && lx.dom0.fs.readFile(b.kernel) === DAMAGED_KERNEL;
+  // Where what is in the files is known, the others are no kernels.
+  const { bootFiles } = lx.dom0;
+  const foreign = Object.keys(bootFiles).length > 0 && !Object.hasOwn(bootFiles, b.kernel ?? '');
+  if (!damaged && !foreign) return 0;
+  if (damaged) lx.log.invalidKernel(CREATE.probeBzimage, ' unable to XZ decompress kernel');
   lx.log.invalidKernel(CREATE.findLoader, ': no loader found');
   lx.log.error(CREATE.parseImage, 'xc_dom_parse_image failed');
   return ERROR.FAIL;
@@ -123,23 +147,39 @@ function* buildPvImage(
 ): Co<Built | number> {
   const pages = Math.floor(settled(b.targetMemkb) / 1024) * 256;
   const parms = file === undefined ? undefined : parsePv(lx, image, file, pages);
+  for (const call of ['capabilities', 'domctl', 'claim'] as const) lx.xc.buffers.other(call);
   const frames = yield* meminitPv(lx, domid, pages);
   if (frames === undefined) {
+    noMemory(lx);
     lx.log.error(CREATE.bootMem, 'xc_dom_boot_mem_init failed', -1, E.NOMEM);
     return ERROR.FAIL;
   }
+  lx.xc.buffers.other('claim');
   const module = b.ramdisk === undefined ? undefined : lx.dom0.bootFiles[b.ramdisk];
+  const shared = yield* sharedInfoFrame(lx, domid);
   if (parms !== undefined) {
     const layout = layOutPv(image, file!, parms, module === undefined ? [] : [module], pages);
-    const shared = yield* sharedInfoFrame(lx, domid);
+    if (layout === undefined) {
+      // Nothing on this way sets errno: it is an earlier call's.
+      lx.log.error(CREATE.buildImage, 'xc_dom_build_image failed', -1, E.NOENT);
+      return ERROR.FAIL;
+    }
     bootPv(image, parms, layout, frames, domid, shared);
   }
+  for (const call of ['pin', 'setContext'] as const) lx.xc.buffers.other(call);
   return { storePfn: 1, consolePfn: 2 };
 }
 
+const noMemory = (lx: Libxl): void =>
+  lx.log.panic(
+    CREATE.lowMemory,
+    "xc_dom_boot_mem_init: can't allocate low memory for domain",
+    'Out of memory',
+  );
+
 function* sharedInfoFrame(lx: Libxl, domid: number): Co<number> {
-  const info = yield* lx.xc.domainInfo(domid);
-  return info?.sharedInfoFrame ?? 0;
+  const op: DomctlOp = { cmd: 'getdomaininfo', domid };
+  return (yield* lx.xc.domctl(op)) === 0 ? (op.info?.sharedInfoFrame ?? 0) : 0;
 }
 
 function hvmLayout(b: BuildInfo): Layout {
@@ -185,6 +225,7 @@ function* loadHvm(
   }
   if (file !== undefined) parseHvm(lx, image, file, layout);
   if ((yield* meminitHvm(lx, domid, b, layout, image)) !== 0) {
+    noMemory(lx);
     lx.log.error(CREATE.bootMem, 'xc_dom_boot_mem_init failed', -1, E.NOMEM);
     return ERROR.FAIL;
   }

@@ -16,6 +16,9 @@ function storedAt(lx: Libxl, domid: number): string | undefined {
 export function storeConfig(lx: Libxl, domid: number, config: DomainConfig): number {
   const file = storedAt(lx, domid);
   if (file === undefined) return -3;
+  // The old file and the new one are named.
+  lx.xc.countFind(true);
+  lx.xc.countFind(true);
   lx.dom0.fs.remove(file);
   return lx.dom0.fs.append(file, domainConfigToJson(config)) < 0 ? -3 : 0;
 }
@@ -23,6 +26,7 @@ export function storeConfig(lx: Libxl, domid: number, config: DomainConfig): num
 export function loadConfig(lx: Libxl, domid: number): DomainConfig | undefined {
   const file = storedAt(lx, domid);
   if (file === undefined) return undefined;
+  lx.xc.countFind(true);
   const text = lx.dom0.fs.readFile(file);
   return typeof text === 'string' ? domainConfigFromJson(text) : undefined;
 }

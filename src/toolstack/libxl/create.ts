@@ -61,6 +61,7 @@ function* createOrUndo(lx: Libxl, d: DomainConfig, console: WatchState): Co<Crea
   lx.event.watchDeregister(console);
   if (rc === 0) {
     updateSaved(saved, d);
+    lx.xc.countLock();
     return { rc: storeConfig(lx, domid, saved), domid };
   }
   if ((yield* destroyDomain(lx, domid)) !== 0) {
@@ -203,6 +204,7 @@ function* launchDm(lx: Libxl, domid: number, d: DomainConfig): Co<number> {
 /** A new domain with its nodes in xenstore. It may exist although that failed. @xen libxl__domain_make */
 function* domainMake(lx: Libxl, d: DomainConfig): Co<Created> {
   const c = d.cInfo;
+  lx.physinfo();
   lx.log.detail(CREATE.passthrough, `passthrough: ${c.passthrough}`);
   const uuid = c.uuid;
   for (;;) {
@@ -241,7 +243,9 @@ function domainNodes(lx: Libxl, domid: number, d: DomainConfig): number {
   const dom = lx.domainPath(domid);
   const vm = `/vm/${c.uuid}`;
   const own = `/libxl/${domid}`;
-  const taken = (xs.ls('/local/domain') ?? []).some((id) => xs.read(`/local/domain/${id}/name`) === c.name);
+  const others = xs.ls('/local/domain') ?? [];
+  lx.xc.buffers.domainList(others.length + 1);
+  const taken = others.some((id) => xs.read(`/local/domain/${id}/name`) === c.name);
   if (taken) {
     lx.log.error(DOMAIN.nameTaken, `Domain with name "${c.name}" already exists.`, domid);
     return ERROR.INVAL;

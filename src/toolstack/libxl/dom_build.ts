@@ -44,6 +44,7 @@ export function parsePv(lx: Libxl, image: DomImage, file: BootFile, pages: numbe
   compatAndMemory(lx, image, type, pages);
   image.print(`x86_compat: guest ${type}, address size 64`);
   image.malloc(pages * 8);
+  image.totalPages = pages;
   return parms;
 }
 

@@ -2,6 +2,7 @@
  * A guest's image on its way into memory: how far it has come, what it takes of the builder's own memory, and what
  * `xl -v` hears of both. @xen tools/libs/guest/xg_dom_core.c
  */
+import { CREATE } from './lines_create.js';
 import type { Log } from './log.js';
 
 const PAGE = 4096;
@@ -31,6 +32,10 @@ export class DomImage {
   /** Guest frame and virtual address that are next. */
   pfn = 0;
   virt = 0n;
+  /** What the guest has. */
+  totalPages = Number.POSITIVE_INFINITY;
+  /** The guest has too little memory; nothing more is told. */
+  failed = false;
   private malloced = SIZE.image + SIZE.parms;
   private anonymous = 0;
   private mappedFiles = 0;
@@ -46,11 +51,11 @@ export class DomImage {
   }
 
   print(text: string): void {
-    this.log.domainBuilder(text);
+    if (!this.failed) this.log.domainBuilder(text);
   }
 
   elf(text: string): void {
-    this.log.libxc(text);
+    if (!this.failed) this.log.libxc(text);
   }
 
   malloc(bytes: number): void {
@@ -96,7 +101,7 @@ export class DomImage {
   segment(name: string, start: bigint, bytes: number): number {
     if (start !== 0n) this.pad(start);
     const [pfn, from, pages] = [this.pfn, this.virt, Math.ceil(bytes / PAGE)];
-    this.take(pages);
+    this.take(name, pages);
     const at = this.mapPages(pfn, pages);
     const frames = `(pfn ${x(pfn)} + ${x(pages)} pages)`;
     this.print(
@@ -108,17 +113,25 @@ export class DomImage {
   /** @returns its frame. @xen xc_dom_alloc_page */
   page(name: string): number {
     const { pfn, virt } = this;
-    this.take(1);
+    this.take(name, 1);
     this.print(`${'xc_dom_alloc_page'.padEnd(20)}:   ${name.padEnd(12)} : ${x(virt)} (pfn ${x(pfn)})`);
     return pfn;
   }
 
   /** @xen xc_dom_alloc_pad */
   pad(to: bigint): void {
-    this.take(Number(to - this.virt) / PAGE);
+    this.take('padding', Number(to - this.virt) / PAGE);
   }
 
-  private take(pages: number): void {
+  /** @xen xc_dom_chk_alloc_pages */
+  private take(name: string, pages: number): void {
+    const total = this.totalPages;
+    if (!this.failed && (pages > total || this.pfn > total || pages > total - this.pfn)) {
+      const room = `(${x(pages)} > ${x(total)} - ${x(this.pfn)} pages)`;
+      const text = `xc_dom_chk_alloc_pages: segment ${name} too large ${room}`;
+      this.log.panic(CREATE.segmentTooLarge, text, 'Out of memory');
+      this.failed = true;
+    }
     this.pfn += pages;
     this.virt += BigInt(pages * PAGE);
   }

@@ -69,14 +69,14 @@ export interface PvLayout {
   readonly pageTables: number;
 }
 
-/** @xen xc_dom_build_image */
+/** @returns undefined where the guest has too little memory. @xen xc_dom_build_image */
 export function layOutPv(
   image: DomImage,
   kernel: BootFile,
   parms: PvParms,
   modules: readonly BootFile[],
   totalPages: number,
-): PvLayout {
+): PvLayout | undefined {
   image.print('xc_dom_build_image: called');
   image.virt = parms.virtBase;
   const bytes = Number(parms.virtEnd - parms.virtStart);
@@ -95,7 +95,7 @@ export function layOutPv(
   image.pad(end);
   if (parms.unmappedInitrd) for (const [i, m] of modules.entries()) buildModule(image, m, i);
   if (parms.p2mBase !== undefined) buildFrameList(image, [tables.levels], parms.p2mBase, totalPages);
-  return { startInfo, xenstore, console, pageTables: first };
+  return image.failed ? undefined : { startInfo, xenstore, console, pageTables: first };
 }
 
 /** @xen alloc_pgtables_pv */

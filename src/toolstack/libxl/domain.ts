@@ -32,7 +32,7 @@ export function* destroyDomain(lx: Libxl, domid: number): Co<number> {
 
 /** Devices, pause, device model, the other devices, nodes, and then the domain itself. */
 function* destroyDomid(lx: Libxl, domid: number): Co<number> {
-  if ((yield* lx.xc.domainInfo(domid)) === undefined) {
+  if ((yield* lx.xc.findDomain(domid)) === undefined) {
     lx.log.error(DOMAIN.nonExistent, 'Non-existant domain', domid);
     return ERROR.DOMAIN_NOTFOUND;
   }
@@ -59,7 +59,8 @@ const RETRY_NS = 1e6;
 
 function* destroyInXen(lx: Libxl, domid: number): Co<number> {
   for (let i = 0; ; i++) {
-    const rc = yield* lx.xc.domctl({ cmd: 'destroydomain', domid });
+    // In a process of its own, whose buffers nobody counts.
+    const rc = yield* lx.xc.hv.domctl({ cmd: 'destroydomain', domid });
     if (rc === 0) lx.dom0.xs.fireSpecial('@releaseDomain');
     if ((rc !== E.RESTART && rc !== E.AGAIN) || i === DESTROY_TRIES) return rc;
     yield* pause(lx.dom0.clock, RETRY_NS);
@@ -71,6 +72,8 @@ function removeNodes(lx: Libxl, domid: number): void {
   const dom = lx.domainPath(domid);
   const vm = xs.read(`${dom}/vm`);
   if (vm !== undefined) {
+    lx.xc.countLock();
+    lx.xc.countFind(true);
     dropConfig(lx, domid, vm.slice('/vm/'.length));
     const rc = xs.rm(vm);
     if (rc < 0) lx.log.error(DOMAIN.rmVm, `xs_rm failed for ${vm}`, domid, rc);
@@ -91,6 +94,7 @@ export function* domainPause(lx: Libxl, domid: number): Co<number> {
 
 export function* domainUnpause(lx: Libxl, domid: number): Co<number> {
   lx.event.begin(AO.unpause, domid);
+  lx.xc.countFind();
   resumeDeviceModel(lx, domid);
   const rc = yield* lx.xc.domctl({ cmd: 'unpausedomain', domid });
   if (rc < 0) lx.log.error(DOMAIN.unpausing, 'Unpausing domain', domid, rc);

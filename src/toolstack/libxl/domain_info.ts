@@ -25,7 +25,7 @@ export const domidToName = (lx: Libxl, domid: number): string | undefined =>
 
 /** @xen libxl__domain_type */
 export function* domainType(lx: Libxl, domid: number): Co<DomainType> {
-  const info: DomainInfo | undefined = yield* lx.xc.domainInfo(domid);
+  const info: DomainInfo | undefined = yield* lx.xc.findDomain(domid);
   if (info === undefined) {
     lx.log.error(DOMAIN.typeInfo, 'unable to get dominfo', domid, ESRCH);
     return 'invalid';

@@ -3,6 +3,7 @@
  * Only the log shows it here. @xen tools/libs/light/libxl_x86.c e820_host_sanitize, e820_sanitize
  */
 import { hex } from '../../base/sbdf.js';
+import { STRUCT } from '../hypercall_buffers.js';
 import { settled } from './defaults.js';
 import type { Libxl } from './libxl.js';
 import { EVENT } from './lines_event.js';
@@ -10,6 +11,8 @@ import type { BuildInfo } from './types.js';
 
 const E820 = { none: 0, ram: 1, reserved: 2, acpi: 3, nvs: 4, unusable: 5 } as const;
 const NAMES = ['Unknown', 'RAM', 'Reserved', 'ACPI', 'ACPI NVS', 'Unusable'] as const;
+/** Bytes of an entry as Xen takes it. */
+const E820_ENTRY = 20;
 const MB = 2 ** 20;
 const GB4 = 2 ** 32;
 const PAGE = 4096;
@@ -44,6 +47,8 @@ export function logE820Host(lx: Libxl, b: BuildInfo): void {
   map.push(...from.filter((e) => e.type !== E820.ram && e.type !== E820.none));
   if (balloonKb > 0 || deltaKb > 0)
     map.push({ start: GB4, bytes: (deltaKb + balloonKb) * 1024, type: E820.ram });
+  lx.xc.buffers.other('machineMap');
+  lx.xc.buffers.call(map.length * E820_ENTRY, 24, STRUCT.memoryCall);
   for (const e of map)
     lx.log.debug(
       EVENT.e820Entry,

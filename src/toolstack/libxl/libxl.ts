@@ -45,12 +45,11 @@ export class Libxl {
     readonly dom0: Dom0,
     readonly log: Log,
   ) {
-    this.xc = new Xenctrl(dom0.hv);
+    this.xc = new Xenctrl(dom0.hv, dom0.profile.release !== '4.17');
     this.event = new EventLog(log);
     this.profile = dom0.profile;
     this.paths = debianPaths(dom0.profile.version);
-    // libxl_get_version_info: strings, each in a buffer of its own.
-    this.xc.allocations += 8;
+    this.xc.buffers.other('open');
   }
 
   /** Is the program there? Debian has qemu-xen and no other model; files of dom0 can be more. @xen access(dm, X_OK) */

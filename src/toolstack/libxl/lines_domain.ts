@@ -20,5 +20,7 @@ export const DOMAIN = {
   typeInfo: at('libxl_dom.c', 'libxl__domain_type', 37, 37, 37),
   typeUnknown: at('libxl_dom.c', 'libxl__domain_type', 49, 49, 49),
   typeRead: at('libxl_xshelp.c', 'libxl__xs_read_mandatory', 206, 206, 206),
+  noneStored: at('libxl_domain.c', 'retrieve_domain_configuration_end', 2585, 2583, 2585),
+  notStored: at('libxl_domain.c', 'retrieve_domain_configuration_end', 2603, 2601, 2603),
   debugKeys: at('libxl.c', 'libxl_send_debug_keys', 659, 660, 609),
 } as const;

@@ -22,6 +22,12 @@ export const AO = {
   shutdown: ao('libxl_domain.c', 'libxl_domain_shutdown', [816, 812, 814], [825, 821, 823]),
   reboot: ao('libxl_domain.c', 'libxl_domain_reboot', [831, 827, 829], [840, 836, 838]),
   destroy: ao('libxl_domain.c', 'libxl_domain_destroy', [1046, 1042, 1044], [1055, 1051, 1053]),
+  retrieve: ao(
+    'libxl_domain.c',
+    'libxl_retrieve_domain_configuration',
+    [2293, 2291, 2286],
+    [2309, 2307, 2302],
+  ),
   create: ao('libxl_create.c', 'do_domain_create', [2081, 2099, 2100], [2120, 2138, 2139]),
 } as const;
 

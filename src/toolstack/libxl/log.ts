@@ -61,10 +61,10 @@ export class Log {
     if (XTL.detail >= this.minLevel) this.write(`xc: detail: ${text}\n`);
   }
 
-  /** @xen xc_dom_panic with XC_INTERNAL_ERROR */
-  panic(at: Place, text: string): void {
+  /** `kind` is the code's description. @xen xc_dom_panic */
+  panic(at: Place, text: string, kind: 'Internal error' | 'Out of memory'): void {
     if (XTL.error < this.minLevel) return;
-    this.write(`xc: error: panic: ${at.file}:${at.lines[this.release]}: ${text}: Internal error\n`);
+    this.write(`xc: error: panic: ${at.file}:${at.lines[this.release]}: ${text}: ${kind}\n`);
   }
 
   warn(at: Place, text: string, domid = -1, errno?: number): void {

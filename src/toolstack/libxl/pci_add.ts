@@ -192,6 +192,7 @@ const PAGE = 4096;
 
 /** BARs, the interrupt and pciback's permissive mode. 0 or ERROR_FAIL. */
 function* grantResources(lx: Libxl, domid: number, p: DevicePci): Co<number> {
+  lx.xc.countFind();
   const resources = readResources(lx, p);
   if (typeof resources === 'number') {
     lx.log.error(PCI.addOpenResource, `Couldn't open ${deviceFile(p, 'resource')}`, domid, resources);

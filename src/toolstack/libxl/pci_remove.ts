@@ -55,12 +55,14 @@ export function* devicePciDestroyAll(lx: Libxl, domid: number): Co<void> {
 function* endForced(lx: Libxl, domid: number, r: Removal): Co<void> {
   yield* finishRemove(lx, domid, r, true);
   lx.event.qmpDispose(r.ev);
+  lx.event.watchDeregister(lx.event.watch());
   infoRemove(lx, r.p, 'domid');
 }
 
 /** @xen libxl__device_pci_remove_common, device_pci_remove_common_next */
 function* removeCommon(lx: Libxl, domid: number, asked: DevicePci, force: boolean): Co<number> {
   const p = { ...asked };
+  const watch = lx.event.watch();
   // Nobody has told it of the domain yet.
   const ev = lx.event.qmp(0);
   let rc = p.name === undefined ? 0 : name2bdf(lx, p);
@@ -69,6 +71,7 @@ function* removeCommon(lx: Libxl, domid: number, asked: DevicePci, force: boolea
     rc = yield* removeFunctions(lx, domid, p, ev, force);
   }
   lx.event.qmpDispose(ev);
+  lx.event.watchDeregister(watch);
   if (rc === 0) infoRemove(lx, p, 'domid');
   return rc;
 }

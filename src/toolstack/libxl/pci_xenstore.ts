@@ -95,6 +95,7 @@ export function* pciAddXenstore(lx: Libxl, domid: number, p: DevicePci, starting
   }
   lx.log.debug(PCI.xenstoreAdding, 'Adding new pci device to xenstore', domid);
   const num = before === undefined ? 0 : atoi(before);
+  if (!starting) lx.xc.countLock();
   const config = starting ? undefined : loadConfig(lx, domid);
   if (config !== undefined) {
     lx.log.debug(PCI.xenstoreConfig, 'Adding new pci device to config', domid);

@@ -36,6 +36,8 @@ type Print = (name: string, value: string | number, blank?: string) => void;
 
 function physInfo(xl: Xl, print: Print): void {
   const p = xl.lx.physinfo();
+  // Free processors of the pool, and the scheduler's name.
+  for (const call of ['cpupool', 'sysctl'] as const) xl.lx.xc.buffers.other(call);
   print('nr_cpus', p.nrCpus);
   print('max_cpu_id', p.maxCpuId);
   print('nr_nodes', 1);
@@ -83,12 +85,18 @@ function xenInfo(xl: Xl, print: Print): void {
 
 export function mainDmesg(xl: Xl, argv: readonly string[]): number {
   const { flags } = getOptions(xl, argv, 'c', { clear: 'c' }, 'dmesg', 0);
-  for (const line of xl.dom0.hv.readConsole(flags.length > 0)) xl.out(`${line}\n`);
+  const text = xl.dom0.hv
+    .readConsole(flags.length > 0)
+    .map((line) => `${line}\n`)
+    .join('');
+  xl.lx.xc.buffers.consoleRing(text.length);
+  xl.out(text);
   return 0;
 }
 
 export function* mainDebugKeys(xl: Xl, argv: readonly string[]): Co<number> {
   const { args } = getOptions(xl, argv, '', {}, 'debug-keys', 1);
+  xl.lx.xc.buffers.other('debugKeys');
   const rc = yield* xl.dom0.hv.debugKeys(args[0]!);
   if (rc >= 0) return 0;
   xl.lx.log.error(DOMAIN.debugKeys, 'sending debug keys', -1, rc);

@@ -1,9 +1,9 @@
 /** list and vm-list. @xen tools/xl/xl_info.c */
 import type { DomainInfo } from '../../hypervisor/public/domctl.js';
 import type { Co } from '../../sim/co.js';
-import { loadConfig } from '../libxl/config_store.js';
 import { domidToName } from '../libxl/domain_info.js';
 import { domainListJson } from '../libxl/json.js';
+import { retrieveConfig } from '../libxl/retrieve_config.js';
 import type { Xl } from './context.js';
 import { findDomain } from './find_domain.js';
 import { getOptions } from './getopt.js';
@@ -39,7 +39,7 @@ export function* mainList(xl: Xl, argv: readonly string[]): Co<number> {
 /** Domains without a stored configuration, as dom0 is one, are passed over. */
 function listDetails(xl: Xl, domains: readonly DomainInfo[]): void {
   const items = domains.flatMap(({ domid }) => {
-    const config = loadConfig(xl.lx, domid);
+    const config = retrieveConfig(xl.lx, domid);
     return config === undefined ? [] : [{ domid, config }];
   });
   xl.out(`${domainListJson(items)}\n`);

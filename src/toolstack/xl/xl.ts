@@ -1,5 +1,6 @@
 /** The command `xl`. @xen tools/xl/xl.c main */
 import type { Co } from '../../sim/co.js';
+import { HypercallBuffers } from '../hypercall_buffers.js';
 import { Libxl } from '../libxl/libxl.js';
 import { Log, XTL, XTL_DEFAULT } from '../libxl/log.js';
 import { commandTable, lookupCommand } from './cmdtable.js';
@@ -89,8 +90,9 @@ export function* xl(ctx: XlContext, argv: readonly string[]): Co<number> {
     code = e.code;
   }
   if (minLevel <= XTL.debug && code < SIGNALLED) {
-    ctx.err(lx.xc.bufferStatistics());
-    ctx.err(lx.xc.idleStatistics());
+    ctx.err(lx.xc.buffers.statistics());
+    // A second handle, open and never used.
+    ctx.err(new HypercallBuffers().statistics());
   }
   return code;
 }
