@@ -1,16 +1,20 @@
 /** PHYSDEVOP_*: dom0's kernel tells Xen of devices and interrupts. @xen arch/x86/physdev.c, drivers/pci/physdev.c */
+import { panic } from '../base/assert.js';
 import { E, type Rc } from '../base/errno.js';
 import { sbdfOf } from '../base/sbdf.js';
 import { type Co, hold } from '../sim/co.js';
 import type { Domain } from './domain.js';
+import { pciRestoreMsiState } from './irq/msi.js';
 import { pciAddDevice, pciRemoveDevice } from './passthrough/device_add.js';
 import { pciGetPdev } from './passthrough/segment.js';
+import { vpciResetDevice } from './passthrough/vpci.js';
 import { allocateAndMapGsiPirq, allocateAndMapMsiPirq, type MsiInfo, unmapDomainPirq } from './pirq.js';
 import { PCI_DEV_FLAG, type PhysdevOp } from './public/physdev.js';
 import type { Xen } from './xen.js';
 
 type MapOp = Extract<PhysdevOp, { cmd: 'map_pirq' }>;
 type AddOp = Extract<PhysdevOp, { cmd: 'pci_device_add' }>;
+type ResetOp = Extract<PhysdevOp, { cmd: 'pci_device_reset' }>;
 type DeviceOp = Extract<
   PhysdevOp,
   { cmd: 'pci_device_remove' | 'prepare_msix' | 'release_msix' | 'restore_msi_ext' }
@@ -39,6 +43,8 @@ function* dispatch(xen: Xen, op: PhysdevOp): Co<Rc> {
       return yield* prepareMsix(xen, op);
     case 'restore_msi_ext':
       return yield* restoreMsi(xen, op);
+    case 'pci_device_reset':
+      return yield* deviceReset(xen, op);
     case 'map_pirq':
       return yield* mapPirq(xen, op);
     case 'unmap_pirq':
@@ -120,5 +126,22 @@ function* prepareMsix(xen: Xen, op: DeviceOp): Co<Rc> {
 /** @xen PHYSDEVOP_restore_msi_ext */
 function* restoreMsi(xen: Xen, op: DeviceOp): Co<Rc> {
   using _pcidevs = yield* hold(xen.pcidevsLock);
-  return pciGetPdev(xen, undefined, sbdfOf(op.seg, (op.bus << 8) | op.devfn)) === undefined ? E.NODEV : 0;
+  const pdev = pciGetPdev(xen, undefined, sbdfOf(op.seg, (op.bus << 8) | op.devfn));
+  return pdev === undefined ? E.NODEV : yield* pciRestoreMsiState(xen, pdev);
+}
+
+/** Bits 1:0 say which reset it was; vPCI does the same for all. @xen PCI_DEVICE_RESET_MASK */
+const RESET_KINDS = 3;
+
+/** What Xen remembers of a device's configuration space is made anew. @xen PHYSDEVOP_pci_device_reset */
+function* deviceReset(xen: Xen, op: ResetOp): Co<Rc> {
+  if (!xen.seams.knowsDeviceReset()) return E.NOSYS;
+  if ((op.flags & ~RESET_KINDS) !== 0) return E.INVAL;
+  if (!privileged(xen)) return E.PERM;
+  using _pcidevs = yield* hold(xen.pcidevsLock);
+  const pdev = pciGetPdev(xen, undefined, sbdfOf(op.seg, (op.bus << 8) | op.devfn));
+  if (pdev === undefined) return E.NODEV;
+  // Xen takes a lock of the owner, which a device that could not be added does not have.
+  if (pdev.domain === undefined) panic('FATAL PAGE FAULT');
+  return yield* vpciResetDevice(xen, pdev, pdev.domain);
 }

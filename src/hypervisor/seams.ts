@@ -32,6 +32,8 @@ export interface Seams extends DriverSeams {
   pfWithVfsStays(): boolean;
   /** A virtual function is refused while its physical function is unknown; older Xen adds the latter itself. */
   vfNeedsPf(): boolean;
+  /** Dom0 can tell that it has reset a device: PHYSDEVOP_pci_device_reset. */
+  knowsDeviceReset(): boolean;
   /** The loop over VF BARs goes on to the next one after a BAR in I/O space; older Xen repeats it for ever. */
   vfIoBarIsSkipped(): boolean;
   /** Buses behind a PCI-to-PCIe bridge are entered in bus2bridge. */
@@ -143,6 +145,7 @@ export const correct: Seams = Object.freeze<Seams>({
   releaseSetsFailuresAside: () => false,
   pfWithVfsStays: () => true,
   vfNeedsPf: () => true,
+  knowsDeviceReset: () => true,
   vfIoBarIsSkipped: () => true,
   mapsPci2pcieBuses: () => true,
   checksExtCfg: () => true,

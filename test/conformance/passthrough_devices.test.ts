@@ -285,6 +285,29 @@ describe('pci_remove_device()', () => {
     expect([xen.dev(3, 0).broken, xen.dev(4, 0).broken, xen.dev(3, 1).broken]).toEqual([true, true, false]);
   });
 
+  // pci_add_device() sets pf_pdev once, and pci_remove_device() looks at the list alone.
+  test('FT-A32 in 4.23 a virtual function that is announced again stays with its first physical one', () => {
+    const xen = makeXen({ devices: DEVICES, release: '4.23' });
+    vf(xen);
+    const second = { isExtfn: true, isVirtfn: true, physfn: { bus: 3, devfn: 8 } };
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, second, -1))).toBe(0);
+    expect(xen.dev(4, 0)).toMatchObject({ isExtfn: true, physfn: { bus: 3, devfn: 8 } });
+    expect(runAlone(pciRemoveDevice(xen, 0, 3, 0))).toBe(E.BUSY);
+    expect(runAlone(pciRemoveDevice(xen, 0, 3, 8))).toBe(0);
+  });
+
+  test('FT-A32 in 4.23 one that was virtual once can never be removed, and breaks the others', () => {
+    const xen = makeXen({ devices: DEVICES, release: '4.23' });
+    vf(xen);
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, undefined, -1))).toBe(0);
+    const plain = { isExtfn: false, isVirtfn: false, physfn: { bus: 0, devfn: 0 } };
+    expect(runAlone(pciAddDevice(xen, 0, 4, 0, plain, -1))).toBe(0);
+    xen.news();
+    expect(runAlone(pciRemoveDevice(xen, 0, 4, 0))).toBe(E.BUSY);
+    expect(xen.news()).toEqual(['Attempted to remove PCI SR-IOV PF 0000:04:00.0 with VFs still present']);
+    expect([xen.dev(3, 0).broken, xen.dev(4, 0).broken, xen.dev(3, 1).broken]).toEqual([true, true, false]);
+  });
+
   test('FT-A32 in 4.18 it goes and they stay', () => {
     const xen = makeXen({ devices: DEVICES });
     vf(xen);

@@ -272,6 +272,9 @@ const table: Readonly<Record<Name, readonly Case[]>> = {
   prepare_msix: [{ attempt: physdev((w) => ({ cmd: 'prepare_msix', ...place(w) })), fails: NOTHING }],
   release_msix: [{ attempt: physdev((w) => ({ cmd: 'release_msix', ...place(w) })), fails: NOTHING }],
   restore_msi_ext: [{ attempt: physdev((w) => ({ cmd: 'restore_msi_ext', ...place(w) })), fails: NOTHING }],
+  pci_device_reset: [
+    { attempt: physdev((w) => ({ cmd: 'pci_device_reset', ...place(w), flags: 3 })), fails: NOTHING },
+  ],
   map_pirq: [
     { before: [assign(HVM)], attempt: single, fails: 'alloc' },
     { before: [assign(HVM)], attempt: group, fails: 'alloc' },

@@ -154,6 +154,18 @@ describe('other PHYSDEVOPs', () => {
     expect(op(xen, { cmd: 'pci_device_remove', ...at, bus: 4 })).toBe(0);
     expect(op(xen, { cmd: 'restore_msi_ext', ...at, bus: 4 })).toBe(E.NODEV);
   });
+
+  // drivers/pci/physdev.c of 4.23: flags, then rights, then the device; older ones know no such call.
+  test('a reset is told: flags, rights, device', () => {
+    const reset = { cmd: 'pci_device_reset', ...at, flags: 3 } as const;
+    expect(op(make(), reset)).toBe(E.NOSYS);
+    const xen = make({ release: '4.23' });
+    expect([0, 1, 2, 3].map((flags) => op(xen, { ...reset, flags }))).toEqual([0, 0, 0, 0]);
+    expect(op(xen, { ...reset, bus: 9 })).toBe(E.NODEV);
+    xen.cpus.current.domid = 3;
+    expect(op(xen, { ...reset, bus: 9 })).toBe(E.PERM);
+    expect(op(xen, { ...reset, flags: 4 })).toBe(E.INVAL);
+  });
 });
 
 describe('XEN_DOMCTL_bind_pt_irq', () => {

@@ -93,8 +93,9 @@ function functionsKnowTheirs(w: World): Violation | undefined {
   for (const p of xen.pdevs.values()) {
     if (!p.isVirtfn) continue;
     w.count('virtual function');
-    const at = ((p.seg << 16) | (p.physfn.bus << 8) | p.physfn.devfn) >>> 0;
-    if (!xen.pdevs.has(at))
+    const pf = p.pfPdev;
+    const at = pf?.sbdf ?? ((p.seg << 16) | (p.physfn.bus << 8) | p.physfn.devfn) >>> 0;
+    if (pf === undefined || xen.pdevs.get(at) !== pf)
       return violation(
         'INV-O12',
         `${formatSbdf(p.sbdf)} is a virtual function of ${formatSbdf(at)}, which is gone`,

@@ -1,6 +1,6 @@
 /** Messages of devices: their entries, what hardware is told, and the way back. @xen arch/x86/msi.c */
 import { E, type Rc } from '../../base/errno.js';
-import { formatSbdf } from '../../base/sbdf.js';
+import { formatSbdf, sbdfOf } from '../../base/sbdf.js';
 import { type MsiMsg, type Pdev, XENLOG } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
 import { denyAccess } from '../io_caps.js';
@@ -105,13 +105,19 @@ function enableMsi(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
   return entries[0]!;
 }
 
+/** Of a virtual function the physical one says it. @xen memory_decoded */
+function memoryDecoded(xen: Xen, pdev: Pdev): boolean {
+  const { bus, devfn } = pdev.isVirtfn ? pdev.physfn : pdev;
+  return (pciConfRead16(xen, sbdfOf(pdev.seg, bus * 256 + devfn), COMMAND) & COMMAND_MEMORY) !== 0;
+}
+
 /** @xen msix_capability_init */
 function enableMsix(xen: Xen, pdev: Pdev, msi: MsiRequest): MsiEntry | Rc {
   const { msix } = pdev;
   if (msix === undefined) return E.NODEV;
   const control = pciConfRead16(xen, pdev.sbdf, msix.pos + FLAGS);
   pciConfWrite16(xen, pdev.sbdf, msix.pos + FLAGS, control | MSIX_ENABLE | MSIX_MASKALL);
-  if ((pciConfRead16(xen, pdev.sbdf, COMMAND) & COMMAND_MEMORY) === 0) {
+  if (!memoryDecoded(xen, pdev)) {
     pciConfWrite16(xen, pdev.sbdf, msix.pos + FLAGS, control & ~MSIX_ENABLE);
     return E.NXIO;
   }
@@ -182,6 +188,46 @@ function* writeMsiMsg(xen: Xen, entry: MsiEntry, msg: MsiMsg, force: boolean): C
   if (entry.is64) pciConfWrite32(xen, pdev.sbdf, pos + 8, msg.addressHi);
   pciConfWrite16(xen, pdev.sbdf, pos + (entry.is64 ? 12 : 8), msg.data & 0xffff);
   return 0;
+}
+
+/**
+ * Tells a device again what a reset made it forget: messages, masks, and that they are on.
+ * @returns 0, -EPERM or -ENXIO. @xen pci_restore_msi_state
+ */
+export function* pciRestoreMsiState(xen: Xen, pdev: Pdev): Co<Rc> {
+  if (xen.cpus.current.domid !== xen.hwdom.domid) return E.PERM;
+  let msix: { readonly at: number; readonly control: number } | undefined;
+  for (const entry of [...msisOf(xen, pdev)]) {
+    const at = entry.pos + FLAGS;
+    const control = pciConfRead16(xen, pdev.sbdf, at);
+    if (entry.type === 'msi') pciConfWrite16(xen, pdev.sbdf, at, control & ~MSI_ENABLE);
+    else if (msix === undefined) {
+      msix = { at, control };
+      pciConfWrite16(xen, pdev.sbdf, at, control | MSIX_ENABLE | MSIX_MASKALL);
+      if (!memoryDecoded(xen, pdev)) {
+        pciConfWrite16(xen, pdev.sbdf, at, control & ~MSIX_ENABLE);
+        return E.NXIO;
+      }
+    }
+    yield* writeMsiMsg(xen, entry, entry.msg, true);
+    if (entry.type !== 'msi') continue;
+    for (const e of entry.group) writeMask(xen, e);
+    const vectors = Math.log2(entry.nvec) << 4;
+    const off = pciConfRead16(xen, pdev.sbdf, at) & ~(MSI_QSIZE | MSI_ENABLE);
+    pciConfWrite16(xen, pdev.sbdf, at, off | vectors | MSI_ENABLE);
+  }
+  if (msix !== undefined) pciConfWrite16(xen, pdev.sbdf, msix.at, msix.control | MSIX_ENABLE);
+  return 0;
+}
+
+/** @xen msi_set_mask_bit */
+function writeMask(xen: Xen, entry: MsiEntry): void {
+  if (!entry.maskbit) return;
+  const reg = entry.pos + (entry.is64 ? 16 : 12);
+  const bit = 1 << entry.entryNr;
+  const before = pciConfRead32(xen, entry.pdev.sbdf, reg);
+  const masked = entry.hostMasked || entry.guestMasked;
+  pciConfWrite32(xen, entry.pdev.sbdf, reg, (masked ? before | bit : before & ~bit) >>> 0);
 }
 
 /** @xen set_msi_affinity */

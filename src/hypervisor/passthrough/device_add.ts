@@ -9,7 +9,7 @@ import { EXT_CAP_ID, pciConfRead16, pciConfWrite16, pdevFindExtCapability } from
 import { checkPdev } from './device_check.js';
 import { pciCleanupMsi } from './msi.js';
 import { iommuAddDevice, iommuEnableDevice, iommuRemoveDevice, listAdd, listDel } from './pci.js';
-import { allocPdev, freePdev, vfsOf } from './pdev.js';
+import { allocPdev, freePdev, vfRing } from './pdev.js';
 import { allocPseg, getPseg, pciGetPdev } from './segment.js';
 import { sizeVfBars } from './sriov.js';
 import { vpciAssignDevice, vpciDetach } from './vpci.js';
@@ -110,7 +110,10 @@ function* takeInfo(xen: Xen, pseg: PciSeg, pdev: Pdev, info: PciDevInfo, pfIsExt
     freePdev(xen, pseg, pdev);
     return E.NODEV;
   }
-  pdev.become(pf.isExtfn, true, info.physfn);
+  // Announced again it stays with the physical function it had, and is itself what dom0 says now.
+  const again = pdev.pfPdev !== undefined;
+  pdev.pfPdev ??= pf;
+  pdev.become(again ? info.isExtfn : pf.isExtfn, true, info.physfn);
   if (!pdev.extCfg) {
     xen.services.printk(XENLOG.WARNING, `${formatSbdf(pdev.sbdf)}: VF without extended config space?`);
   }
@@ -196,9 +199,9 @@ export function* pciRemoveDevice(xen: Xen, seg: number, bus: number, devfn: numb
 /** Dom0 may go on as if the removal had worked: nobody gets these devices any more. */
 function pfStillInUse(xen: Xen, pseg: PciSeg, pdev: Pdev): boolean {
   if (pdev.isVirtfn) return false;
-  const vfs = vfsOf(pseg, pdev);
-  if (vfs.length === 0) return false;
-  for (const vf of vfs) vf.broken = true;
+  const others = vfRing(pseg, pdev);
+  if (others.length === 0) return false;
+  for (const other of others) other.broken = true;
   pdev.broken = true;
   xen.services.printk(
     XENLOG.WARNING,

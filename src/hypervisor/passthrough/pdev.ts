@@ -121,13 +121,17 @@ export function freePdev(xen: Xen, pseg: PciSeg, pdev: Pdev): void {
   pdev.msix = undefined;
 }
 
-/** Virtual functions of a physical one that Xen knows. @xen pdev->vf_list */
-export function vfsOf(pseg: PciSeg, pf: Pdev): Pdev[] {
-  const vfs: Pdev[] = [];
+/**
+ * The others of the ring that a physical function and its virtual ones make. One that was announced as virtual once
+ * stays in it, whatever it is said to be later. @xen pdev->vf_list
+ */
+export function vfRing(pseg: PciSeg, pdev: Pdev): Pdev[] {
+  const pf = pdev.pfPdev ?? pdev;
+  const ring: Pdev[] = [];
   for (const p of pseg.alldevs.values()) {
-    if (p.isVirtfn && p.physfn.bus === pf.bus && p.physfn.devfn === pf.devfn) vfs.push(p);
+    if (p !== pdev && (p.pfPdev === pf || (p === pf && pf !== pdev))) ring.push(p);
   }
-  return vfs;
+  return ring;
 }
 
 const CFG_SPACE_SIZE = 256;

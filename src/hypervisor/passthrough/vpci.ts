@@ -27,6 +27,11 @@ export function* vpciAttach(xen: Xen, d: IommuDomain, pdev: Pdev): Co<Rc> {
   return vpciAssignDevice(xen, pdev);
 }
 
+/** @xen vpci_reset_device, under the owner's pci_lock */
+export function* vpciResetDevice(xen: Xen, pdev: Pdev, d: IommuDomain): Co<Rc> {
+  return yield* vpciAttach(xen, d, pdev);
+}
+
 /** Nothing is kept per device, so that only the lock shows. @xen vpci_deassign_device */
 export function* vpciDetach(d: IommuDomain): Co<void> {
   if (d.pciLock === undefined) return;

@@ -19,6 +19,14 @@ export type PhysdevOp =
       readonly bus: number;
       readonly devfn: number;
     }
+  /** `flags`: 0 cold, 1 warm, 2 hot, 3 of the function alone. */
+  | {
+      readonly cmd: 'pci_device_reset';
+      readonly seg: number;
+      readonly bus: number;
+      readonly devfn: number;
+      readonly flags: number;
+    }
   | {
       readonly cmd: 'map_pirq';
       readonly domid: number;

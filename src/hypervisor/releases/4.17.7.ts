@@ -16,6 +16,7 @@ export const xen4_17_7: Release = {
     hasPciLock: () => false,
     releaseResult: (sofar, rc) => (rc === 0 ? sofar : rc),
     vfNeedsPf: () => false,
+    knowsDeviceReset: () => false,
     checksExtCfg: () => false,
     hwdomMapFromRanges: () => false,
     msiIsWrittenOnce: () => false,

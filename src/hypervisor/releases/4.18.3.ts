@@ -17,6 +17,7 @@ export const xen4_18_3: Release = {
     hasCapsLock: () => false,
     releaseResult: (sofar, rc) => (rc === 0 ? sofar : rc),
     vfNeedsPf: () => false,
+    knowsDeviceReset: () => false,
     checksExtCfg: () => false,
     hwdomMapFromRanges: () => false,
     msiIsWrittenOnce: () => false,

@@ -86,6 +86,8 @@ export class Pdev {
   extCfg = false;
   /** PF of a VF. */
   physfn: { readonly bus: number; readonly devfn: number } = NO_PHYSFN;
+  /** The PF whose list it is in: the first that was ever named. @xen pdev->pf_pdev */
+  pfPdev: Pdev | undefined = undefined;
   /** NUMA node, -1 for NUMA_NO_NODE. */
   node = -1;
   msiMaxvec = 0;

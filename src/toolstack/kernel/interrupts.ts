@@ -129,6 +129,14 @@ export class Interrupts {
     for (const v of this.vectors.get(dev) ?? []) v.port = yield* this.bind(v.pirq);
   }
 
+  /** After a reset. @linux xen_initdom_restore_msi */
+  *restoreVectors(dev: KernelPci): Co<void> {
+    if ((this.vectors.get(dev)?.length ?? 0) === 0) return;
+    const { bus, devfn, seg } = dev;
+    const rc = yield* this.hv.physdevOp({ cmd: 'restore_msi_ext', seg, bus: bus.number, devfn });
+    if (rc !== 0) this.log.warn(`restore_msi -> ${rc}`);
+  }
+
   *freeVectors(dev: KernelPci): Co<void> {
     const vectors = this.vectors.get(dev);
     if (vectors === undefined) return;

@@ -133,6 +133,7 @@ export class DevicePower {
       if (this.config.read(dev.sbdf, i * 4, 4) !== state.words[i]!)
         yield* this.config.write(dev.sbdf, i * 4, 4, state.words[i]!);
     }
+    yield* this.interrupts.restoreVectors(dev);
     dev.saved = undefined;
   }
 }
