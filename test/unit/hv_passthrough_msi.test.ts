@@ -5,6 +5,7 @@ import { dumpMsi } from '../../src/hypervisor/irq/dump.js';
 import { ptIrqBind } from '../../src/hypervisor/passthrough/hvm.js';
 import { physdevOp } from '../../src/hypervisor/physdev.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
+import type { Seams } from '../../src/hypervisor/seams.js';
 import type { MsiDesc, MsiMsg } from '../../src/iommu/driver/types.js';
 import { type Co, runAlone } from '../../src/sim/co.js';
 import { endpoint, makeXen, type TestXen } from '../helpers/xen.js';
@@ -19,11 +20,13 @@ interface HostOptions {
   readonly hvm?: boolean;
   /** First word of the MSI capability. */
   readonly msi?: number;
+  readonly seams?: Partial<Seams>;
 }
 /** 03:00.0 is d1's; dom0 may use GSIs. */
-function host({ release = '4.18', hvm = false, msi = 0x0184_0005 }: HostOptions = {}) {
+function host({ release = '4.18', hvm = false, msi = 0x0184_0005, seams = {} }: HostOptions = {}) {
   const xen = makeXen({
     release,
+    seams,
     devices: [
       {
         ...endpoint(3, 0),
@@ -208,6 +211,27 @@ describe('mapping', () => {
       ` ${type}  25 vec=${vec} lowest  edge   assert  log lowest dest=00000001 mask=${mask}`,
     ]);
   });
+
+  // @xen arch/x86/msi.c set_msi_affinity with read_msi_msg of 4.14: what stands in the device, but for vector and CPU
+  test.each([
+    ['64 bits', 0x0184_0005, 8, 12],
+    ['32 bits', 0x0104_0005, 0, 8],
+  ])(
+    'until 4.14 binding takes the message of %s from the device, whatever stands there',
+    (_what, msi, high, data) => {
+      const { xen, d, read } = host({ hvm: true, msi, seams: { msiIsRemembered: () => false } });
+      xen.opts.intremap = 'off';
+      const { pirq } = map(xen, KINDS['an MSI']!);
+      const { vector } = xen.irqs.desc(d.pirqs.get(pirq)!.irq);
+      xen.pci.configWrite(NIC, MSI + 4, 4, 0xfee7_7000);
+      if (high > 0) xen.pci.configWrite(NIC, MSI + high, 4, 0x55);
+      xen.pci.configWrite(NIC, MSI + data, 2, 0x8399);
+      const op = { cmd: 'bind_pt_irq', domid: 1, machineIrq: pirq, irqType: 'msi' } as const;
+      expect(runAlone(ptIrqBind(xen, d, op))).toBe(0);
+      expect([read(MSI + 4, 4), read(MSI + data)]).toEqual([0xfee0_1000, 0x8300 | vector]);
+      if (high > 0) expect(read(MSI + high, 4)).toBe(0x55);
+    },
+  );
 
   /** What the device says after its interrupt was bound, when something else had been written there before. */
   test.each([

@@ -42,6 +42,27 @@ describe('FT-F06 which kind of graphics passthrough', () => {
     expect([r.exit, r.err.includes(DETECT)]).toEqual([exit, exit !== 0]);
   });
 
+  // @xen libxl_pci.c sysfs_dev_get_vendor and its like: what cannot be read is ffff, and such a device is passed over
+  test('FT-F06 a display without a device id is passed over, and what cannot be read is told', () => {
+    const unread = xlHost({
+      adapt: patched('01:00.0', { 0: 0x86, 1: 0x80, 2: 0xff, 3: 0xff, 10: CLASS_VGA }),
+    });
+    unread.xl('pci-assignable-add', '01:00.0');
+    const r = unread.create(`${HVM}${GPU}gfx_passthru=1\n`);
+    expect([r.exit, r.err.includes(DETECT), /attribute/.test(r.err)]).toEqual([3, true, false]);
+    const told = new Set<string>();
+    for (let n = 1; n <= 4; n++) {
+      const h = hostWith(CLASS_VGA);
+      h.machine.hw.faults.failNth(n, 'sysfs');
+      const lines = h.create(`${HVM}${GPU}gfx_passthru=1\n`).err.split('\n');
+      const about = lines.filter((l) => l.includes('attribute'));
+      for (const l of about) told.add(l.replace(/^libxl: error: libxl_pci\.c:\d+:/, ''));
+    }
+    const lacks = (what: string): string =>
+      `sysfs_dev_get_${what}: pci device 0000:01:00.0 does not have ${what} attribute: Input/output error`;
+    expect([...told]).toEqual(['vendor', 'device', 'class'].map(lacks));
+  });
+
   test('FT-F06 another vendor: the domain is not created, in these words', () => {
     const h = hostWith();
     const r: Ran = h.create(`${HVM}${GPU}gfx_passthru=1\n`);
