@@ -2,7 +2,8 @@
 export const waiting: readonly { readonly id: string; readonly waitsFor: string }[] = [
   {
     id: 'XSA-399',
-    waitsFor: 'RCU (a domain ends under the domctl lock here), and two hypercalls at once as a command',
+    waitsFor:
+      'RCU (a domain is taken apart under the domctl lock here), and an id that is left by then: since 2021 ids go with the last device, and only a leak as NX-05 leaves one',
   },
   { id: 'XSA-285', waitsFor: 'page types of PV guests' },
   { id: 'XSA-288', waitsFor: 'page types of PV guests' },
