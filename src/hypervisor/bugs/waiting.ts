@@ -2,8 +2,7 @@
 export const waiting: readonly { readonly id: string; readonly waitsFor: string }[] = [
   {
     id: 'XSA-399',
-    waitsFor:
-      'RCU (a domain is taken apart under the domctl lock here), and an id that is left by then: since 2021 ids go with the last device, and only a leak as NX-05 leaves one',
+    waitsFor: 'RCU, and an id left when a domain ends, which only a leak leaves (NX-05)',
   },
   { id: 'XSA-285', waitsFor: 'page types of PV guests' },
   { id: 'XSA-288', waitsFor: 'page types of PV guests' },
