@@ -145,3 +145,11 @@ test('FT-C12 what a buffering unit is to find, it finds: each entry, and each pa
   h.reassign(d1, h.s.domIo, pdev);
   expect(h.dma(2, 0, 0, 0x100)).toBe(-2);
 });
+
+test('FT-C12 a unit that caches what is absent is told of each entry, and needs no flush of its buffer then', () => {
+  const { h, pdev, d1 } = hostWithGuest({ cap: [0x222f_0696, 0x00d2_008c] });
+  h.assign(h.s.domIo, pdev);
+  h.s.record();
+  h.assign(d1, pdev);
+  expect([h.registerWrites(), h.descriptors().length]).toEqual([[], 2]);
+});
