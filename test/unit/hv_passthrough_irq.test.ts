@@ -86,6 +86,34 @@ describe('PHYSDEVOP_map_pirq', () => {
     expect([d.pirqs.size, d.pirqs.get(16)?.irq, d.irqCaps.list()]).toEqual([1, 20, [{ s: 20, e: 20 }]]);
   });
 
+  // @xen arch_hwdom_irqs, nr_irqs: 208 vectors for each bit of the number of CPUs, no more than dom0 has vCPUs
+  test.each([
+    [3, 8, 24 + 2 * 208],
+    [3, 1, 24 + 208],
+    [1, 8, 208],
+    [4, 8, 24 + 3 * 208],
+  ])(
+    'on %i CPUs dom0 with %i vCPUs has %i numbers, the last of which its first MSI gets',
+    (cpus, vcpus, numbers) => {
+      const xen = make();
+      Object.assign(xen.cpu, { count: cpus });
+      Object.assign(xen.hwdom, { maxVcpus: vcpus });
+      const q = { type: 'msi_seg', index: -1, bus: 3, devfn: 0, domid: 0 } as const;
+      expect(map(xen, q)).toEqual({ rc: 0, pirq: numbers - 1 });
+    },
+  );
+
+  test('each is an event with what was asked and answered', () => {
+    const xen = make();
+    const seen: unknown[] = [];
+    xen.events.attach((e) => {
+      if (e.kind === 'hypercall') seen.push([e.op, e.args, e.rc]);
+    });
+    const release = { cmd: 'release_msix', seg: 0, bus: 3, devfn: 0 } as const;
+    op(xen, release);
+    expect(seen).toEqual([['physdev:release_msix', release, E.BUSY]]);
+  });
+
   test('an MSI takes the highest number of a guest; the IOMMU has the first interrupt', () => {
     const xen = make();
     const q = { type: 'msi_seg', index: -1, bus: 3, devfn: 0, domid: 0 } as const;

@@ -231,6 +231,19 @@ describe('pci-attach', () => {
     ]);
   });
 
+  // @xen pci_add_dm_done, pci_remove_detached: a Xen without IOMMU is good enough for PV guests
+  test('of a PV guest goes without assignment where Xen knows none, and so does pci-detach', () => {
+    const h = guest(PV, '02:00.0');
+    for (const cmd of ['assign_device', 'deassign_device']) h.refused.set(cmd, E.NOSYS);
+    for (const cmd of ['pci-attach', 'pci-detach'])
+      expect(h.xl(cmd, 'g', '02:00.0')).toEqual({ exit: 0, out: '', err: '' });
+    const hvm = guest(HVM, '02:00.0');
+    hvm.refused.set('assign_device', E.NOSYS);
+    const r = hvm.xl('pci-attach', 'g', '02:00.0');
+    const line = 'error 1529 pci_add_dm_done: Domain 1:xc_assign_device failed: Function not implemented';
+    expect([r.exit, brief(r.err)]).toEqual([1, [line, ...notAdded('0:2:0.0')]]);
+  });
+
   const FILE = '/sys/bus/pci/devices/0000:06:00.0';
   test.each([
     ['the reset', 1, 0, [`error 1568 libxl__device_pci_reset: write to ${FILE}/reset failed: ${EIO}`]],

@@ -144,6 +144,17 @@ describe('registers', () => {
     const space = new ConfigSpace(endpoint().ext(id, 0x200, [0, 0, 0]).bytes);
     expect(probe(space, 0x200 + 4 * word)).toBe(mask);
   });
+  test.each([
+    [1, 0],
+    [2, 0x7fff],
+    [3, 0x7fff],
+  ])(
+    'version %i of the PCI Express capability: Device Control 2 has the writable bits %i',
+    (version, bits) => {
+      const space = new ConfigSpace(endpoint().set(0x42, 2, version).bytes);
+      expect(probe(space, 0x68)).toBe(bits);
+    },
+  );
   test('a capability chain that runs in a circle ends, and is listed at most 48 times', () => {
     const looped = conventional().cap(1, 0x40, [0, 0]).cap(5, 0x50, [0]).set(0x51, 1, 0x40);
     expect(new ConfigSpace(looped.bytes).capabilities.length).toBe(48);

@@ -420,6 +420,25 @@ describe('the line of a device', () => {
     expect([bound() - before, closed() - gone]).toEqual([1, 1]);
   });
 
+  // @linux pci_stub.c irq_handlers_show, irq_handler_state_store
+  test('is listed with its state, which an administrator can turn; turned off, the handler stays for good', () => {
+    const g = guest(NIC);
+    const shown = () => String(g.b.read(`${PCIBACK}/irq_handlers`));
+    const turn = (name: string) => g.b.write(`${PCIBACK}/irq_handler_state`, name);
+    const closed = () => g.b.xen.channels.filter((op) => op.cmd === 'close').length;
+    const gone = closed();
+    expect(shown()).toBe(`${NIC}:off:not acking:0\n`);
+    g.write(4, 2, 3);
+    expect(shown()).toBe(`${NIC}:on:acking:0\n`);
+    expect(turn(NIC)).toBeGreaterThan(0);
+    expect(shown()).toBe(`${NIC}:off:acking:0\n`);
+    g.write(4, 2, 0);
+    expect([shown(), closed() - gone]).toEqual([`${NIC}:off:acking:0\n`, 0]);
+    turn(NIC);
+    expect(shown()).toBe(`${NIC}:on:acking:0\n`);
+    expect([turn('0000:06:00.0'), turn('x')]).toEqual([E.NOENT, E.INVAL]);
+  });
+
   test('of a bridge has none', () => {
     const g = guest('0000:00:04.0', {}, (b) => {
       b.write('/sys/bus/pci/drivers/pcieport/unbind', '0000:00:04.0');

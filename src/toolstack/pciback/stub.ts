@@ -127,7 +127,12 @@ export class Pciback extends KernelDriver {
   /** A handler on the device's line while its guest has it decode. @linux pciback_ops.c xen_pcibk_control_isr */
   *controlIsr(dev: KernelPci, on: boolean): Co<void> {
     const psdev = this.find(dev);
-    if (psdev === undefined || dev.headerType !== 0 || psdev.handler === on || dev.irq === 0) return;
+    if (psdev === undefined || dev.headerType !== 0 || dev.irq === 0) return;
+    // Who switched it off by hand keeps the handler.
+    if (!on && !psdev.isrOn) return;
+    psdev.isrOn = on;
+    psdev.ackIntr = on;
+    if (psdev.handler === on) return;
     psdev.handler = on;
     if (on) yield* this.kernel.interrupts.request(dev.irq);
     else yield* this.kernel.interrupts.free(dev.irq);
