@@ -33,7 +33,10 @@ export function acpiMmcfgInit(xen: Xen, windows: readonly McfgWindow[]): void {
 /** Empty segments; what was known of their devices is lost. @xen pci_segments_init */
 function pciSegmentsInit(xen: Xen): void {
   for (const pseg of [...xen.segs.values()]) {
-    for (const pdev of pseg.alldevs.values()) pdev.domain?.pdevList.remove(pdev);
+    for (const pdev of pseg.alldevs.values()) {
+      pdev.domain?.pdevList.remove(pdev);
+      xen.pdevLinks.leave(pdev);
+    }
     xen.segs.delete(pseg.nr);
     allocPseg(xen, pseg.nr);
   }

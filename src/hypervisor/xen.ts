@@ -8,6 +8,7 @@ import type {
   IommuOps,
   IommuOptions,
   Pdev,
+  PdevLinks,
   XenServices,
 } from '../iommu/driver/types.js';
 import type { PciHost } from '../pci/bus.js';
@@ -97,6 +98,7 @@ export interface Xen extends Hardware {
   readonly segs: Map<number, PciSeg>;
   /** Every device by sbdf. */
   readonly pdevs: Map<Sbdf, Pdev>;
+  readonly pdevLinks: PdevLinks;
 
   /** Frames of Xen's image, which no table of dom0's devices maps. @xen xen_in_range */
   readonly xenRanges: RangeSet;

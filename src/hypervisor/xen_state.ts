@@ -1,14 +1,15 @@
 /** What Xen keeps in globals, as it is before anything runs. @xen arch/x86/setup.c __start_xen */
 import type { Sbdf } from '../base/sbdf.js';
-import type {
-  CpuFacts,
-  E820Entry,
-  ExtraRange,
-  IommuDriver,
-  IommuOps,
-  IommuOptions,
-  Pdev,
-  XenServices,
+import {
+  type CpuFacts,
+  type E820Entry,
+  type ExtraRange,
+  type IommuDriver,
+  type IommuOps,
+  type IommuOptions,
+  type Pdev,
+  PdevLinks,
+  type XenServices,
 } from '../iommu/driver/types.js';
 import type { PciHost } from '../pci/bus.js';
 import type { Clock } from '../sim/clock.js';
@@ -114,6 +115,7 @@ class XenState implements Xen {
   domidRover = 0;
   readonly segs: Map<number, PciSeg> = new Table();
   readonly pdevs = new Table<Sbdf, Pdev>();
+  readonly pdevLinks = new PdevLinks();
   readonly xenRanges = new RangeSet();
   readonly dontFlushIotlb = new Set<number>();
   readonly mmioRo = platformMmioRo();

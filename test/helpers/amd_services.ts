@@ -15,6 +15,7 @@ import {
   type P2mAccess,
   PDEV_TYPE,
   Pdev,
+  PdevLinks,
   type XenServices,
 } from '../../src/iommu/driver/types.js';
 import { type IvhdEntry, type IvrsBlock, makeIvrs } from '../../src/iommu/format/ivrs.js';
@@ -75,6 +76,7 @@ export class AmdHost {
   readonly dom0 = new TestDomain(0, this.cpus);
   readonly domains = new Map<number, TestDomain>([[0, this.dom0]]);
   readonly pdevs = new Map<number, Pdev>();
+  readonly pdevLinks = new PdevLinks();
   readonly config = new Map<number, Uint8Array>();
   readonly opts: IommuOptions;
   readonly pcidevsLock = new SpinLock(this.cpus, 'pcidevs', RANK.pcidevs, true);
@@ -219,7 +221,7 @@ export class AmdHost {
         host.punished.push((bus << 8) | devfn);
       },
       *pciRoDevice(sbdf: number): Co<Rc> {
-        const pdev = new Pdev(sbdf);
+        const pdev = new Pdev(sbdf, host.pdevLinks);
         pdev.domain = host.domXen;
         host.pdevs.set(sbdf, pdev);
         return 0;
@@ -312,7 +314,7 @@ export class AmdHost {
   }
 
   addPdev(d: TestDevice): Pdev {
-    const pdev = new Pdev(d.bdf);
+    const pdev = new Pdev(d.bdf, this.pdevLinks);
     pdev.type = PDEV_TYPE.PCIE_ENDPOINT;
     pdev.phantomStride = d.stride ?? 0;
     pdev.msiMaxvec = d.msi ?? 1;

@@ -23,6 +23,7 @@ import {
   type P2mAccess,
   PDEV_TYPE,
   Pdev,
+  PdevLinks,
   PdevList,
   type PdevType,
   type XenServices,
@@ -118,6 +119,7 @@ export class TestServices implements XenServices {
 
   readonly domains = new Map<number, TestDomain>();
   readonly pdevs = new Map<Sbdf, Pdev>();
+  readonly pdevLinks = new PdevLinks();
   readonly config = new Map<Sbdf, Uint8Array>();
   /** By bus: the bridge above it. */
   readonly bus2bridge = new Map<number, { bus: number; devfn: number }>();
@@ -170,7 +172,7 @@ export class TestServices implements XenServices {
   }
   addPdev(sbdf: Sbdf, type: PdevType, d: TestDomain | undefined = this.hwdom): Pdev {
     if (!this.config.has(sbdf)) this.addFunction(sbdf);
-    const pdev = new Pdev(sbdf);
+    const pdev = new Pdev(sbdf, this.pdevLinks);
     pdev.type = type;
     if (d !== undefined) {
       pdev.domain = d;

@@ -25,6 +25,7 @@ import {
   type IommuOptions,
   type LookupResult,
   type Pdev,
+  PdevLinks,
 } from '../../src/iommu/driver/types.js';
 import { PciHost } from '../../src/pci/bus.js';
 import { RootComplex } from '../../src/pci/dma.js';
@@ -278,6 +279,7 @@ export function makeXen(o: TestXenOptions = {}): TestXen {
     domidRover: 0,
     segs: new Map(),
     pdevs: new Map(),
+    pdevLinks: new PdevLinks(),
     xenRanges: new RangeSet(),
     dontFlushIotlb: new Set<number>(),
     mmioRo: new RangeSet(),

@@ -53,8 +53,11 @@ export function allocPdev(xen: Xen, pseg: PciSeg, bus: number, devfn: number): P
   const known = pseg.alldevs.get(bdf);
   if (known !== undefined) return known;
   if (xen.faults.on && xen.faults.take('alloc')) return undefined;
-  const pdev = new Pdev(sbdfOf(pseg.nr, bdf));
-  if (pdevMsiInit(xen, pdev) !== 0) return undefined;
+  const pdev = new Pdev(sbdfOf(pseg.nr, bdf), xen.pdevLinks);
+  if (pdevMsiInit(xen, pdev) !== 0) {
+    xen.pdevLinks.leave(pdev);
+    return undefined;
+  }
   pseg.alldevs.set(bdf, pdev);
   xen.pdevs.set(pdev.sbdf, pdev);
 
@@ -118,6 +121,7 @@ export function freePdev(xen: Xen, pseg: PciSeg, pdev: Pdev): void {
   }
   pseg.alldevs.delete(pdev.sbdf & 0xffff);
   xen.pdevs.delete(pdev.sbdf);
+  xen.pdevLinks.leave(pdev);
   pdev.msix = undefined;
 }
 

@@ -58,9 +58,8 @@ const NONE: readonly never[] = Object.freeze([]);
 export class Pdev {
   // What each change of hands reads stands first, so that it lies together in memory.
   domain: IommuDomain | undefined = undefined;
-  /** Neighbours in `domain.pdevList`. */
-  listNext: Pdev | undefined = undefined;
-  listPrev: Pdev | undefined = undefined;
+  /** Its number in `links`, where its neighbours in `domain.pdevList` are. */
+  readonly nr: number;
   /** See PdevArch. */
   rootMfn = 0;
   pseudoDomid = 0x7ff4;
@@ -97,7 +96,16 @@ export class Pdev {
   atsQueueDepth = 0;
   /** Bytes of one VF's base address registers, of a PF. */
   vfRlen: readonly number[] = NO_VF_BARS;
-  constructor(readonly sbdf: Sbdf) {}
+  constructor(
+    readonly sbdf: Sbdf,
+    readonly links: PdevLinks,
+  ) {
+    this.nr = links.enter(this);
+  }
+  /** The one behind it in `domain.pdevList`. */
+  get listNext(): Pdev | undefined {
+    return this.links.devices[this.links.next[this.nr]!];
+  }
   /** Lies within the device, as in Xen. */
   get arch(): PdevArch {
     return this;
@@ -124,23 +132,79 @@ export class Pdev {
   }
 }
 
+/** Number of no device. */
+const NOBODY = 0;
+/** Devices of a small host, and NOBODY. Arrays double when they are full. */
+const FEW = 16;
+
+/**
+ * Neighbours of all devices of a host in the lists of their domains, by number. Apart from the devices, so that one that
+ * leaves a list touches no other device: of tens of thousands, each is in no cache.
+ */
+export class PdevLinks {
+  /** By number; NOBODY's place stays empty. */
+  readonly devices: (Pdev | undefined)[] = [undefined];
+  next: Int32Array = new Int32Array(FEW);
+  prev: Int32Array = new Int32Array(FEW);
+  /** Numbers of devices that are gone. */
+  private readonly free: number[] = [];
+
+  enter(pdev: Pdev): number {
+    const nr = this.free.pop() ?? this.devices.length;
+    if (nr === this.next.length) {
+      this.next = twice(this.next);
+      this.prev = twice(this.prev);
+    }
+    this.devices[nr] = pdev;
+    return nr;
+  }
+  /** The device is in no list any more, and does not come back. */
+  leave(pdev: Pdev): void {
+    this.devices[pdev.nr] = undefined;
+    this.free.push(pdev.nr);
+  }
+}
+
+function twice(a: Int32Array): Int32Array {
+  const grown = new Int32Array(a.length * 2);
+  grown.set(a);
+  return grown;
+}
+
 /** The devices of a domain, newest first, as list_add() leaves them: a list lies within its domain. @xen d->pdev_list */
 export class PdevList {
   first: Pdev | undefined = undefined;
   size = 0;
   add(pdev: Pdev): void {
-    pdev.listNext = this.first;
-    if (this.first !== undefined) this.first.listPrev = pdev;
+    const { nr } = pdev;
+    if (this.first !== undefined) {
+      const { next, prev } = pdev.links;
+      next[nr] = this.first.nr;
+      prev[this.first.nr] = nr;
+    }
     this.first = pdev;
     this.size += 1;
   }
   remove(pdev: Pdev): void {
-    if (pdev.listPrev === undefined) this.first = pdev.listNext;
-    else pdev.listPrev.listNext = pdev.listNext;
-    if (pdev.listNext !== undefined) pdev.listNext.listPrev = pdev.listPrev;
-    pdev.listNext = undefined;
-    pdev.listPrev = undefined;
     this.size -= 1;
+    if (this.size === 0) this.first = undefined;
+    else this.unlink(pdev);
+  }
+  /** Takes one of several out. */
+  private unlink(pdev: Pdev): void {
+    const { nr } = pdev;
+    const { next, prev, devices } = pdev.links;
+    const after = next[nr]!;
+    const before = prev[nr]!;
+    if (before === NOBODY) {
+      this.first = devices[after];
+      prev[after] = NOBODY;
+    } else {
+      next[before] = after;
+      if (after !== NOBODY) prev[after] = before;
+      prev[nr] = NOBODY;
+    }
+    next[nr] = NOBODY;
   }
   toArray(): Pdev[] {
     const all: Pdev[] = [];
