@@ -35,7 +35,7 @@ function pciSegmentsInit(xen: Xen): void {
   for (const pseg of [...xen.segs.values()]) {
     for (const pdev of pseg.alldevs.values()) {
       pdev.domain?.pdevList.remove(pdev);
-      xen.pdevLinks.leave(pdev);
+      xen.pdevLinks.leave(pdev.nr);
     }
     xen.segs.delete(pseg.nr);
     allocPseg(xen, pseg.nr);

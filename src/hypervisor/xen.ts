@@ -8,7 +8,6 @@ import type {
   IommuOps,
   IommuOptions,
   Pdev,
-  PdevLinks,
   XenServices,
 } from '../iommu/driver/types.js';
 import type { PciHost } from '../pci/bus.js';
@@ -16,6 +15,7 @@ import type { Clock } from '../sim/clock.js';
 import type { EventStream } from '../sim/events.js';
 import type { Faults } from '../sim/faults.js';
 import type { Frames, Heap } from '../sim/frames.js';
+import type { ListLinks } from '../sim/list_links.js';
 import type { Cpus, SpinLock } from '../sim/locks.js';
 import type { MmioMap } from '../sim/mmio.js';
 import type { Ram } from '../sim/ram.js';
@@ -98,7 +98,7 @@ export interface Xen extends Hardware {
   readonly segs: Map<number, PciSeg>;
   /** Every device by sbdf. */
   readonly pdevs: Map<Sbdf, Pdev>;
-  readonly pdevLinks: PdevLinks;
+  readonly pdevLinks: ListLinks<Pdev>;
 
   /** Frames of Xen's image, which no table of dom0's devices maps. @xen xen_in_range */
   readonly xenRanges: RangeSet;

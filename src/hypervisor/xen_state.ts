@@ -1,21 +1,21 @@
 /** What Xen keeps in globals, as it is before anything runs. @xen arch/x86/setup.c __start_xen */
 import type { Sbdf } from '../base/sbdf.js';
-import {
-  type CpuFacts,
-  type E820Entry,
-  type ExtraRange,
-  type IommuDriver,
-  type IommuOps,
-  type IommuOptions,
-  type Pdev,
-  PdevLinks,
-  type XenServices,
+import type {
+  CpuFacts,
+  E820Entry,
+  ExtraRange,
+  IommuDriver,
+  IommuOps,
+  IommuOptions,
+  Pdev,
+  XenServices,
 } from '../iommu/driver/types.js';
 import type { PciHost } from '../pci/bus.js';
 import type { Clock } from '../sim/clock.js';
 import type { EventStream } from '../sim/events.js';
 import type { Faults } from '../sim/faults.js';
 import { DOMID, type Frames, type Heap } from '../sim/frames.js';
+import { ListLinks } from '../sim/list_links.js';
 import { RANK } from '../sim/lock_ranks.js';
 import { type Cpus, SpinLock } from '../sim/locks.js';
 import type { MmioMap } from '../sim/mmio.js';
@@ -115,7 +115,7 @@ class XenState implements Xen {
   domidRover = 0;
   readonly segs: Map<number, PciSeg> = new Table();
   readonly pdevs = new Table<Sbdf, Pdev>();
-  readonly pdevLinks = new PdevLinks();
+  readonly pdevLinks = new ListLinks<Pdev>();
   readonly xenRanges = new RangeSet();
   readonly dontFlushIotlb = new Set<number>();
   readonly mmioRo = platformMmioRo();

@@ -15,7 +15,6 @@ import {
   type P2mAccess,
   PDEV_TYPE,
   Pdev,
-  PdevLinks,
   type XenServices,
 } from '../../src/iommu/driver/types.js';
 import { type IvhdEntry, type IvrsBlock, makeIvrs } from '../../src/iommu/format/ivrs.js';
@@ -24,6 +23,7 @@ import { Clock } from '../../src/sim/clock.js';
 import { type Co, hold, runAlone } from '../../src/sim/co.js';
 import { EventStream, type StampedEvent } from '../../src/sim/events.js';
 import { Faults } from '../../src/sim/faults.js';
+import { ListLinks } from '../../src/sim/list_links.js';
 import { RANK } from '../../src/sim/lock_ranks.js';
 import { Cpus, SpinLock } from '../../src/sim/locks.js';
 import { MmioMap } from '../../src/sim/mmio.js';
@@ -76,7 +76,7 @@ export class AmdHost {
   readonly dom0 = new TestDomain(0, this.cpus);
   readonly domains = new Map<number, TestDomain>([[0, this.dom0]]);
   readonly pdevs = new Map<number, Pdev>();
-  readonly pdevLinks = new PdevLinks();
+  readonly pdevLinks = new ListLinks<Pdev>();
   readonly config = new Map<number, Uint8Array>();
   readonly opts: IommuOptions;
   readonly pcidevsLock = new SpinLock(this.cpus, 'pcidevs', RANK.pcidevs, true);

@@ -23,7 +23,6 @@ import {
   type P2mAccess,
   PDEV_TYPE,
   Pdev,
-  PdevLinks,
   PdevList,
   type PdevType,
   type XenServices,
@@ -33,6 +32,7 @@ import { type Co, hold } from '../../src/sim/co.js';
 import { EventStream, type StampedEvent } from '../../src/sim/events.js';
 import { Faults } from '../../src/sim/faults.js';
 import { DOMID, FRAME_TYPE, Frames, Heap } from '../../src/sim/frames.js';
+import { ListLinks } from '../../src/sim/list_links.js';
 import { RANK } from '../../src/sim/lock_ranks.js';
 import { Cpus, RwLock, SpinLock } from '../../src/sim/locks.js';
 import { MmioMap } from '../../src/sim/mmio.js';
@@ -119,7 +119,7 @@ export class TestServices implements XenServices {
 
   readonly domains = new Map<number, TestDomain>();
   readonly pdevs = new Map<Sbdf, Pdev>();
-  readonly pdevLinks = new PdevLinks();
+  readonly pdevLinks = new ListLinks<Pdev>();
   readonly config = new Map<Sbdf, Uint8Array>();
   /** By bus: the bridge above it. */
   readonly bus2bridge = new Map<number, { bus: number; devfn: number }>();

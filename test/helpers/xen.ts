@@ -25,7 +25,6 @@ import {
   type IommuOptions,
   type LookupResult,
   type Pdev,
-  PdevLinks,
 } from '../../src/iommu/driver/types.js';
 import { PciHost } from '../../src/pci/bus.js';
 import { RootComplex } from '../../src/pci/dma.js';
@@ -34,6 +33,7 @@ import { type Co, hold, holdWrite, runAlone } from '../../src/sim/co.js';
 import { EventStream } from '../../src/sim/events.js';
 import { Faults } from '../../src/sim/faults.js';
 import { DOMID, FRAME_TYPE, Frames, Heap } from '../../src/sim/frames.js';
+import { ListLinks } from '../../src/sim/list_links.js';
 import { RANK } from '../../src/sim/lock_ranks.js';
 import { Cpus, SpinLock } from '../../src/sim/locks.js';
 import { MmioMap } from '../../src/sim/mmio.js';
@@ -279,7 +279,7 @@ export function makeXen(o: TestXenOptions = {}): TestXen {
     domidRover: 0,
     segs: new Map(),
     pdevs: new Map(),
-    pdevLinks: new PdevLinks(),
+    pdevLinks: new ListLinks<Pdev>(),
     xenRanges: new RangeSet(),
     dontFlushIotlb: new Set<number>(),
     mmioRo: new RangeSet(),

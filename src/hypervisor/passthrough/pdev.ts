@@ -55,7 +55,7 @@ export function allocPdev(xen: Xen, pseg: PciSeg, bus: number, devfn: number): P
   if (xen.faults.on && xen.faults.take('alloc')) return undefined;
   const pdev = new Pdev(sbdfOf(pseg.nr, bdf), xen.pdevLinks);
   if (pdevMsiInit(xen, pdev) !== 0) {
-    xen.pdevLinks.leave(pdev);
+    xen.pdevLinks.leave(pdev.nr);
     return undefined;
   }
   pseg.alldevs.set(bdf, pdev);
@@ -121,7 +121,7 @@ export function freePdev(xen: Xen, pseg: PciSeg, pdev: Pdev): void {
   }
   pseg.alldevs.delete(pdev.sbdf & 0xffff);
   xen.pdevs.delete(pdev.sbdf);
-  xen.pdevLinks.leave(pdev);
+  xen.pdevLinks.leave(pdev.nr);
   pdev.msix = undefined;
 }
 

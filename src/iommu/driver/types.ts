@@ -8,6 +8,7 @@ import type { Clock } from '../../sim/clock.js';
 import type { Co } from '../../sim/co.js';
 import type { EventStream } from '../../sim/events.js';
 import type { Faults } from '../../sim/faults.js';
+import { type ListLinks, NOBODY } from '../../sim/list_links.js';
 import type { Cpus, RwLock, SpinLock } from '../../sim/locks.js';
 import type { MmioMap } from '../../sim/mmio.js';
 import type { Ram } from '../../sim/ram.js';
@@ -98,13 +99,13 @@ export class Pdev {
   vfRlen: readonly number[] = NO_VF_BARS;
   constructor(
     readonly sbdf: Sbdf,
-    readonly links: PdevLinks,
+    readonly links: ListLinks<Pdev>,
   ) {
     this.nr = links.enter(this);
   }
   /** The one behind it in `domain.pdevList`. */
   get listNext(): Pdev | undefined {
-    return this.links.devices[this.links.next[this.nr]!];
+    return this.links.members[this.links.next[this.nr]!];
   }
   /** Lies within the device, as in Xen. */
   get arch(): PdevArch {
@@ -132,45 +133,6 @@ export class Pdev {
   }
 }
 
-/** Number of no device. */
-const NOBODY = 0;
-/** Devices of a small host, and NOBODY. Arrays double when they are full. */
-const FEW = 16;
-
-/**
- * Neighbours of all devices of a host in the lists of their domains, by number. Apart from the devices, so that one that
- * leaves a list touches no other device: of tens of thousands, each is in no cache.
- */
-export class PdevLinks {
-  /** By number; NOBODY's place stays empty. */
-  readonly devices: (Pdev | undefined)[] = [undefined];
-  next: Int32Array = new Int32Array(FEW);
-  prev: Int32Array = new Int32Array(FEW);
-  /** Numbers of devices that are gone. */
-  private readonly free: number[] = [];
-
-  enter(pdev: Pdev): number {
-    const nr = this.free.pop() ?? this.devices.length;
-    if (nr === this.next.length) {
-      this.next = twice(this.next);
-      this.prev = twice(this.prev);
-    }
-    this.devices[nr] = pdev;
-    return nr;
-  }
-  /** The device is in no list any more, and does not come back. */
-  leave(pdev: Pdev): void {
-    this.devices[pdev.nr] = undefined;
-    this.free.push(pdev.nr);
-  }
-}
-
-function twice(a: Int32Array): Int32Array {
-  const grown = new Int32Array(a.length * 2);
-  grown.set(a);
-  return grown;
-}
-
 /** The devices of a domain, newest first, as list_add() leaves them: a list lies within its domain. @xen d->pdev_list */
 export class PdevList {
   first: Pdev | undefined = undefined;
@@ -193,11 +155,11 @@ export class PdevList {
   /** Takes one of several out. */
   private unlink(pdev: Pdev): void {
     const { nr } = pdev;
-    const { next, prev, devices } = pdev.links;
+    const { next, prev, members } = pdev.links;
     const after = next[nr]!;
     const before = prev[nr]!;
     if (before === NOBODY) {
-      this.first = devices[after];
+      this.first = members[after];
       prev[after] = NOBODY;
     } else {
       next[before] = after;
