@@ -45,7 +45,8 @@ export function replay(dir: string, o: ReplayOptions = {}): Replay {
     const ours = index === 0 ? host.booted() : host.run(theirs);
     if (ours !== undefined) played.push({ index, theirs, ours });
   }
-  const all = matchAcrossRecords(played.map((r) => compareRecord(r.theirs, r.ours)));
+  const xen = recording.records[0]!.xen_cmdline ?? '';
+  const all = matchAcrossRecords(played.map((r) => compareRecord(r.theirs, r.ours, xen)));
   const totals = new Totals();
   for (const results of all) totals.add(results);
   return { name: recording.name, records: played.map((r, i) => ({ ...r, results: all[i]! })), totals };

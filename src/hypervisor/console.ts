@@ -114,7 +114,8 @@ export class Console {
     if (this.events.on) this.events.emit({ kind: 'console', source: 'xen', level, text });
   }
 
-  private append(line: string): void {
+  /** One line of the ring as it is, which nobody hears of. */
+  append(line: string): void {
     this.ring.push(line);
     this.ringBytes += line.length + 1;
     // The ring counts bytes: its oldest line loses its beginning first.

@@ -1,6 +1,6 @@
 /** dom0's memory: as Xen's domain builder hands it out, and as its kernel arranges it before it looks at devices. */
 import { panic } from '../base/assert.js';
-import { type FlushAcc, IOMMUF, XENLOG } from '../iommu/driver/types.js';
+import { FLUSHF, type FlushAcc, IOMMUF, XENLOG } from '../iommu/driver/types.js';
 import type { Co } from '../sim/co.js';
 import { FRAME_TYPE } from '../sim/frames.js';
 import { ORDER_MAX } from '../sim/zone.js';
@@ -14,7 +14,7 @@ const KERNEL_ORDER = 15;
 
 /**
  * A strict dom0 has its memory mapped here, not with the ranges of iommu_hwdom_init(). Page tables, which Xen takes out
- * of the mapping again, are not modelled.
+ * of the mapping again, are not modelled, but for the flush that this asks for.
  * @xen arch/x86/pv/dom0_build.c dom0_construct_pv, iommu_memory_setup
  */
 export function* allocDom0Memory(
@@ -124,7 +124,8 @@ function blocks(start: number, end: number): Extent[] {
 
 function* mapStrict(xen: Xen, d: Domain): Co<void> {
   if (!d.iommu.needSync) return;
-  const acc: FlushAcc = { flags: 0 };
+  // The first page tables are in that memory, and were taken out of the mapping again.
+  const acc: FlushAcc = { flags: FLUSHF.modified };
   const mapping = IOMMUF.readable | IOMMUF.writable | IOMMUF.preempt;
   for (const { mfn, order } of d.extents) {
     const rc = yield* iommuMap(xen, d, mfn, mfn, 2 ** order, mapping, acc);

@@ -1,6 +1,7 @@
 /** How records of a replay are compared: what comes at another time, and what no record has. */
 import { describe, expect, test } from 'vitest';
 import { compareRecord, type FieldResult, matchAcrossRecords } from '../../src/cli/golden/compare.js';
+import { isBootKind, isXens, withRecorded } from '../../src/cli/golden/console_ring.js';
 import { diffLines } from '../../src/cli/golden/diff.js';
 import type { ReplayRecord } from '../../src/cli/golden/recorded_host.js';
 import type { GoldenRecord } from '../../src/cli/golden/recording.js';
@@ -28,8 +29,8 @@ const field = (results: readonly FieldResult[], name: string): FieldResult =>
 
 test('a line that a guest causes may be in another record, but it must be in one', () => {
   const [a, b] = matchAcrossRecords([
-    compareRecord(theirs({ dom0_kernel_log: [GSI, GSI] }), ours({})),
-    compareRecord(theirs({}), ours({ dom0_kernel_log: [GSI] })),
+    compareRecord(theirs({ dom0_kernel_log: [GSI, GSI] }), ours({}), ''),
+    compareRecord(theirs({}), ours({ dom0_kernel_log: [GSI] }), ''),
   ]);
   expect(field(a!, 'kernel')).toMatchObject({ equal: 1, compared: 2 });
   expect(field(b!, 'kernel')).toMatchObject({ equal: 0, compared: 0 });
@@ -37,7 +38,7 @@ test('a line that a guest causes may be in another record, but it must be in one
 
 test('what only we have of a guest is hidden and counted; other lines are not', () => {
   const other = '[    1.000000] pciback 0000:02:00.0: enabling device (0000 -> 0002)';
-  const [a] = matchAcrossRecords([compareRecord(theirs({}), ours({ dom0_kernel_log: [GSI, other] }))]);
+  const [a] = matchAcrossRecords([compareRecord(theirs({}), ours({ dom0_kernel_log: [GSI, other] }), '')]);
   const kernel = field(a!, 'kernel');
   expect(kernel.differences.map((d) => d.line.text)).toEqual([other]);
   expect([...kernel.byRule].filter(([rule]) => rule.effect === 'hide')).toMatchObject([
@@ -46,10 +47,10 @@ test('what only we have of a guest is hidden and counted; other lines are not', 
 });
 
 test('a flush of a whole domain before its pages is left out, but not one after a context cache', () => {
-  const alone = compareRecord(theirs({ vtd_trace: [...FLUSH, PAGES] }), ours({}));
+  const alone = compareRecord(theirs({ vtd_trace: [...FLUSH, PAGES] }), ours({}), '');
   expect(field(alone, 'trace').differences).toEqual([]);
   const cc = 'vtd_inv_desc_cc_devices context invalidate devices sid 0x200 fmask 0x0';
-  const assigned = compareRecord(theirs({ vtd_trace: [cc, ...FLUSH, PAGES] }), ours({ vtd_trace: [cc] }));
+  const assigned = compareRecord(theirs({ vtd_trace: [cc, ...FLUSH, PAGES] }), ours({ vtd_trace: [cc] }), '');
   expect(field(assigned, 'trace').differences.map((d) => d.line.text)).toEqual(FLUSH);
 });
 
@@ -69,5 +70,37 @@ describe('lines of two sides', () => {
     const all = edits([...many('a'), 'end'], ['more', ...many('b'), 'end']);
     expect(all.filter((e) => e.startsWith('same'))).toEqual([]);
     expect(all).toHaveLength(10_003);
+  });
+});
+
+// Debian's Xen 4.17.7 under dom0-iommu=strict: pages of dom0 that become page tables.
+test("flushes of domain 0's pages on AMD are out of scope where dom0 is strict, and only there", () => {
+  const flush = 'amdvi_pages_inval AMD-Vi pages for domain 0x0 invalidated';
+  const compared = (xen: string): number =>
+    compareRecord(theirs({ vtd_trace: [flush] }), ours({}), xen).find((r) => r.field === 'trace')!.compared;
+  expect(compared('iommu=1')).toBe(1);
+  expect(compared('iommu=1 dom0-iommu=map-reserved,strict')).toBe(0);
+  expect(compared('iommu=dom0-strict')).toBe(0);
+  expect(compared('dom0-iommu=nostrict')).toBe(1);
+});
+
+describe('what only the recording has of the console', () => {
+  const dmi = '(XEN) DMI 2.8 present.';
+  const vtd = '(XEN) [VT-D]Host address width 48';
+  test('lines of the boot that are not compared stay, those that are compared are ours', () => {
+    expect(withRecorded([dmi, vtd, '(XEN) [VT-D]theirs'], [vtd, '(XEN) [VT-D]ours'], isBootKind)).toEqual([
+      dmi,
+      vtd,
+      '(XEN) [VT-D]ours',
+    ]);
+  });
+
+  test('what guests print stands where they printed it, and what only we have at the end', () => {
+    const lines = withRecorded(
+      ['(XEN) a', '(d1) BIOS', '(XEN) b'],
+      ['(XEN) a', '(XEN) b', '(XEN) c'],
+      isXens,
+    );
+    expect(lines).toEqual(['(XEN) a', '(d1) BIOS', '(XEN) b', '(XEN) c']);
   });
 });

@@ -41,14 +41,15 @@ const NO_RULES: ReadonlyMap<Rule, number> = new Map();
 /** The recorder lost the answer. */
 const LOST = -999;
 
-export function compareRecord(theirs: GoldenRecord, ours: ReplayRecord): FieldResult[] {
+/** `xen`: the command line of Xen. */
+export function compareRecord(theirs: GoldenRecord, ours: ReplayRecord, xen: string): FieldResult[] {
   const boot = theirs.cmd === '<boot>';
   const results: FieldResult[] = [];
   const plain = (field: Field, a: readonly NormalLine[], b: readonly NormalLine[]): void => {
     if (a.length + b.length > 0) results.push(compareLines(field, a, b, NO_RULES));
   };
   const text = (field: LineField, a: readonly string[], b: readonly string[]): void => {
-    const [na, nb] = [normalLines(field, a, boot), normalLines(field, b, boot)];
+    const [na, nb] = [normalLines(field, a, boot, xen), normalLines(field, b, boot, xen)];
     if (na.lines.length + nb.lines.length + na.byRule.size > 0)
       results.push(compareLines(field, na.lines, nb.lines, na.byRule));
   };

@@ -17,6 +17,8 @@ export interface Rule {
   readonly fields: readonly LineField[];
   readonly effect: Effect;
   readonly why: string;
+  /** The rule is for recordings with such a command line of Xen. */
+  readonly xen?: RegExp;
   /** The boot's record is compared without this rule. */
   readonly afterBoot?: true;
   readonly forms: readonly RegExp[];
@@ -135,6 +137,14 @@ export const RULES: readonly Rule[] = [
     ],
   },
   {
+    id: 'strict-dom0-pages',
+    fields: ['trace'],
+    effect: 'out',
+    why: "a strict dom0's pages become page tables and RAM again while it runs; QEMU's AMD IOMMU does not tell pages from domains",
+    xen: /(?:^|\s)(?:dom0-iommu=(?:\S*,)?strict|iommu=(?:\S*,)?dom0-strict)(?:,|\s|$)/,
+    forms: [/^amdvi_pages_inval AMD-Vi pages for domain 0x0 invalidated$/],
+  },
+  {
     id: 'guest-probes',
     fields: ['kernel', 'trace', 'console', 'keys'],
     effect: 'anytime',
@@ -194,6 +204,8 @@ export const RULES: readonly Rule[] = [
     why: "a domain's or a process's state at that instant, the time it has had, and how many processes came before",
     forms: [
       /^\S+ +\d+ +\d+ +\d+ {5}([-r][-b][-p][-s][-c][-d])( +\d+\.\d)$/,
+      /^\S+ +\d+ +\d+ +\d+ {5}([-r][-b][-p][-s][-c][-d])( +\d+\.\d) [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} +\S+ +\S+$/,
+      /^\S+ +\d+ {2}(\d+:\d\d:\d\d)$/,
       /^( *\d+) \? {8}([A-Z][a-z]* +\d+:\d\d) \/.*$/,
     ],
   },
@@ -211,6 +223,8 @@ export const RULES: readonly Rule[] = [
     why: 'made by chance',
     forms: [
       /^ *"uuid": "([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",$/,
+      /^\S+ +[1-9]\d* +\d+ +\d+ {5}\S+(?: +\S+)? ([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}) +\S+ +\S+$/,
+      /^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}) {2}[1-9]\d* {4}\S+ *$/,
       /^\(XEN\) {5}handle=([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}) vm_assist=[0-9a-f]{8}$/,
     ],
   },

@@ -30,8 +30,17 @@ function spellOut(lines: readonly string[]): string[] {
   });
 }
 
-export function normalLines(field: LineField, text: readonly string[], boot: boolean): NormalLines {
-  const rules = RULES.filter((r) => r.fields.includes(field) && !(boot && r.afterBoot === true));
+/** `xen`: the command line of Xen. */
+export function normalLines(
+  field: LineField,
+  text: readonly string[],
+  boot: boolean,
+  xen: string,
+): NormalLines {
+  const rules = RULES.filter(
+    (r) =>
+      r.fields.includes(field) && !(boot && r.afterBoot === true) && (r.xen === undefined || r.xen.test(xen)),
+  );
   const split = text.flatMap((t) => t.split('\n'));
   const all = field === 'trace' ? spellOut(split) : split;
   const byRule = new Map<Rule, number>();

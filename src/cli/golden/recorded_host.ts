@@ -19,6 +19,7 @@ import { type EntryRecord, entryRecord } from '../entries.js';
 import { type CommandRecord, Recorder } from '../recorder.js';
 import { Session } from '../session.js';
 import { KERNEL } from './boot_files.js';
+import { fillBoot, fillGuests } from './console_ring.js';
 import { RecordedDma } from './dma_command.js';
 import { bitsOf, dumpedBits, guestWalks, useKernelTables, usePageTables } from './guest_walks.js';
 import { HeldPages } from './held_pages.js';
@@ -107,6 +108,7 @@ export class RecordedHost {
   booted(): ReplayRecord {
     const cmdline = this.recording.records[0]!.xen_cmdline;
     const record = this.recorder.booted(this.session);
+    fillBoot(this.machine.xen.console, this.recording.records[0]!.xen_log, record.xen_log);
     const { amd_devtab: table } = this.recording.records[0]!;
     return {
       ...record,
@@ -152,6 +154,7 @@ export class RecordedHost {
     const result = this.command(theirs);
     this.takeAsLong(theirs);
     const record = this.recorder.record(theirs.cmd, result);
+    fillGuests(this.machine.xen.console, theirs.xen_log, record.xen_log);
     const memory = addresses.map((a, i): [string, Around<string>] => [
       a,
       { before: memoryBefore[i]!, after: this.pages.read(a) },

@@ -12,14 +12,14 @@ const PAGE = 4096;
 export const DRIVER_FILES = ['bind', 'new_id', 'remove_id', 'uevent', 'unbind'] as const;
 /** What pciback adds, with permission bits. */
 export const PCIBACK_FILES: ReadonlyMap<string, number> = new Map([
-  ['allow_interrupt_control', 0o600],
+  ['allow_interrupt_control', 0o644],
   ['irq_handler_state', 0o200],
-  ['irq_handlers', 0o400],
+  ['irq_handlers', 0o444],
   ['new_slot', 0o200],
-  ['permissive', 0o600],
-  ['quirks', 0o600],
+  ['permissive', 0o644],
+  ['quirks', 0o644],
   ['remove_slot', 0o200],
-  ['slots', 0o400],
+  ['slots', 0o444],
 ]);
 
 export class DriverFile implements VFile {
