@@ -1,7 +1,9 @@
 /** What the driver does for devices of rarer kinds, and on CPUs of an older one. @xen drivers/passthrough/vtd */
 import { describe, expect, test } from 'vitest';
 import { HostCrash } from '../../src/base/assert.js';
+import { E } from '../../src/base/errno.js';
 import { DEV_RDM_RELAXED, PDEV_TYPE } from '../../src/iommu/driver/types.js';
+import { intelIommuEnableDevice } from '../../src/iommu/driver/vtd/assign.js';
 import { msiFreeRemapEntries, msiMsgWriteRemapRte } from '../../src/iommu/driver/vtd/intremap.js';
 import { QEMU_ECAP } from '../../src/iommu/hw/vtd/caps.js';
 import { runAlone } from '../../src/sim/co.js';
@@ -72,6 +74,29 @@ describe('ATS', () => {
     const pdev = h.endpoint(at(2, 0));
     h.boot();
     expect([pdev.atsEnabled, h.s.confRead(at(2, 0), 0x106, 2)]).toEqual(ats ? [true, 0x8000] : [false, 0]);
+  });
+
+  // vtd/x86/ats.c of 4.18.3: a copy of the unit is allocated for the first such device behind it, and kept.
+  test.each([
+    { allocates: true, is: '4.18', rcs: [E.NOMEM, 0] },
+    { allocates: false, is: 'the newest', rcs: [0, 0] },
+  ])('the first device of a unit needs memory: $is', ({ allocates, rcs }) => {
+    const h = new VtdHost({
+      ecap: [QEMU_ECAP[0] | 4, 0],
+      structures: [drhd([])],
+      opts: { ats: true },
+      seams: { vtdAllocatesAtsUnit: () => allocates },
+    });
+    h.boot();
+    const caps = { 52: 0x40, 64: 0x10, 66: 0x92, 256: 0x0f, 258: 1, 260: 0x1f };
+    h.s.addFunction(at(2, 0), 0x1234_10ec, caps);
+    const pdev = h.endpoint(at(2, 0));
+    h.s.faults.failNth(1, 'alloc');
+    const enable = (): number => intelIommuEnableDevice(h.driver.vtd, pdev);
+    const first = enable();
+    expect([first, pdev.atsEnabled]).toEqual([rcs[0], rcs[0] === 0]);
+    h.s.faults.disarm();
+    expect([enable(), pdev.atsEnabled]).toEqual([rcs[1], true]);
   });
 });
 

@@ -7,6 +7,7 @@ export const vtdBehaviour4_18: Partial<VtdSeams> = Object.freeze<Partial<VtdSeam
   vtdRmrrMustBeReserved: () => false,
   vtdReadsSatc: () => false,
   vtdReportsUnknownMsiSource: () => false,
+  vtdAllocatesAtsUnit: () => true,
 });
 
 /** What they get wrong, and the newest does not. */

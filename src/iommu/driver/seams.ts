@@ -57,6 +57,8 @@ export interface VtdSeams {
   vtdWritesBack(): boolean;
   /** W3: so are those of a quarantine with scratch pages. No release does. */
   vtdWritesBackScratch(): boolean;
+  /** The first device with a translation cache needs memory for a copy of its unit; the newest keeps a list there. */
+  vtdAllocatesAtsUnit(): boolean;
   /** V13: a domain's flushes reach a unit before its first device is there. In every release some time after. */
   vtdCountsUnitFirst(): boolean;
   /** W8: entries of a bridge go although the flush for the device behind it failed. In every release they stay. */

@@ -25,7 +25,7 @@ const ATS_REG_CTL = 6;
 const ATS_QUEUE_DEPTH_MASK = 0x1f;
 const ATS_ENABLE = 0x8000;
 
-/** Position of the ATS capability when it may be used behind this unit, else 0. @xen ats_device */
+/** Position of the ATS capability when it may be used behind this unit, else 0; -ENOMEM. @xen ats_device */
 export function atsDevice(vtd: Vtd, pdev: Pdev, drhd: DrhdUnit): number {
   const iommu = drhd.iommu!;
   if (!vtd.opts.ats || !vtd.opts.qinval || !iommu.queuedInval || !iommu.devIotlb) return 0;
@@ -34,7 +34,9 @@ export function atsDevice(vtd: Vtd, pdev: Pdev, drhd: DrhdUnit): number {
   const integrated = ((flags >> 4) & 0xf) === PCI_EXP_TYPE_RC_END;
   if (!integrated && acpiFindMatchedAtsrUnit(vtd, pdev) === undefined) return 0;
   const pos = vtd.s.pciFindExtCap(pdev.sbdf, PCI_EXT_CAP_ID_ATS);
-  if (pos !== 0) iommu.flushDevIotlb = true;
+  if (pos === 0 || iommu.flushDevIotlb) return pos;
+  if (vtd.seams.vtdAllocatesAtsUnit() && vtd.s.faults.on && vtd.s.faults.take('alloc')) return E.NOMEM;
+  iommu.flushDevIotlb = true;
   return pos;
 }
 

@@ -35,6 +35,7 @@ const correct: VtdSeams = Object.freeze<VtdSeams>({
   vtdMapsSecondaryBus: () => true,
   vtdWritesBack: () => true,
   vtdWritesBackScratch: () => true,
+  vtdAllocatesAtsUnit: () => false,
 });
 
 export const vtdSeams = new CompletedSeams(correct);
