@@ -5,5 +5,5 @@
  */
 import { setFlagsFromString } from 'node:v8';
 
-setFlagsFromString('--max-inlined-bytecode-size-cumulative=5400');
+setFlagsFromString('--max-inlined-bytecode-size-cumulative=6200');
 setFlagsFromString('--max-inlined-bytecode-size-absolute=9200');

@@ -218,7 +218,6 @@ function writeWords(vtd: Vtd, iommu: VtdIommu, at: number, bdf: number, first: n
  * @returns 0, PREV_PRESENT, or an errno. @xen domain_context_mapping_one
  */
 export function* domainContextMappingOne(
-  vtd: Vtd,
   domain: IommuDomain,
   iommu: VtdIommu,
   bus: number,
@@ -228,6 +227,7 @@ export function* domainContextMappingOne(
   pgdMfn: number,
   mode: number,
 ): Co<number> {
+  const { vtd } = iommu;
   if (quarantineSkip(domain, pgdMfn)) return 0;
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   const isNew = !domain.iommu.uses(iommu.index) && vtd.seams.vtdCountsUnitFirst();
@@ -268,7 +268,7 @@ function* mapMePhantom(
   const me = iommu.drhd.segment === 0 ? mePhantomOf(vtd, bus, devfn) : 0;
   if (me === 0) return 0;
   const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
-  return yield* domainContextMappingOne(vtd, domain, unit, 0, me, undefined, domid, pgdMfn, mode);
+  return yield* domainContextMappingOne(domain, unit, 0, me, undefined, domid, pgdMfn, mode);
 }
 
 /** Back to the previous owner, or to no entry; when that worked, `domain` has nothing of it. */
@@ -285,12 +285,12 @@ function* undoMapping(
   let rc = 0;
   // An alias that was quarantined loses its entry: its table was another device's.
   if (prevDom === undefined || (prevDom === vtd.s.domIo && pdev === undefined)) {
-    rc = yield* domainContextUnmapOne(vtd, domain, iommu, bus, devfn);
+    rc = yield* domainContextUnmapOne(domain, iommu, bus, devfn);
   } else {
     const domid = pdev === undefined ? prevDom.domid : deviceDomid(prevDom, pdev);
     const pgdMfn = pdev === undefined ? prevDom.iommu.pgdMfn : devicePgtable(prevDom, pdev);
     const back = (mode & MAP.withRmrr) | MAP.errorRecovery;
-    rc = yield* domainContextMappingOne(vtd, prevDom, iommu, bus, devfn, pdev, domid, pgdMfn, back);
+    rc = yield* domainContextMappingOne(prevDom, iommu, bus, devfn, pdev, domid, pgdMfn, back);
     rc = Math.min(rc, 0);
   }
   if (rc === 0 && pdev?.devfn === devfn && vtd.seams.vtdFreesIdOfFailed())
@@ -302,12 +302,12 @@ function* undoMapping(
  * @xen domain_context_unmap_one
  */
 export function* domainContextUnmapOne(
-  vtd: Vtd,
   domain: IommuDomain,
   iommu: VtdIommu,
   bus: number,
   devfn: number,
 ): Co<Rc> {
+  const { vtd } = iommu;
   assert(vtd.s.pcidevsLock.heldByCurrent(), 'pcidevs lock is held');
   let rc: Rc = ABSENT;
   {
@@ -339,5 +339,5 @@ function* unmapMePhantom(vtd: Vtd, domain: IommuDomain, iommu: VtdIommu, bus: nu
   const me = iommu.drhd.segment === 0 ? mePhantomOf(vtd, bus, devfn) : 0;
   if (me === 0) return 0;
   const unit = acpiFindMatchedDrhdUnit(vtd, vtd.s.pciGetPdev(me & ~7))!.iommu!;
-  return yield* domainContextUnmapOne(vtd, domain, unit, 0, me);
+  return yield* domainContextUnmapOne(domain, unit, 0, me);
 }

@@ -2,19 +2,19 @@
 import { assert } from '../../../base/assert.js';
 import { getFrame, set, setFrame } from '../../../base/layout.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
-import { CONTEXT_WORDS, ROOT, ROOT_WORDS } from '../../format/vtd.js';
-import { allocPgtableMaddr, type VtdIommu } from './state.js';
+import { ROOT, ROOT_WORDS } from '../../format/vtd.js';
+import { allocPgtableMaddr, NO_TABLE, type VtdIommu } from './state.js';
 
 const FRAME_BYTES = FRAME_WORDS * 4;
-const ROOT_BYTES = ROOT_WORDS * 4;
-const CONTEXT_BYTES = CONTEXT_WORDS * 4;
+/** Root and context entries are 16 bytes. */
+const ENTRY_SHIFT = 4;
 /** Bit 0 of a root entry. */
 const PRESENT = 1;
 
 /** Index into RAM's words of a bus's root entry, for reading. The root stays where it is once it was written to. */
 function rootEntryAt(iommu: VtdIommu, bus: number): number {
   if (iommu.rootAt === 0) iommu.rootAt = iommu.ram.peek(iommu.rootMfn) * FRAME_BYTES;
-  return (iommu.rootAt + bus * ROOT_BYTES) >>> 2;
+  return (iommu.rootAt + (bus << ENTRY_SHIFT)) >>> 2;
 }
 
 /** Frame of the bus's context table, 0 while there is none. */
@@ -49,7 +49,7 @@ function findTable(iommu: VtdIommu, bus: number, root: number): boolean {
   if (table === 0 && iommu.vtd.seams.vtdNoticesMissingContextTable()) return false;
   iommu.tableAt = ram.slot(table) * FRAME_BYTES;
   const at = rootEntryAt(iommu, bus);
-  iommu.tableLo = ram.words[at]!;
+  iommu.tableLo = table === 0 ? NO_TABLE : ram.words[at]!;
   iommu.tableHi = ram.words[at + 1]!;
   return true;
 }
@@ -62,10 +62,9 @@ export function contextEntryAt(iommu: VtdIommu, bus: number, devfn: number): num
   assert(iommu.lock.heldByCurrent(), 'iommu->lock is held');
   const { ram } = iommu;
   const root = rootEntryAt(iommu, bus);
-  const lo = ram.words[root]!;
-  const found = (lo & PRESENT) !== 0 && lo === iommu.tableLo && ram.words[root + 1]! === iommu.tableHi;
+  const found = ram.words[root] === iommu.tableLo && ram.words[root + 1] === iommu.tableHi;
   if (!found && !findTable(iommu, bus, root)) return 0;
-  const at = (iommu.tableAt + devfn * CONTEXT_BYTES) >>> 2;
+  const at = (iommu.tableAt + (devfn << ENTRY_SHIFT)) >>> 2;
   ram.writes(at);
   return at;
 }

@@ -115,7 +115,7 @@ function* mapEndpoint(
   if (vtd.opts.debug) debugLine(vtd, domain, 'PCIe: map', pdev, devfn, '');
   const iommu = drhd.iommu!;
   const domid = deviceDomid(domain, pdev);
-  const ret = yield* domainContextMappingOne(vtd, domain, iommu, pdev.bus, devfn, pdev, domid, pgdMfn, mode);
+  const ret = yield* domainContextMappingOne(domain, iommu, pdev.bus, devfn, pdev, domid, pgdMfn, mode);
   if (ret < 0) return ret;
   if (vtd.opts.ats && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
     enableAtsDevice(vtd, pdev, iommu);
@@ -136,7 +136,7 @@ function* mapConventional(
   if (vtd.opts.debug) debugLine(vtd, domain, 'PCI: map', pdev, devfn, '');
   const iommu = drhd.iommu!;
   const domid = deviceDomid(domain, pdev);
-  const own = yield* domainContextMappingOne(vtd, domain, iommu, pdev.bus, devfn, pdev, domid, pgdMfn, mode);
+  const own = yield* domainContextMappingOne(domain, iommu, pdev.bus, devfn, pdev, domid, pgdMfn, mode);
   if (own < 0) return own;
   const prevPresent = own === PREV_PRESENT;
 
@@ -151,7 +151,7 @@ function* mapConventional(
   // No device is passed for aliases: the bridge's owner is not the one that counts.
   const none = undefined;
   if (ret === 0) {
-    ret = yield* domainContextMappingOne(vtd, domain, iommu, aliasBus, aliasDevfn, none, domid, pgdMfn, mode);
+    ret = yield* domainContextMappingOne(domain, iommu, aliasBus, aliasDevfn, none, domid, pgdMfn, mode);
   }
   // Behind a PCIe-to-PCI bridge requests may come from function 0 of device 0 of the secondary bus.
   if (
@@ -160,7 +160,7 @@ function* mapConventional(
     isPcie2pci(vtd, pdev.seg, aliasBus, aliasDevfn) &&
     (secbus !== pdev.bus || pdev.devfn !== 0)
   ) {
-    ret = yield* domainContextMappingOne(vtd, domain, iommu, secbus, 0, none, domid, pgdMfn, mode);
+    ret = yield* domainContextMappingOne(domain, iommu, secbus, 0, none, domid, pgdMfn, mode);
   }
   if (ret !== 0 && vtd.seams.vtdUndoesAliasFailure()) {
     const undo = found < 0 ? devfn : vtd.seams.vtdAliasUndoDevfn(devfn, aliasDevfn);
@@ -231,7 +231,7 @@ function bridgeUnmapping(vtd: Vtd, domain: IommuDomain, devfn: number, pdev: Pde
 
 function* unmapEndpoint(vtd: Vtd, domain: IommuDomain, drhd: DrhdUnit, devfn: number, pdev: Pdev): Co<Rc> {
   if (vtd.opts.debug) debugLine(vtd, domain, 'PCIe: unmap', pdev, devfn, '');
-  const ret = yield* domainContextUnmapOne(vtd, domain, drhd.iommu!, pdev.bus, devfn);
+  const ret = yield* domainContextUnmapOne(domain, drhd.iommu!, pdev.bus, devfn);
   if (ret === 0 && vtd.opts.ats && devfn === pdev.devfn && atsDevice(vtd, pdev, drhd) > 0) {
     disableAtsDevice(vtd, pdev, drhd.iommu!);
   }
@@ -247,7 +247,7 @@ function* unmapConventional(
 ): Co<Rc> {
   if (vtd.opts.debug) debugLine(vtd, domain, 'PCI: unmap', pdev, devfn, '');
   const iommu = drhd.iommu!;
-  let ret = yield* domainContextUnmapOne(vtd, domain, iommu, pdev.bus, devfn);
+  let ret = yield* domainContextUnmapOne(domain, iommu, pdev.bus, devfn);
   const goesOn = vtd.seams.vtdUnmapGoesOn();
   if (ret !== 0 && !goesOn) return ret;
   const found = findUpstreamBridge(vtd, pdev, devfn);
@@ -258,10 +258,10 @@ function* unmapConventional(
     return 0;
   }
   const { bus: aliasBus, devfn: aliasDevfn, secbus } = vtd.bridge;
-  const alias = yield* domainContextUnmapOne(vtd, domain, iommu, aliasBus, aliasDevfn);
+  const alias = yield* domainContextUnmapOne(domain, iommu, aliasBus, aliasDevfn);
   if (ret === 0) ret = alias;
   if ((ret === 0 || goesOn) && isPcie2pci(vtd, pdev.seg, aliasBus, aliasDevfn)) {
-    const secondary = yield* domainContextUnmapOne(vtd, domain, iommu, secbus, 0);
+    const secondary = yield* domainContextUnmapOne(domain, iommu, secbus, 0);
     if (ret === 0) ret = secondary;
   }
   return ret;

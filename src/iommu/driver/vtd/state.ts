@@ -67,6 +67,9 @@ export interface AtsrUnit {
   readonly allPorts: boolean;
 }
 
+/** No root entry's lower word: bits 11:1 are reserved. */
+export const NO_TABLE = -1;
+
 /** How invalidations reach a unit. @xen struct vtd_iommu flush */
 export const FLUSH = { noop: 0, register: 1, queued: 2 } as const;
 
@@ -98,7 +101,7 @@ export class VtdIommu {
   /** Byte of RAM's words at which the root table lies, 0 until that was written to. */
   rootAt = 0;
   /** Root entry of the context table that was used last, and the byte of RAM's words at which that lies. */
-  tableLo = 0;
+  tableLo = NO_TABLE;
   tableHi = 0;
   tableAt = 0;
   /** Entry under construction, and the one it replaces; valid while `lock` is held. */
