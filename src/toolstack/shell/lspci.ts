@@ -47,7 +47,7 @@ export function lspci(devices: readonly LspciDevice[], argv: readonly string[], 
     }
     return 0;
   }
-  for (const d of shown) {
+  for (const d of shown.map((s) => ({ ...s, ids: numbers }) as const)) {
     const line = lspciLine(d, { ids: numbers, domain });
     const verbose = count('v');
     io.out(`${line}${verbose > 0 ? progIf(d) : ''}\n`);

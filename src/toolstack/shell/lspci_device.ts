@@ -1,4 +1,5 @@
 /** A device as lspci sees it, and the name of its subsystem. */
+import { hex } from '../../base/sbdf.js';
 import { deviceName, type LspciSubject } from '../../pci/names.js';
 
 /** A device as lspci is told of it. */
@@ -11,13 +12,24 @@ export interface LspciDevice extends LspciSubject {
   readonly modules: readonly string[];
   /** Base address registers 0..5 and the ROM, flags as in sysfs; 0 for none. */
   readonly resources: readonly { readonly start: number; readonly end: number; readonly flags: number }[];
+  /** As lspci was asked with -n; names where it was not. */
+  readonly ids?: 'names' | 'numbers' | 'both';
   /** Bytes that can be read. */
   readonly configBytes: number;
   read(reg: number, bytes: number): number;
 }
 
-/** The names of pci.ids for subsystems of emulated boards; everything else has only numbers. */
+/** Name and numbers of a subsystem as they are asked for; what has no name is a `Device`. @pciutils names.c format_name_pair */
 export function idName(d: LspciDevice, vendor: number, device: number): string {
+  const numbers = `${hex(vendor, 4)}:${hex(device, 4)}`;
+  if (d.ids === 'numbers') return numbers;
+  const name = nameOf(d, vendor, device);
+  if (d.ids !== 'both') return name;
+  return `${name.replace(/(^| )Device (?:[0-9a-f]{4}:)?[0-9a-f]{4}$/, '$1Device')} [${numbers}]`;
+}
+
+/** The names of pci.ids for subsystems of emulated boards; everything else has only numbers. */
+function nameOf(d: LspciDevice, vendor: number, device: number): string {
   const own = deviceName(d);
   const known = !/(^| )Device [0-9a-f]{4}(:|$)/.test(own);
   const qemu = vendor === 0x1af4 && device === 0x1100;

@@ -1,9 +1,11 @@
 /** Attributes of a PCI device under /sys. @linux drivers/pci/pci-sysfs.c */
+
 import { E, type Errno, type Rc } from '../../base/errno.js';
 import type { Co } from '../../sim/co.js';
 import type { Dom0Kernel } from '../kernel/kernel.js';
 import type { KernelPci } from '../kernel/pci_dev.js';
 import { isOne } from '../kernel/reset.js';
+import { LINK_FILES, linkAttribute } from './link.js';
 import type { VFile } from './node.js';
 
 const hex = (n: number, width: number): string => n.toString(16).padStart(width, '0');
@@ -41,6 +43,7 @@ export function deviceAttributes(dev: KernelPci): Map<string, number> {
   if (dev.resetMethods.length > 0) modes.set('reset', 0o200).set('reset_method', 0o644);
   if (dev.classCode >>> 8 === 0x0300) modes.set('boot_vga', 0o444);
   if (dev.headerType === 1) modes.set('secondary_bus_number', 0o444).set('subordinate_bus_number', 0o444);
+  if (dev.cap.express !== 0) for (const name of LINK_FILES) modes.set(name, 0o444);
   if (dev.cap.sriov !== 0) {
     for (const name of ['offset', 'stride', 'totalvfs', 'vf_device', 'vf_total_msix'])
       modes.set(`sriov_${name}`, 0o444);
@@ -72,6 +75,8 @@ export class DeviceAttribute implements VFile {
     if (name === 'config') return latin1(this.pread(0, this.configBytes()));
     if (name.startsWith('sriov_')) return `${this.sriov(name)}\n`;
     if (/^resource\d$/.test(name)) return E.IO;
+    const link = linkAttribute(this.kernel, dev, name);
+    if (link !== undefined) return `${link}\n`;
     const text = simpleAttribute(dev, name);
     if (text !== undefined) return text;
     switch (name) {
