@@ -169,8 +169,8 @@ describe('xpsim as a process', () => {
     expect(xpsim('run', path.join(dir, 's.sh')).status).toBe(0);
   });
 
-  /** Ctrl-C once the process has said something on `stream`, and some time more. */
-  const interrupted = async (args: readonly string[], input: string) => {
+  /** Ctrl-C once the process has said something, and `ms` later. */
+  const interrupted = async (args: readonly string[], input: string, ms = 300) => {
     const child = spawn(process.execPath, [path.join(ROOT, 'bin/xpsim'), ...args]);
     let err = '';
     child.stderr.on('data', (d: Buffer) => {
@@ -178,7 +178,7 @@ describe('xpsim as a process', () => {
     });
     child.stdin.write(input);
     await new Promise((resolve) => child.stdout.once('data', resolve));
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await new Promise((resolve) => setTimeout(resolve, ms));
     child.kill('SIGINT');
     const code = await new Promise((resolve) => child.on('exit', resolve));
     return { code, err };
@@ -188,7 +188,7 @@ describe('xpsim as a process', () => {
   test('Ctrl-C in the middle of a command ends it with the line, whole events and 130', async () => {
     const events = path.join(tmp, 'cut.jsonl');
     const script = file('long.sh', `true\n\n${LONG}`);
-    const { code, err } = await interrupted(['run', '--events', events, script], '');
+    const { code, err } = await interrupted(['run', '--events', events, script], '', 2000);
     expect(err).toBe(`xpsim: interrupted in line 3 of ${script}; 1 commands ran\n`);
     expect(code).toBe(130);
     const lines = fs.readFileSync(events, 'utf8').trimEnd().split('\n');
