@@ -40,12 +40,17 @@ function options() {
   }
 }
 
+/** Both sides run on one processor, where that can be said: what else shares a core with it, both see. */
+const PINNED = ['taskset', '-c', '0'];
+const canPin = () => spawnSync(PINNED[0], [...PINNED.slice(1), 'true']).status === 0;
+
 /** Runs one row in a process of its own; undefined when it failed. */
-function inOwnProcess(row, o, floor) {
+function inOwnProcess(row, o, floor, pin) {
   const args = [fileURLToPath(import.meta.url), '--row', row.name, '--rounds', String(o.rounds)];
   if (o.quick) args.push('--quick');
   if (floor !== undefined) args.push('--floor', floor.dir);
-  const { status, stdout } = spawnSync(process.execPath, args, {
+  const [program, ...rest] = [...pin, process.execPath, ...args];
+  const { status, stdout } = spawnSync(program, rest, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -59,11 +64,12 @@ function runAll(o) {
     return 2;
   }
   const floor = buildFloor();
+  const pin = canPin() ? PINNED : [];
   let failed = 0;
   try {
     if (!o.json) printHead(floor !== undefined, o);
     for (const row of chosen) {
-      const results = inOwnProcess(row, o, floor);
+      const results = inOwnProcess(row, o, floor, pin);
       if (results === undefined) failed += 1;
       for (const result of results ?? []) {
         if (o.json) console.log(JSON.stringify(result));
