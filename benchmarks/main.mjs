@@ -13,7 +13,7 @@ import { buildFloor, measure } from './harness.mjs';
 import { rows } from './rows.mjs';
 import { printHead, printRow } from './table.mjs';
 
-const ROUNDS = 11;
+const ROUNDS = 25;
 const QUICK_ROUNDS = 3;
 
 function options() {
