@@ -55,9 +55,12 @@ class RunImage {
   ) {}
 }
 
+/** How many images are kept: a host's identity map has about ten runs. */
+const IMAGES = 16;
+
 /**
  * What a run looks like depends on these numbers and nothing else, and every machine made from one description has the
- * same ones: the last few are kept. A host's identity map has about ten.
+ * same ones: the last few are kept.
  */
 class RunImages {
   private readonly kept: RunImage[] = [];
@@ -71,7 +74,7 @@ class RunImages {
     }
     const words = imageOf(idx, end, lo, hi, bytes, marked);
     this.kept[this.oldest] = new RunImage(idx, end, lo, hi, bytes, marked, words);
-    this.oldest = (this.oldest + 1) % 16;
+    this.oldest = (this.oldest + 1) % IMAGES;
     return words;
   }
 }

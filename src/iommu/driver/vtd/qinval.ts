@@ -148,7 +148,6 @@ export function* queueInvalidateEntrySync(iommu: VtdIommu, did: number, sid: num
       if (words[slot] === STAT_DONE) slot = 0;
     }
   }
-  if (queued === 2 && slot === 0) return 0;
   if (slot !== 0) yield* pollStatus(iommu, slot, false);
   if (queued === 2) return 0;
   if (queued === 0) yield* requestApart(iommu, context, sid, 0, 0);
