@@ -2,7 +2,7 @@
  * A whole host: hardware from a description, Xen on it, dom0 when somebody asks for it. Everything that can be seen or
  * done is reached from here.
  */
-import { InputError } from './base/assert.js';
+import { InputError, XenBug } from './base/assert.js';
 import { devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
 import { startXen } from './hypervisor/boot.js';
 import { XenHypercalls } from './hypervisor/hypercalls.js';
@@ -32,7 +32,7 @@ export interface BootOptions {
   readonly sinks?: readonly Sink[];
 }
 
-export class Machine {
+export class Machine implements Disposable {
   readonly hypercalls: Hypercalls;
 
   private constructor(
@@ -144,4 +144,29 @@ export class Machine {
   restore(snapshot: Snapshot): void {
     restoreSnapshot(snapshot);
   }
+
+  /**
+   * The machine is done with: the next one gets its memory, which then need not be made and collected. Whatever is asked
+   * of it from now on is refused with a XenBug, of its parts and snapshots too; reading what they keep beside memory is
+   * not. Who never calls it leaves the memory to the collector.
+   */
+  release(): void {
+    if (this.hw === RELEASED) return;
+    const { ram, frames, cpus } = this.hw;
+    Object.assign(this, { hw: RELEASED, xen: RELEASED, hypercalls: RELEASED });
+    cpus.stop();
+    ram.giveBack();
+    frames.giveBack();
+  }
+  /** For `using machine = Machine.boot(host);` */
+  [Symbol.dispose](): void {
+    this.release();
+  }
 }
+
+/** Stands for every part of a machine that was released. */
+const RELEASED = new Proxy(Object.freeze({}) as never, {
+  get(_, name): never {
+    throw new XenBug(`${String(name)} is asked of a machine that was released`);
+  },
+});

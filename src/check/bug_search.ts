@@ -44,7 +44,8 @@ export function violationOf(
   judges: readonly Invariant[] = judgesOf(o.judges),
 ): { violation: Violation; at: number } | undefined {
   try {
-    const { violation, at } = runHistory(h, { ...o, fixed: o.fixed ?? true }, judges);
+    const { violation, at, world } = runHistory(h, { ...o, fixed: o.fixed ?? true }, judges);
+    world.machine.release();
     return violation === undefined ? undefined : { violation, at };
   } catch (e) {
     const what = e instanceof Error ? `${e.name}: ${e.message}` : String(e);

@@ -57,7 +57,9 @@ function restOf(world: World): Rest {
   takeApart(world);
   const { hw, xen } = world.machine;
   const interrupts = [...xen.irqs.descs.keys()].filter((irq) => irq > xen.nrIrqsGsi).length;
-  return { freeFrames: hw.heap.freeFrames, domains: xen.domains.size, interrupts };
+  const rest = { freeFrames: hw.heap.freeFrames, domains: xen.domains.size, interrupts };
+  world.machine.release();
+  return rest;
 }
 
 /** A command of the kit, or any other thing done to the machine. */

@@ -97,7 +97,7 @@ export interface RunOptions {
   readonly onCommand?: ((world: World, i: number) => void) | undefined;
 }
 
-/** Runs one history; the first violated invariant ends it. */
+/** Runs one history; the first violated invariant ends it. The machine is left to the caller, who may release it. */
 export function runHistory(
   h: History,
   o: RunOptions,
@@ -161,6 +161,7 @@ export function checkHistories(o: HistoryOptions): HistoryResult {
     histories += 1;
     commandsRun += h.commands.length;
     addCounts(counts, world.counts);
+    world.machine.release();
     return violation === undefined;
   });
   const run = fc.check(property, {
@@ -203,7 +204,9 @@ export function failureOf(
 function replay(h: History, o: HistoryOptions): Violation {
   const none = { id: 'none', what: 'the failure did not come back: the run is not deterministic' };
   try {
-    return runHistory(h, { ...o, fixed: o.fixed ?? true }, o.invariants).violation ?? none;
+    const { violation, world } = runHistory(h, { ...o, fixed: o.fixed ?? true }, o.invariants);
+    world.machine.release();
+    return violation ?? none;
   } catch (e) {
     return { id: 'ASSERT', what: e instanceof Error ? `${e.name}: ${e.message}` : String(e) };
   }

@@ -110,6 +110,7 @@ export class Session {
     if (this.reboot !== undefined) {
       const how = this.reboot;
       this.reboot = undefined;
+      this.booted.machine.release();
       this.booted = this.boot(how);
     }
     return result;

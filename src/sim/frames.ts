@@ -2,10 +2,11 @@
  * Who owns each 4 KiB machine frame: Xen's frame table and buddy heap, kept per 2 MiB piece so that sixteen
  * gigabytes cost nothing until somebody looks.
  */
-import { assert } from '../base/assert.js';
+import { assert, XenBug } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import type { Faults } from './faults.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
+import { Spares } from './spare.js';
 import { ORDER_MAX, Zone } from './zone.js';
 
 /** Owners that are no ordinary domain. Domain ids below 0x7FF0 stand for themselves. @xen include/public/xen.h */
@@ -47,9 +48,25 @@ export interface RamRange {
   readonly count: number;
 }
 
+interface FrameArrays {
+  readonly pieces: Int32Array;
+  readonly mixed: Int32Array;
+}
+const spares = new Spares<FrameArrays>();
+/** What a machine has that gave its table back. */
+const GIVEN_BACK = new Int32Array(0);
+
+function emptyArrays(frames: number): FrameArrays {
+  const spare = spares.take(frames);
+  if (spare !== undefined) return spare;
+  const pieces = Math.ceil(frames / PIECE);
+  const buffer = new ArrayBuffer((pieces + BOOT_MIXED * PIECE) * 4);
+  return { pieces: new Int32Array(buffer, 0, pieces), mixed: new Int32Array(buffer, pieces * 4) };
+}
+
 export class Frames implements CopiesItself {
   /** Packed owner and type of a uniform piece, or -(index + 1) of its frames in `mixed`. */
-  private readonly pieces: Int32Array;
+  private pieces: Int32Array;
   private mixed: Int32Array;
   private mixedUsed = 0;
   /** The piece of each place in `mixed`, -1 for a free one. */
@@ -59,15 +76,27 @@ export class Frames implements CopiesItself {
   /** References beyond the owner's own one. @xen page_info.count_info */
   private readonly extraRefs = new Map<number, number>();
   /** By place in `mixed`, 1 when it was written since the table was as in `#since`. No part of the state, so hidden. */
-  #written = new Uint8Array(BOOT_MIXED);
+  #written: Uint8Array;
   #piecesWritten = false;
   #since: FramesCopy | undefined = undefined;
 
   constructor(readonly frames: number) {
-    const pieces = Math.ceil(frames / PIECE);
-    const buffer = new ArrayBuffer((pieces + BOOT_MIXED * PIECE) * 4);
-    this.pieces = new Int32Array(buffer, 0, pieces);
-    this.mixed = new Int32Array(buffer, pieces * 4);
+    const { pieces, mixed } = emptyArrays(frames);
+    this.pieces = pieces;
+    this.mixed = mixed;
+    this.#written = new Uint8Array(mixed.length / PIECE);
+  }
+
+  /** The machine is done with: another one gets its table. */
+  giveBack(): void {
+    if (this.pieces === GIVEN_BACK) return;
+    const { pieces, mixed } = this;
+    this.pieces = GIVEN_BACK;
+    this.mixed = GIVEN_BACK;
+    if (!ArrayBuffer.isView(pieces)) return;
+    pieces.fill(0);
+    mixed.fill(0);
+    spares.give(this.frames, { pieces, mixed }, pieces.byteLength + mixed.byteLength);
   }
 
   private packed(mfn: number): number {
@@ -148,6 +177,7 @@ export class Frames implements CopiesItself {
 
   /** The place in `mixed` of a uniform piece, whose frames are told apart from now on. */
   private split(piece: number): number {
+    if (this.pieces === GIVEN_BACK) throw new XenBug('a frame of a machine that was released');
     const p = this.pieces[piece]!;
     const index = this.mixedFree.pop() ?? this.mixedUsed++;
     const at = index * PIECE;

@@ -1,4 +1,4 @@
-import { notSo } from '../base/assert.js';
+import { notSo, XenBug } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import { RANK } from './lock_ranks.js';
 
@@ -8,6 +8,8 @@ const NOBODY = -1;
 const orderOf = (rank: number): number => Math.round(rank * 0x1_0000);
 /** Before all locks. */
 const NONE = -1;
+/** Behind all locks: a CPU that is here takes none. */
+const STOPPED = 0x3fff_ffff;
 /** The rank of a place in the order, by name. */
 const rankOf = (order: number): string =>
   Object.entries(RANK).find(([, rank]) => rank === Math.floor(order / 0x1_0000))?.[0] ??
@@ -42,12 +44,17 @@ export class Cpus {
     this.list = list;
     this.current = list[0]!;
   }
+  /** No lock of the machine is taken any more. */
+  stop(): void {
+    for (const cpu of this.list) cpu.topOrder = STOPPED;
+  }
 }
 
 type Lock = SpinLock | RwLock;
 
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
+  if (cpu.topOrder === STOPPED) throw new XenBug(`${lock.name} is asked of a machine that was released`);
   if (lock.order <= cpu.topOrder)
     notSo(`${lock.name} ranks above ${rankOf(cpu.topOrder)}, held by cpu${cpu.id}`);
 }

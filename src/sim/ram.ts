@@ -5,6 +5,7 @@
 import { XenBug } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
+import { Spares } from './spare.js';
 
 export const FRAME_WORDS = 1024;
 /** A cache line: 64 bytes. */
@@ -17,6 +18,29 @@ const PIECE = 1024;
 const FIRST_PIECES_MAX = 4096;
 /** No walk has more levels. */
 const LEVELS = 8;
+
+interface RamArrays {
+  readonly words: Int32Array;
+  readonly pieces: Int32Array;
+  readonly slots: Int32Array;
+}
+const spares = new Spares<RamArrays>();
+/** What a machine has that gave its memory back. */
+const GIVEN_BACK = new Int32Array(0);
+
+/** Those of a machine that is done with, or one fresh buffer: each buffer takes time of its own to make and collect. */
+function emptyArrays(frames: number): RamArrays {
+  const spare = spares.take(frames);
+  if (spare !== undefined) return spare;
+  const pieces = Math.min(Math.ceil(frames / PIECE), FIRST_PIECES_MAX);
+  const words = BOOT_FRAMES * FRAME_WORDS;
+  const buffer = new ArrayBuffer((words + pieces + 2 * PIECE) * 4);
+  return {
+    words: new Int32Array(buffer, 0, words),
+    pieces: new Int32Array(buffer, words * 4, pieces),
+    slots: new Int32Array(buffer, (words + pieces) * 4),
+  };
+}
 
 export class Ram implements CopiesItself {
   /** Slot 0 is the zero frame: untouched frames read from it, and nobody writes to it. */
@@ -39,7 +63,7 @@ export class Ram implements CopiesItself {
   private used = 1;
   private piecesUsed = 1;
   /** By slot, 1 when it may have been written since memory was as in `#since`. No part of the state, so hidden. */
-  #written = new Uint8Array(BOOT_FRAMES);
+  #written: Uint8Array;
   #since: RamCopy | undefined = undefined;
   /** Slots that always count as written. */
   readonly #held: number[] = [];
@@ -48,14 +72,12 @@ export class Ram implements CopiesItself {
     /** Frames of the machine's physical address space; addresses beyond abort. */
     readonly frames: number,
   ) {
-    const pieces = Math.min(Math.ceil(frames / PIECE), FIRST_PIECES_MAX);
-    // One buffer to begin with: each takes time of its own to make, and to give back.
-    const words = BOOT_FRAMES * FRAME_WORDS;
-    const buffer = new ArrayBuffer((words + pieces + 2 * PIECE) * 4);
-    this.words = new Int32Array(buffer, 0, words);
-    this.pieces = new Int32Array(buffer, words * 4, pieces);
-    this.slots = new Int32Array(buffer, (words + pieces) * 4);
-    this.near = pieces * PIECE;
+    const { words, pieces, slots } = emptyArrays(frames);
+    this.words = words;
+    this.pieces = pieces;
+    this.slots = slots;
+    this.near = Math.min(pieces.length * PIECE, 0x8000_0000);
+    this.#written = new Uint8Array(words.length / FRAME_WORDS);
   }
 
   /** The slot to read `mfn` from: 0, the zero frame, while it is untouched. */
@@ -65,6 +87,7 @@ export class Ram implements CopiesItself {
 
   private peekFar(mfn: number): number {
     const piece = Math.floor(mfn / PIECE);
+    if (this.pieces === GIVEN_BACK) throw new XenBug('memory is asked of a machine that was released');
     return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn % PIECE)]! : 0;
   }
 
@@ -214,6 +237,23 @@ export class Ram implements CopiesItself {
         if (this.slots[at + i] !== 0) this.writeBack(piece * PIECE + i, 0, FRAME_WORDS);
     }
   }
+  /** The machine is done with: another one gets its memory. Whoever asks for a frame from now on is told. */
+  giveBack(): void {
+    if (this.pieces === GIVEN_BACK) return;
+    const { words, pieces, slots } = this;
+    this.words = GIVEN_BACK;
+    this.pieces = GIVEN_BACK;
+    this.slots = GIVEN_BACK;
+    this.near = 0;
+    this.lastTables.fill(-1);
+    this.unsnooped?.giveBack();
+    // An explorer has put something else in their place, which stays with it.
+    if (!ArrayBuffer.isView(words)) return;
+    words.fill(0, FRAME_WORDS, this.used * FRAME_WORDS);
+    pieces.fill(0);
+    slots.fill(0, PIECE, this.piecesUsed * PIECE);
+    spares.give(this.frames, { words, pieces, slots }, words.byteLength + slots.byteLength);
+  }
   /** Frames touched so far. */
   get touched(): number {
     return this.used - 1;
@@ -227,9 +267,12 @@ export class Ram implements CopiesItself {
   }
   /** Of memory as it was in `copy`: the frames written since, or all of them when it was not like that before. */
   putBack(copy: RamCopy): void {
+    if (this.pieces === GIVEN_BACK) throw new XenBug('a machine that was released is not restored');
     const all = this.#since !== copy;
     for (const slot of this.#held) this.#written[slot] = 1;
-    const end = Math.min(Math.max(this.used, copy.used), copy.words.length / FRAME_WORDS);
+    // Other histories may have left something in any slot of these words.
+    const behind = copy.words.length / FRAME_WORDS;
+    const end = all ? behind : Math.min(Math.max(this.used, copy.used), behind);
     const written = this.#written;
     for (let slot = 1; slot < end; slot++) {
       if (all || written[slot] === 1) copy.putFrameBack(slot);
