@@ -2,7 +2,7 @@
  * A whole host: hardware from a description, Xen on it, dom0 when somebody asks for it. Everything that can be seen or
  * done is reached from here.
  */
-import { InputError, XenBug } from './base/assert.js';
+import { InputError } from './base/assert.js';
 import { devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
 import { startXen } from './hypervisor/boot.js';
 import { XenHypercalls } from './hypervisor/hypercalls.js';
@@ -19,6 +19,7 @@ import type { DmaRequest, DmaResult } from './pci/dma.js';
 import { type Co, runAlone } from './sim/co.js';
 import type { Sink } from './sim/events.js';
 import { restoreSnapshot, type Snapshot, takeSnapshot } from './sim/snapshot.js';
+import { refuseReleased } from './sim/spare.js';
 
 export interface BootOptions {
   /** `4.17`, `4.18` (default), `4.23`, or a full release number that is known. */
@@ -167,6 +168,6 @@ export class Machine implements Disposable {
 /** Stands for every part of a machine that was released. */
 const RELEASED = new Proxy(Object.freeze({}) as never, {
   get(_, name): never {
-    throw new XenBug(`${String(name)} is asked of a machine that was released`);
+    refuseReleased(String(name));
   },
 });

@@ -2,11 +2,11 @@
  * Who owns each 4 KiB machine frame: Xen's frame table and buddy heap, kept per 2 MiB piece so that sixteen
  * gigabytes cost nothing until somebody looks.
  */
-import { assert, XenBug } from '../base/assert.js';
+import { assert } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import type { Faults } from './faults.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
-import { Spares } from './spare.js';
+import { refuseReleased, Spares } from './spare.js';
 import { ORDER_MAX, Zone } from './zone.js';
 
 /** Owners that are no ordinary domain. Domain ids below 0x7FF0 stand for themselves. @xen include/public/xen.h */
@@ -177,7 +177,7 @@ export class Frames implements CopiesItself {
 
   /** The place in `mixed` of a uniform piece, whose frames are told apart from now on. */
   private split(piece: number): number {
-    if (this.pieces === GIVEN_BACK) throw new XenBug('a frame of a machine that was released');
+    if (this.pieces === GIVEN_BACK) refuseReleased('the owner of a frame');
     const p = this.pieces[piece]!;
     const index = this.mixedFree.pop() ?? this.mixedUsed++;
     const at = index * PIECE;

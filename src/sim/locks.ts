@@ -1,6 +1,7 @@
-import { notSo, XenBug } from '../base/assert.js';
+import { notSo } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import { RANK } from './lock_ranks.js';
+import { refuseReleased } from './spare.js';
 
 /** No CPU has this id. */
 const NOBODY = -1;
@@ -54,7 +55,7 @@ type Lock = SpinLock | RwLock;
 
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
-  if (cpu.topOrder === STOPPED) throw new XenBug(`${lock.name} is asked of a machine that was released`);
+  if (cpu.topOrder === STOPPED) refuseReleased(lock.name);
   if (lock.order <= cpu.topOrder)
     notSo(`${lock.name} ranks above ${rankOf(cpu.topOrder)}, held by cpu${cpu.id}`);
 }

@@ -5,7 +5,7 @@
 import { XenBug } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
-import { Spares } from './spare.js';
+import { refuseReleased, Spares } from './spare.js';
 
 export const FRAME_WORDS = 1024;
 /** A cache line: 64 bytes. */
@@ -87,7 +87,7 @@ export class Ram implements CopiesItself {
 
   private peekFar(mfn: number): number {
     const piece = Math.floor(mfn / PIECE);
-    if (this.pieces === GIVEN_BACK) throw new XenBug('memory is asked of a machine that was released');
+    if (this.pieces === GIVEN_BACK) refuseReleased(`frame ${mfn.toString(16)}`);
     return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn % PIECE)]! : 0;
   }
 
@@ -267,7 +267,7 @@ export class Ram implements CopiesItself {
   }
   /** Of memory as it was in `copy`: the frames written since, or all of them when it was not like that before. */
   putBack(copy: RamCopy): void {
-    if (this.pieces === GIVEN_BACK) throw new XenBug('a machine that was released is not restored');
+    if (this.pieces === GIVEN_BACK) refuseReleased('a snapshot');
     const all = this.#since !== copy;
     for (const slot of this.#held) this.#written[slot] = 1;
     // Other histories may have left something in any slot of these words.

@@ -4,6 +4,13 @@
  * nothing that a machine does depends on it.
  */
 
+import { XenBug } from '../base/assert.js';
+
+/** Somebody still uses a machine that was released. */
+export function refuseReleased(what: string): never {
+  throw new XenBug(`${what} is asked of a machine that was released`);
+}
+
 /** So many are kept; where machines follow one another one is enough. */
 const KEPT_MAX = 4;
 /** Larger ones are left to the collector. */
