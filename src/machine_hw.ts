@@ -23,6 +23,7 @@ import { Clock } from './sim/clock.js';
 import { EventStream } from './sim/events.js';
 import { Faults } from './sim/faults.js';
 import { Frames, Heap } from './sim/frames.js';
+import { LazyMap } from './sim/lazy_map.js';
 import { Cpus } from './sim/locks.js';
 import { MmioMap } from './sim/mmio.js';
 import { Ram } from './sim/ram.js';
@@ -95,7 +96,7 @@ class Board implements MachineHardware {
   readonly cpu: CpuFacts;
   readonly e820: readonly E820Entry[];
   readonly units: readonly IommuUnit[];
-  private readonly routers = new Map<number, RidRouter>();
+  private readonly routers = new LazyMap<number, RidRouter>();
 
   constructor(host: HostDescription) {
     this.cpus = new Cpus(host.cpu.count, this.events);
@@ -136,7 +137,7 @@ interface Base {
   readonly root: RootComplex;
 }
 
-function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRouter>): VtdUnit[] {
+function vtdUnits(host: HostDescription, hw: Base, routers: LazyMap<number, RidRouter>): VtdUnit[] {
   const dmar = firmwareDmar(host.dmar!);
   const drhds = dmar.structures.filter((s): s is Drhd => s.kind === 'drhd');
   const units = drhds.map((drhd, index) => {
@@ -150,14 +151,15 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
       haw: dmar.hostAddressWidth + 1,
       unsnooped: own?.unsnooped === true,
       buffered: own?.buffered === true,
-      quirks: own?.asQemu === true ? AS_QEMU : NO_QUIRKS,
+      quirks: own?.asQemu === true ? AS_QEMU : undefined,
     });
     // The size field is four bits of newer tables and reserved in older ones.
     hw.mmio.add(drhd.base, 4096 * 2 ** (drhd.size & 15), unit);
     return unit;
   });
-  for (const seg of new Set(drhds.map((d) => d.segment))) {
+  for (const { segment: seg } of drhds) {
     const here = drhds.filter((d) => d.segment === seg);
+    if (hw.root.hasSegment(seg)) continue;
     const only = here.length === 1 ? here[0]! : undefined;
     if (only !== undefined && coversSegment(only)) hw.root.install(units[drhds.indexOf(only)]!, seg);
     else {
@@ -172,8 +174,6 @@ function vtdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRoute
 
 /** A flush that no software asked for would look like one that it did: QEMU's record does not show them either. */
 const AS_QEMU: ReadonlySet<VtdQuirk> = new Set(VTD_QUIRKS.filter((q) => q !== 'flush-on-enable'));
-
-const NO_QUIRKS: ReadonlySet<VtdQuirk> = new Set();
 
 /** A single unit without PCI scopes to tell devices apart serves them all. */
 const coversSegment = (drhd: Drhd): boolean => (drhd.flags & DRHD_INCLUDE_PCI_ALL) !== 0;
@@ -207,7 +207,7 @@ function follow(pci: PciHost, seg: number, scope: DeviceScope): number {
 }
 
 /** IVHD blocks of several types describe one IOMMU; its register base tells which. */
-function amdUnits(host: HostDescription, hw: Base, routers: Map<number, RidRouter>): AmdIommuUnit[] {
+function amdUnits(host: HostDescription, hw: Base, routers: LazyMap<number, RidRouter>): AmdIommuUnit[] {
   if (host.ivrs === undefined) return [];
   const blocks = parseIvrs(host.ivrs).blocks.filter((b): b is Ivhd => isIvhdType(b.type));
   const units: AmdIommuUnit[] = [];

@@ -85,9 +85,9 @@ export class Console {
    * @returns its KiB. @xen console_init_postirq, console_init_ring
    */
   allocateRing(askedBytes: number, cpus: number): number {
-    const asked = askedBytes > 0 ? askedBytes : cpus * 2 ** (9 + this.host.lower);
-    const bytes = 2 ** Math.ceil(Math.log2(Math.max(asked, RING_BYTES)));
-    this.ringBytesMax = Math.min(bytes, RING_BYTES_LIMIT);
+    const asked = askedBytes > 0 ? askedBytes : cpus * (512 << this.host.lower);
+    this.ringBytesMax = RING_BYTES;
+    while (this.ringBytesMax < Math.min(asked, RING_BYTES_LIMIT)) this.ringBytesMax *= 2;
     return this.ringBytesMax / 1024;
   }
 

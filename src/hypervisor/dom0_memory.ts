@@ -42,13 +42,15 @@ export function* allocDom0Memory(
   yield* mapStrict(xen, d);
 }
 
+/** Of the largest block that so many frames hold. */
+const orderWithin = (frames: number): number => 31 - Math.clz32(Math.min(frames, 1 << ORDER_MAX));
+
 /** Never more than half of what is left is asked for, nor a larger block than before. @xen alloc_chunk */
 function allocChunks(xen: Xen, pages: number, into: Extent[]): void {
   let left = pages;
   let last: number = ORDER_MAX;
   while (left > 0) {
-    const whole = Math.floor(Math.log2(left));
-    let order = Math.min(last, whole);
+    let order = Math.min(last, orderWithin(left));
     let mfn = xen.heap.alloc(order, 0, FRAME_TYPE.writable);
     while (mfn < 0) {
       if (order === 0) panic('Not enough RAM for domain 0 allocation');
@@ -57,7 +59,7 @@ function allocChunks(xen: Xen, pages: number, into: Extent[]): void {
     }
     into.push({ mfn, order });
     last = order;
-    left -= 2 ** order;
+    left -= 1 << order;
   }
 }
 

@@ -15,6 +15,7 @@ import type { Clock } from '../sim/clock.js';
 import type { EventStream } from '../sim/events.js';
 import type { Faults } from '../sim/faults.js';
 import type { Frames, Heap } from '../sim/frames.js';
+import { LazyMap } from '../sim/lazy_map.js';
 import type { ListLinks } from '../sim/list_links.js';
 import type { Cpus, SpinLock } from '../sim/locks.js';
 import type { MmioMap } from '../sim/mmio.js';
@@ -34,7 +35,7 @@ export class PciSeg {
   /** Those whose config space nobody may write, by bdf. */
   readonly roMap = new Set<number>();
   /** By bus number: the bridge above it. @xen bus2bridge */
-  readonly bus2bridge = new Map<number, { bus: number; devfn: number }>();
+  readonly bus2bridge = new LazyMap<number, { bus: number; devfn: number }>();
   constructor(readonly nr: number) {}
 }
 

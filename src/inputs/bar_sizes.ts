@@ -1,5 +1,5 @@
 /** Sizes of base address registers that a dump does not tell: no larger than the way to the next one. */
-import { type Bar, barAddress, barsAt } from '../pci/bars.js';
+import { type Bar, barsAt } from '../pci/bars.js';
 import { ConfigSpace } from '../pci/config_space.js';
 import { SRIOV_BAR_WORD } from '../pci/registers.js';
 import type { FunctionDescription } from './host_description.js';
@@ -22,22 +22,22 @@ const FIRST_VIRTUAL = 7;
 export function boundSizes(functions: readonly FunctionDescription[]): FunctionDescription[] {
   const spaces = new Map<string, Placed[]>();
   functions.forEach((f, fn) => {
-    const { words, bars } = new ConfigSpace(f.config, f.barBytes);
+    const space = new ConfigSpace(f.config, f.barBytes);
     const place = (bar: Bar, index: number, count: number): void => {
-      const at = barAddress(words, bar);
+      const at = space.barAddress(bar);
       const known = f.barBytes?.[index] !== undefined;
       const key = `${f.sbdf >>> 16} ${bar.kind === 'io' ? 'io' : 'memory'}`;
-      if (at === 0 || (bar.kind === 'rom' && (words[bar.word]! & 1) === 0 && !known)) return;
+      if (at === 0 || (bar.kind === 'rom' && (space.word(bar.word) & 1) === 0 && !known)) return;
       const list = spaces.get(key) ?? [];
       list.push({ at, fn, index, count, bytes: bar.bytes, known });
       spaces.set(key, list);
     };
-    for (const bar of bars) place(bar, bar.index, 1);
+    for (const bar of space.bars) place(bar, bar.index, 1);
     const sriov = findSriov(f.config);
     if (sriov === 0) return;
     const total = f.config[sriov + 0x0e]! + f.config[sriov + 0x0f]! * 256;
     const first = (sriov >>> 2) + SRIOV_BAR_WORD;
-    for (const bar of barsAt(words, first, 6, f.barBytes, FIRST_VIRTUAL))
+    for (const bar of barsAt(space.save(), first, 6, f.barBytes, FIRST_VIRTUAL))
       place(bar, FIRST_VIRTUAL + bar.index, Math.max(total, 1));
   });
   const sizes = functions.map((f) => [...(f.barBytes ?? new Array(FIRST_VIRTUAL).fill(undefined))]);

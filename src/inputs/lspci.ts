@@ -8,7 +8,6 @@
 import { InputError } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
 import { formatSbdf, type Sbdf } from '../base/sbdf.js';
-import { barAddress } from '../pci/bars.js';
 import { ConfigSpace } from '../pci/config_space.js';
 import { boundSizes } from './bar_sizes.js';
 import type { FunctionDescription } from './host_description.js';
@@ -207,8 +206,7 @@ function sizesOf(config: Uint8Array, regions: Listing['regions']): (number | und
   const sizes: (number | undefined)[] = new Array(7).fill(undefined);
   const space = new ConfigSpace(config);
   for (const region of regions) {
-    const index =
-      region.index ?? space.bars.find((b) => barAddress(space.words, b) === region.address)?.index;
+    const index = region.index ?? space.bars.find((b) => space.barAddress(b) === region.address)?.index;
     if (index !== undefined) sizes[index] = region.bytes;
   }
   return sizes;

@@ -99,8 +99,8 @@ export function barMask(bar: Bar): readonly [number, number] {
   }
 }
 
-/** Where software put it. */
-export function barAddress(words: Int32Array, bar: Bar): number {
-  const low = (words[bar.word]! & barMask(bar)[0] & ~1) >>> 0;
-  return bar.kind === 'mem64' ? (words[bar.word + 1]! >>> 0) * 2 ** 32 + low : low;
+/** Where software put it; the configuration space begins at `words[at]`. */
+export function barAddress(words: Int32Array, at: number, bar: Bar): number {
+  const low = (words[at + bar.word]! & barMask(bar)[0] & ~1) >>> 0;
+  return bar.kind === 'mem64' ? (words[at + bar.word + 1]! >>> 0) * 2 ** 32 + low : low;
 }

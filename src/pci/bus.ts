@@ -126,7 +126,9 @@ export class PciHost {
 
   /** Segments with at least one root bus, ascending. */
   segments(): number[] {
-    return [...new Set(this.roots.map((bus) => bus.seg))].sort((a, b) => a - b);
+    const segs: number[] = [];
+    for (const { seg } of this.roots) if (!segs.includes(seg)) segs.push(seg);
+    return segs.length > 1 ? segs.sort((a, b) => a - b) : segs;
   }
 
   /** Hot plug: the function appears on the bus that has its number now, or on a new root bus. */

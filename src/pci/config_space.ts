@@ -2,7 +2,8 @@
  * The configuration space of one function: words, and what reads, writes and resets make of them. Which bits can be
  * written is in the layout, see config_layout.ts.
  */
-import { type Bar, barMask } from './bars.js';
+import { type Field, get } from '../base/layout.js';
+import { type Bar, barAddress, barMask } from './bars.js';
 import type { Capability } from './capabilities.js';
 import { ConfigLayout } from './config_layout.js';
 
@@ -12,14 +13,43 @@ export const allOnes = (size: number): number => (size === 4 ? 0xffff_ffff : siz
 export type ResetKind = 'flr' | 'bus';
 
 export class ConfigSpace {
-  /** `words` is where the function keeps its registers, already filled; without it they are made. */
+  /** Words that are kept: up to the last one that is not zero for ever; the rest reads as zero. */
+  readonly length: number;
+
+  /** `words` is where the function keeps its registers, from `at` on and already filled; without it they are made. */
   constructor(
     dump: Uint8Array,
     barBytes?: readonly (number | undefined)[],
     private readonly layout: ConfigLayout = new ConfigLayout(dump, barBytes),
-    /** Up to the last word that is not zero for ever; the rest reads as zero. */
-    readonly words: Int32Array = layout.initial.slice(),
-  ) {}
+    private readonly words: Int32Array = layout.initial.slice(),
+    private readonly at = 0,
+  ) {
+    this.length = layout.initial.length;
+  }
+
+  /** A register by its word, below `length`. */
+  word(w: number): number {
+    return this.words[this.at + w]!;
+  }
+  /** A word changes without a write. */
+  put(w: number, value: number): void {
+    this.words[this.at + w] = value;
+  }
+  /** A field of what begins at word `from`. */
+  field(from: number, f: Field): number {
+    return get(this.words, this.at + from, f);
+  }
+  /** Where a base address register points. */
+  barAddress(bar: Bar): number {
+    return barAddress(this.words, this.at, bar);
+  }
+  /** All words that are kept, as they are now. */
+  save(): Int32Array {
+    return this.words.slice(this.at, this.at + this.length);
+  }
+  load(saved: Int32Array): void {
+    this.words.set(saved, this.at);
+  }
 
   /** Bytes that answer: 256, or 4096 for PCI Express. Beyond, reads are all ones. */
   get bytes(): number {
@@ -40,7 +70,7 @@ export class ConfigSpace {
     const shift = (offset & 3) * 8;
     if (offset >= this.bytes || shift + size * 8 > 32) return allOnes(size);
     const w = offset >>> 2;
-    const word = w < this.words.length ? this.words[w]! : 0;
+    const word = w < this.length ? this.words[this.at + w]! : 0;
     return size === 4 ? word >>> 0 : (word >>> shift) & (size === 2 ? 0xffff : 0xff);
   }
 
@@ -50,34 +80,33 @@ export class ConfigSpace {
    */
   write(offset: number, size: number, value: number): number {
     const w = offset >>> 2;
-    if (w >= this.words.length || (offset & 3) + size > 4) return 0;
+    if (w >= this.length || (offset & 3) + size > 4) return 0;
     const lanes = lane(offset, size);
     const data = widen(offset, value);
-    const before = this.words[w]!;
+    const before = this.word(w);
     const { masks } = this.layout;
     const rw = masks[w]! & lanes;
-    const cleared = masks[this.words.length + w]! & lanes & data;
-    this.words[w] = ((before & ~rw) | (data & rw)) & ~cleared;
+    const cleared = masks[this.length + w]! & lanes & data;
+    this.put(w, ((before & ~rw) | (data & rw)) & ~cleared);
     return before;
   }
 
   /** The writable bits of a word: what sizing and tests look at. */
   writable(word: number): number {
-    return word < this.words.length ? this.layout.masks[word]! : 0;
+    return word < this.length ? this.layout.masks[word]! : 0;
   }
 
   /** All registers back to what they are after a reset; sticky ones stay (PCIe 6.6.1, 6.6.2). */
   reset(kind: ResetKind): void {
-    const words = this.words;
     for (const bar of this.bars) {
       const [low, high] = barMask(bar);
-      words[bar.word] = words[bar.word]! & ~low;
-      if (bar.kind === 'mem64') words[bar.word + 1] = words[bar.word + 1]! & ~high;
+      this.put(bar.word, this.word(bar.word) & ~low);
+      if (bar.kind === 'mem64') this.put(bar.word + 1, this.word(bar.word + 1) & ~high);
     }
     this.layout.forEachRegister((at, r) => {
       if (r.access === 'rws' || r.access === 'w1cs' || (kind === 'flr' && r.keptByFlr === true)) return;
       const mask = r.mask << r.lo;
-      words[at] = (words[at]! & ~mask) | ((r.reset << r.lo) & mask);
+      this.put(at, (this.word(at) & ~mask) | ((r.reset << r.lo) & mask));
     });
   }
 }

@@ -4,6 +4,7 @@
  */
 import { sbdfOf } from '../base/sbdf.js';
 import type { EventStream } from '../sim/events.js';
+import { LazyMap } from '../sim/lazy_map.js';
 import type { Ram } from '../sim/ram.js';
 import { Table } from '../sim/table.js';
 import { FORWARD, type PciFunction } from './function.js';
@@ -42,7 +43,7 @@ export class RootComplex {
   /** The entry of segment 0, which is the only one of most machines. */
   private ofSegment0: DmaRemapper | undefined = undefined;
   /** By segment and requester id. */
-  private readonly byRid = new Map<number, DmaRemapper>();
+  private readonly byRid = new LazyMap<number, DmaRemapper>();
   private ranges: FrameRange[];
   onMsi: MsiHandler | undefined = undefined;
 
@@ -61,6 +62,11 @@ export class RootComplex {
       this.bySegment.set(seg, remapper);
       if (seg === 0) this.ofSegment0 = remapper;
     } else for (const rid of rids) this.byRid.set(sbdfOf(seg, rid), remapper);
+  }
+
+  /** Is some unit in charge of the segment? */
+  hasSegment(seg: number): boolean {
+    return this.bySegment.has(seg);
   }
 
   remapperFor(seg: number, rid: number): DmaRemapper | undefined {

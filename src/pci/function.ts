@@ -1,9 +1,9 @@
 /** One PCI function as hardware: its configuration space, where it sits, and what its registers make it do. */
-import { bits, type Field, get } from '../base/layout.js';
+import { bits, type Field } from '../base/layout.js';
 import type { Sbdf } from '../base/sbdf.js';
 import type { MmioDevice } from '../sim/mmio.js';
-import { type Bar, barAddress } from './bars.js';
-import { layoutOf } from './config_layout.js';
+import type { Bar } from './bars.js';
+import { type ConfigLayout, layoutOf } from './config_layout.js';
 import { ConfigSpace, type ResetKind } from './config_space.js';
 import * as R from './registers.js';
 
@@ -81,23 +81,24 @@ export class PciFunction {
     readonly bus: PciBus,
     readonly pf?: PciFunction,
     readonly vfIndex = 0,
-    /** Where its configuration space lies, filled as dumped; undefined: in an array of its own. */
+    layout: ConfigLayout = layoutOf(init.config, init.barBytes),
+    /** Where its configuration space lies, from which word on, filled as dumped; undefined: in an array of its own. */
     words?: Int32Array,
+    at?: number,
   ) {
-    const layout = layoutOf(init.config, init.barBytes);
-    this.config = new ConfigSpace(init.config, init.barBytes, layout, words);
+    this.config = new ConfigSpace(init.config, init.barBytes, layout, words, at);
     this.devfn = init.sbdf & 0xff;
     this.pm = layout.pm;
     this.exp = layout.exp;
     this.af = layout.af;
     this.acs = layout.acs;
     this.sriov = layout.sriov;
-    this.isBridge = this.config.header === 1 || this.config.header === 2;
+    this.isBridge = layout.header === 1 || layout.header === 2;
     this.forward = forwardOf(this);
     this.secondary = this.isBridge ? new PciBus(bus.seg, this, 0) : undefined;
     this.capturedBus = (init.sbdf >>> 8) & 0xff;
     // A dump catches idle functions asleep; a machine that has just been switched on finds them in D0.
-    if (this.pm !== 0) this.config.words[this.pm + 1] = this.config.words[this.pm + 1]! & ~3;
+    if (this.pm !== 0) this.config.put(this.pm + 1, this.config.word(this.pm + 1) & ~3);
   }
 
   /** Where config cycles find it now. */
@@ -118,18 +119,18 @@ export class PciFunction {
   }
 
   get vendor(): number {
-    return this.pf === undefined ? this.config.words[0]! & 0xffff : this.pf.vendor;
+    return this.pf === undefined ? this.config.word(0) & 0xffff : this.pf.vendor;
   }
   get device(): number {
     if (this.pf !== undefined) return this.pf.field(this.pf.sriov, R.SRIOV_VF_DEVICE_ID);
-    return this.config.words[0]! >>> 16;
+    return this.config.word(0) >>> 16;
   }
   /** Base class, sub-class and programming interface, 24 bits. */
   get classCode(): number {
-    return this.config.words[2]! >>> 8;
+    return this.config.word(2) >>> 8;
   }
   get revision(): number {
-    return this.config.words[2]! & 0xff;
+    return this.config.word(2) & 0xff;
   }
   /** Type of a PCI Express port, -1 for a conventional function. @see EXP_TYPE */
   get expType(): number {
@@ -137,21 +138,21 @@ export class PciFunction {
   }
 
   get secondaryBus(): number {
-    return get(this.config.words, 0, BUS_SECONDARY);
+    return this.config.field(0, BUS_SECONDARY);
   }
   get subordinateBus(): number {
-    return get(this.config.words, 0, BUS_SUBORDINATE);
+    return this.config.field(0, BUS_SUBORDINATE);
   }
   /** A bridge that holds everything below it in reset. */
   get holdsReset(): boolean {
-    return this.isBridge && get(this.config.words, 0, BRIDGE_RESET) !== 0;
+    return this.isBridge && this.config.field(0, BRIDGE_RESET) !== 0;
   }
 
   get busMaster(): boolean {
-    return get(this.config.words, 0, COMMAND_MASTER) !== 0;
+    return this.config.field(0, COMMAND_MASTER) !== 0;
   }
   get memoryDecode(): boolean {
-    return get(this.config.words, 0, COMMAND_MEMORY) !== 0;
+    return this.config.field(0, COMMAND_MEMORY) !== 0;
   }
   /** 0 is D0, 3 is D3hot. */
   get powerState(): number {
@@ -164,12 +165,12 @@ export class PciFunction {
 
   /** A field of a capability by the word index where the capability starts. */
   field(at: number, f: Field): number {
-    return at + f.word < this.config.words.length ? get(this.config.words, at, f) : 0;
+    return at + f.word < this.config.length ? this.config.field(at, f) : 0;
   }
 
   /** Address of a base address register, -1 while the function does not decode memory. */
   barAddress(bar: Bar): number {
-    return this.memoryDecode && this.powerState === 0 ? barAddress(this.config.words, bar) : -1;
+    return this.memoryDecode && this.powerState === 0 ? this.config.barAddress(bar) : -1;
   }
 
   /** A reset of this function alone. The bus number it captured is lost with a reset of the link. */

@@ -4,7 +4,7 @@
  */
 import { sameItems } from '../base/same.js';
 import { busOf, type Sbdf, segOf } from '../base/sbdf.js';
-import { layoutOf } from './config_layout.js';
+import { type ConfigLayout, layoutOf } from './config_layout.js';
 import { PciBus, PciFunction, type PciFunctionInit } from './function.js';
 
 /** Sorted by address; of several descriptions of one address the first one counts. */
@@ -20,6 +20,7 @@ function byAddress(inits: readonly PciFunctionInit[]): readonly PciFunctionInit[
 /** What the functions of a machine are made from. */
 interface Parts {
   readonly sorted: readonly PciFunctionInit[];
+  readonly layouts: readonly ConfigLayout[];
   /** One array for the configuration spaces of all functions, as dumped. Nobody writes to it. */
   readonly words: Int32Array;
 }
@@ -31,15 +32,15 @@ function partsOf(inits: readonly PciFunctionInit[]): Parts {
   if (found !== undefined && sameItems(found.sorted, inits)) return found;
   const sorted = byAddress(inits);
   let length = 0;
-  for (const init of sorted) length += layoutOf(init.config, init.barBytes).initial.length;
+  const layouts = sorted.map((init) => layoutOf(init.config, init.barBytes));
+  for (const { initial } of layouts) length += initial.length;
   const words = new Int32Array(length);
   let at = 0;
-  for (const init of sorted) {
-    const { initial } = layoutOf(init.config, init.barBytes);
+  for (const { initial } of layouts) {
     words.set(initial, at);
     at += initial.length;
   }
-  const parts = { sorted: [...sorted], words };
+  const parts = { sorted: [...sorted], layouts, words };
   known.set(inits, parts);
   return parts;
 }
@@ -50,24 +51,36 @@ function partsOf(inits: readonly PciFunctionInit[]): Parts {
  */
 export function wire(inits: readonly PciFunctionInit[]): PciBus[] {
   const roots: PciBus[] = [];
-  const buses = new Map<number, PciBus>();
-  const parts = partsOf(inits);
-  const words = parts.words.slice();
+  /** Those that functions may be on, by number. */
+  const keys: number[] = [];
+  const buses: PciBus[] = [];
+  const { layouts, sorted, words: initial } = partsOf(inits);
+  const words = initial.slice();
   let at = 0;
-  for (const init of parts.sorted) {
-    const key = init.sbdf >>> 8;
-    let bus = buses.get(key);
+  let key = -1;
+  let bus: PciBus | undefined;
+  for (let i = 0; i < sorted.length; i++) {
+    const init = sorted[i]!;
+    if (bus === undefined || init.sbdf >>> 8 !== key) {
+      key = init.sbdf >>> 8;
+      bus = buses[keys.indexOf(key)];
+    }
     if (bus === undefined) {
       bus = new PciBus(segOf(init.sbdf), undefined, busOf(init.sbdf));
-      buses.set(key, bus);
+      keys.push(key);
+      buses.push(bus);
       roots.push(bus);
     }
-    const from = at;
-    at += layoutOf(init.config, init.barBytes).initial.length;
-    const fn = new PciFunction(init, bus, undefined, 0, new Int32Array(words.buffer, from * 4, at - from));
+    const layout = layouts[i]!;
+    const fn = new PciFunction(init, bus, undefined, 0, layout, words, at);
+    at += layout.initial.length;
     bus.functions.push(fn);
+    if (fn.secondary === undefined) continue;
     const below = (segOf(init.sbdf) << 8) | fn.secondaryBus;
-    if (fn.secondary !== undefined && below > key && !buses.has(below)) buses.set(below, fn.secondary);
+    if (below > key && !keys.includes(below)) {
+      keys.push(below);
+      buses.push(fn.secondary);
+    }
   }
   return roots;
 }
@@ -85,8 +98,8 @@ export function collect(bus: PciBus, into: PciFunction[]): PciFunction[] {
 /** Fills `routes` with every function that a config cycle can reach. */
 export function routeAll(roots: readonly PciBus[], routes: Map<Sbdf, PciFunction>): void {
   routes.clear();
-  const taken = new Set<number>();
-  for (const root of roots) taken.add((root.seg << 8) | root.number);
+  const taken: number[] = [];
+  for (const root of roots) taken.push((root.seg << 8) | root.number);
   for (const root of roots) routeBus(root, root.number, 0xff, routes, taken);
 }
 
@@ -96,11 +109,11 @@ function routeBus(
   first: number,
   last: number,
   routes: Map<Sbdf, PciFunction>,
-  taken: Set<number>,
+  taken: number[],
 ): void {
   for (const fn of bus.functions) {
     addRoute(fn, routes);
-    for (const vf of fn.vfs) addRoute(vf, routes);
+    if (fn.vfs.length > 0) for (const vf of fn.vfs) addRoute(vf, routes);
   }
   let free = first + 1;
   const bridges = bus.functions.filter((fn) => fn.secondary !== undefined && !fn.holdsReset);
@@ -110,8 +123,8 @@ function routeBus(
     const from = bridge.secondaryBus;
     const to = Math.min(bridge.subordinateBus, last);
     const key = (bus.seg << 8) | from;
-    if (from < free || from > to || taken.has(key)) continue;
-    taken.add(key);
+    if (from < free || from > to || taken.includes(key)) continue;
+    taken.push(key);
     routeBus(bridge.secondary!, from, to, routes, taken);
     free = to + 1;
   }

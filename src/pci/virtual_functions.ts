@@ -22,7 +22,7 @@ function lengthOf(cap: Capability): number {
  * those that every function has for itself: PCI Express, MSI-X, power management and ARI.
  */
 function vfConfig(pf: PciFunction): Uint8Array {
-  const from = pf.config.words;
+  const from = pf.config.save();
   const words = new Int32Array(1024);
   words[0] = -1;
   words[2] = from[2]!;

@@ -61,7 +61,7 @@ export class QtestBoard {
     inits.forEach((init, i) => {
       this.attach(this.pci.functionAt(init.sbdf)!, models[i]!);
     });
-    this.power = this.pci.functions().map((fn) => ({ fn, words: fn.config.words.slice() }));
+    this.power = this.pci.functions().map((fn) => ({ fn, words: fn.config.save() }));
   }
 
   private makeUnit(options: BoardOptions): VtdUnit | undefined {
@@ -106,7 +106,7 @@ export class QtestBoard {
     this.mch.reset();
     this.unit?.reset();
     for (const device of this.testdevs) device.reset();
-    for (const { fn, words } of this.power) fn.config.words.set(words);
+    for (const { fn, words } of this.power) fn.config.load(words);
     this.configAddress = 0;
   }
 

@@ -1,4 +1,6 @@
 /** Fault injection: fail the Nth of the steps that can fail. A site is named, so that a run can count what it reached. */
+import { LazyMap } from './lazy_map.js';
+
 export type FaultSite =
   | 'alloc'
   | 'domainAlloc'
@@ -17,7 +19,7 @@ export class Faults {
   /** Passes from the first failure to a second one; 0 for none. */
   private again = 0;
   /** How often each site was passed while armed. */
-  readonly passed = new Map<FaultSite, number>();
+  readonly passed = new LazyMap<FaultSite, number>();
   /** What failed, in order. */
   readonly hit: FaultSite[] = [];
 

@@ -5,6 +5,7 @@
 import { assert } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import type { Faults } from './faults.js';
+import { LazyMap } from './lazy_map.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
 import { refuseReleased, Spares } from './spare.js';
 import { ORDER_MAX, Zone } from './zone.js';
@@ -74,7 +75,7 @@ export class Frames implements CopiesItself {
   /** Places in `mixed` of pieces that are uniform again. */
   private readonly mixedFree: number[] = [];
   /** References beyond the owner's own one. @xen page_info.count_info */
-  private readonly extraRefs = new Map<number, number>();
+  private readonly extraRefs = new LazyMap<number, number>();
   /** By place in `mixed`, 1 when it was written since the table was as in `#since`. No part of the state, so hidden. */
   #written: Uint8Array;
   #piecesWritten = false;

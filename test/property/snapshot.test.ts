@@ -27,7 +27,7 @@ function stateOf({ machine }: World): unknown[] {
   const words = createHash('sha1')
     .update(ram.words.subarray(0, (ram.touched + 1) * 1024))
     .digest('hex');
-  const config = pci.functions().map((fn) => [fn.sbdf, [...fn.config.words]]);
+  const config = pci.functions().map((fn) => [fn.sbdf, [...fn.config.save()]]);
   return [words, ram.touched, config, clock.nowNs, heap.freeFrames, machine.hypercalls.readConsole(false)];
 }
 

@@ -39,7 +39,7 @@ export class RecordedDma implements Program {
     const fn = sbdf === undefined ? undefined : this.session.machine.hw.pci.functionAt(sbdf);
     if (fn === undefined) return complain(call, USAGE, 2);
     if (!fn.memoryDecode) return complain(call, `${bdf}: memory decode is off`, 3);
-    if (kind === 'edu' && fn.config.words[0] === EDU_IDS) return yield* this.edu(call, bdf, fn, rest);
+    if (kind === 'edu' && fn.config.word(0) === EDU_IDS) return yield* this.edu(call, bdf, fn, rest);
     if (kind === 'nic') return yield* this.nic(call, bdf, fn, rest);
     return complain(call, USAGE, 2);
   }
@@ -105,7 +105,7 @@ export class RecordedDma implements Program {
     const { machine } = this.session;
     const { clock } = machine.hw;
     const before = this.command(fn);
-    const status = NIC_STATUS[fn.config.words[0]! >>> 0] ?? '80080783';
+    const status = NIC_STATUS[fn.config.word(0) >>> 0] ?? '80080783';
     call.out(`nic ${bdf} status=${status} command=${before} ring=0x${theirs.toString(16)}\n`);
     const start = clock.nowNs;
     let was = before;

@@ -3,13 +3,14 @@ import type { Rc } from '../../base/errno.js';
 import type { Sbdf } from '../../base/sbdf.js';
 import type { MsiDesc, MsiMsg, Pdev } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
+import { LazyMap } from '../../sim/lazy_map.js';
 import { Table } from '../../sim/table.js';
 import type { Domain, InFlight } from '../domain.js';
 
 /** A mask of CPUs; Xen's flat mode knows eight, and addresses all there are with it. */
 export type CpuMask = number;
 const CPUS_MAX = 8;
-export const onlineCpus = (count: number): CpuMask => 2 ** Math.min(count, CPUS_MAX) - 1;
+export const onlineCpus = (count: number): CpuMask => (1 << Math.min(count, CPUS_MAX)) - 1;
 
 /** Which hardware an interrupt comes from. @xen hw_irq_controller */
 export type IrqHandler =
@@ -103,7 +104,7 @@ export class Irqs {
   /** Interrupts that have each vector. All CPUs share them, as in flat mode. */
   readonly byVector: Map<number, number> = new Table();
   /** Messages of devices, the first of each request, in the order in which they were asked for. @xen pdev->msi_list */
-  readonly msis = new Map<Sbdf, MsiEntry[]>();
+  readonly msis = new LazyMap<Sbdf, MsiEntry[]>();
   /** Softirqs for interrupts that guests have not been told of. */
   readonly inFlight: InFlight[] = [];
   currentVector: number;

@@ -4,7 +4,7 @@
  * of unknown type are kept verbatim. Broken lengths end in one DmarError that names the offset.
  */
 import { InputError } from '../../base/assert.js';
-import { sameItems } from '../../base/same.js';
+import { sameBytes } from '../../base/same.js';
 import { ByteReader, ByteWriter } from './bytes.js';
 
 /** Remapping structure types (8.2, table 32). */
@@ -175,7 +175,7 @@ const known = new WeakMap<Uint8Array, { readonly bytes: Uint8Array; readonly dma
 /** The table as the hardware is built from it and as Xen meets it: broken structures are entries. @throws DmarError */
 export function firmwareDmar(bytes: Uint8Array): Dmar {
   const found = known.get(bytes);
-  if (found !== undefined && sameItems(found.bytes, bytes)) return found.dmar;
+  if (found !== undefined && sameBytes(found.bytes, bytes)) return found.dmar;
   const dmar = parseDmar(bytes, 'DMAR', true);
   known.set(bytes, { bytes: bytes.slice(), dmar });
   return dmar;

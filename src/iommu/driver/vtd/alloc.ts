@@ -22,7 +22,7 @@ class NoDevice implements MmioDevice {
 
 function decode(iommu: VtdIommu): void {
   const caps = new Int32Array([iommu.capLo, iommu.capHi, iommu.ecapLo, iommu.ecapHi]);
-  iommu.ndoms = 2 ** (4 + 2 * get(caps, 0, CAP.ND));
+  iommu.ndoms = 1 << (4 + 2 * get(caps, 0, CAP.ND));
   iommu.cachingMode = get(caps, 0, CAP.CM) === 1;
   iommu.readDrain = get(caps, 0, CAP.DRD) === 1;
   iommu.writeDrain = get(caps, 0, CAP.DWD) === 1;

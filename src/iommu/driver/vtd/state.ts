@@ -4,6 +4,7 @@
  * Locks: pcidevs_lock guards entries, ids and the ATS lists; `lock` the context tables; `registerLock` registers and
  * the queue's tail. @xen drivers/passthrough/vtd/iommu.h, dmar.h
  */
+import { LazyMap } from '../../../sim/lazy_map.js';
 import { RANK } from '../../../sim/lock_ranks.js';
 import { SpinLock } from '../../../sim/locks.js';
 import type { MmioDevice } from '../../../sim/mmio.js';
@@ -149,7 +150,7 @@ export class VtdIommu {
 
   /** Dealt to quarantined devices. */
   pseudoDomids: DomidMap | undefined = undefined;
-  readonly didOfDomid = new Map<number, number>();
+  readonly didOfDomid = new LazyMap<number, number>();
   /** No free id below this one. */
   lowestFreeDid = 0;
 
@@ -205,9 +206,9 @@ export class Vtd {
   /** Reused by find_upstream_bridge(); nothing yields while it is in use. */
   readonly bridge = { bus: 0, devfn: 0, secbus: 0 };
   /** IRTE index of each I/O APIC pin, by `apic * 256 + pin`. @xen apic_pin_2_ir_idx */
-  readonly apicPinToIrte = new Map<number, number>();
+  readonly apicPinToIrte = new LazyMap<number, number>();
   /** Redirection entries in remappable format, as they were written, by the same key. */
-  readonly ioapicRtes = new Map<number, { readonly lo: number; readonly hi: number }>();
+  readonly ioapicRtes = new LazyMap<number, { readonly lo: number; readonly hi: number }>();
 
   constructor(readonly s: XenServices) {
     this.opts = s.opts;

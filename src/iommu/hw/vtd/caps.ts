@@ -27,7 +27,7 @@ export interface VtdOptions {
   /** What the CPU writes stays in buffers, where walks do not find it, until they are flushed: why CAP.RWBF is there. */
   readonly buffered?: boolean;
   /** Deviations from the specification that are asked for; none in a machine. */
-  readonly quirks?: ReadonlySet<VtdQuirk>;
+  readonly quirks?: ReadonlySet<VtdQuirk> | undefined;
 }
 
 /** A register word pair from named fields; what is not named is zero. */

@@ -29,6 +29,6 @@ export type VtdQuirk = (typeof VTD_QUIRKS)[number];
 
 /** True when the unit was asked to deviate in this way. For cold paths only. */
 export const deviates = (
-  s: { readonly opts: { readonly quirks?: ReadonlySet<VtdQuirk> } },
+  s: { readonly opts: { readonly quirks?: ReadonlySet<VtdQuirk> | undefined } },
   quirk: VtdQuirk,
 ): boolean => s.opts.quirks?.has(quirk) ?? false;

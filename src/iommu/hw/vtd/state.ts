@@ -278,11 +278,11 @@ export class VtdState implements CopiesItself {
     this.forgetsWithRoot = get(caps, 0, CAP.ESRTPS) === 1;
     this.forgetsWithInterruptTable = get(caps, 0, CAP.ESIRTPS) === 1;
     this.registerInvalidation = opts.version < 0x60;
-    this.didMask = 2 ** Math.min(4 + 2 * get(caps, 0, CAP.ND), 16) - 1;
+    this.didMask = (1 << Math.min(4 + 2 * get(caps, 0, CAP.ND), 16)) - 1;
     this.contextReserved = 0xff00_0080 | ((0xffff & ~this.didMask) << 8);
     this.mamv = get(caps, 0, CAP.MAMV);
     // Firmware may claim anything; no host has less than 32 or more than 52 bits.
-    this.beyondHaw = ~(2 ** (Math.min(Math.max(opts.haw, 32), 52) - 32) - 1);
+    this.beyondHaw = ~((1 << (Math.min(Math.max(opts.haw, 32), 52) - 32)) - 1);
     this.tableLimit = Math.min(ram.frames, 0x7fff_ffff);
     this.reserved = reservedOf(
       this.beyondHaw,
