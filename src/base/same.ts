@@ -5,10 +5,13 @@ export function sameItems<T>(a: readonly T[], b: readonly T[]): boolean {
   return true;
 }
 
-/** As sameItems(), of bytes: by itself, as the engine then knows that it compares numbers. */
-export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+/** As sameItems(), of bytes, four at a time. */
+export function sameBytes(a: DataView, b: DataView): boolean {
+  const n = a.byteLength;
+  if (n !== b.byteLength) return false;
+  let at = 0;
+  for (; at + 4 <= n; at += 4) if (a.getInt32(at) !== b.getInt32(at)) return false;
+  for (; at < n; at++) if (a.getUint8(at) !== b.getUint8(at)) return false;
   return true;
 }
 

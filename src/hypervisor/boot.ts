@@ -17,13 +17,15 @@ import { Domain } from './domain.js';
 import { endOfBoot } from './end_of_boot.js';
 import { acpiMmcfgInit } from './mmconfig.js';
 import { iommuDomainInit, iommuHwdomInit, iommuSetup } from './passthrough/iommu.js';
+import type { XenVersion } from './public/hypercalls.js';
 import { RangeSet } from './rangeset.js';
+import type { Release } from './releases/index.js';
 import type { Xen } from './xen.js';
 import type { XenBootOptions } from './xen_state.js';
 
 /** Runs the boot to the point where dom0's kernel starts. */
 export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): Co<void> {
-  printBanner(xen);
+  printBanner(xen, o.release);
   const images = initHeap(xen, o.images);
   initIommuTables(xen, o);
   acpiMmcfgInit(xen, o.mcfg);
@@ -35,13 +37,22 @@ export function* startXen(xen: Xen, o: XenBootOptions, options: CmdlineResult): 
   xen.booted = true;
 }
 
-function printBanner(xen: Xen): void {
+/** How Xen was built, by release. */
+const versionTexts = new WeakMap<Release, string>();
+
+function versionText(release: Release, v: XenVersion): string {
+  let text = versionTexts.get(release);
+  if (text === undefined) {
+    text = `Xen version ${v.major}.${v.minor}${v.extra} (${v.compileBy}@${v.compileDomain}) (${v.compiler}) debug=n ${v.compileDate}`;
+    versionTexts.set(release, text);
+  }
+  return text;
+}
+
+function printBanner(xen: Xen, release: Release): void {
   const v = xen.version;
   const print = (text: string): void => xen.console.printk(XENLOG.WARNING, text);
-  const debug = 'debug=n';
-  print(
-    `Xen version ${v.major}.${v.minor}${v.extra} (${v.compileBy}@${v.compileDomain}) (${v.compiler}) ${debug} ${v.compileDate}`,
-  );
+  print(versionText(release, v));
   if (v.buildId !== '') print(`build-id: ${v.buildId}`);
   print(`Command line: ${xen.cmdline}`);
   print('Xen-e820 RAM map:');

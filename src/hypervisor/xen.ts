@@ -15,7 +15,7 @@ import type { Clock } from '../sim/clock.js';
 import type { EventStream } from '../sim/events.js';
 import type { Faults } from '../sim/faults.js';
 import type { Frames, Heap } from '../sim/frames.js';
-import { LazyMap } from '../sim/lazy_map.js';
+import { LazyMap, LazySet } from '../sim/lazy_map.js';
 import type { ListLinks } from '../sim/list_links.js';
 import type { Cpus, SpinLock } from '../sim/locks.js';
 import type { MmioMap } from '../sim/mmio.js';
@@ -33,7 +33,7 @@ export class PciSeg {
   /** Devices by bdf; newest first when listed. @xen alldevs_list */
   readonly alldevs: Map<number, Pdev> = new Table();
   /** Those whose config space nobody may write, by bdf. */
-  readonly roMap = new Set<number>();
+  readonly roMap = new LazySet<number>();
   /** By bus number: the bridge above it. @xen bus2bridge */
   readonly bus2bridge = new LazyMap<number, { bus: number; devfn: number }>();
   constructor(readonly nr: number) {}
@@ -106,7 +106,7 @@ export interface Xen extends Hardware {
   /** Device memory that dom0 may only read: I/O APICs, HPET, memory-mapped config space. @xen mmio_ro_ranges */
   readonly mmioRo: RangeSet;
   /** CPUs in the middle of a batch, which flushes once in its end. @xen iommu_dont_flush_iotlb */
-  readonly dontFlushIotlb: Set<number>;
+  readonly dontFlushIotlb: LazySet<number>;
   /** Interrupt lines of the I/O APICs. @xen nr_irqs_gsi */
   readonly nrIrqsGsi: number;
 

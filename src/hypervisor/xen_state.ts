@@ -15,6 +15,7 @@ import type { Clock } from '../sim/clock.js';
 import type { EventStream } from '../sim/events.js';
 import type { Faults } from '../sim/faults.js';
 import { DOMID, type Frames, type Heap } from '../sim/frames.js';
+import { LazySet } from '../sim/lazy_map.js';
 import { ListLinks } from '../sim/list_links.js';
 import { RANK } from '../sim/lock_ranks.js';
 import { type Cpus, SpinLock } from '../sim/locks.js';
@@ -117,7 +118,7 @@ class XenState implements Xen {
   readonly pdevs = new Table<Sbdf, Pdev>();
   readonly pdevLinks = new ListLinks<Pdev>();
   readonly xenRanges = new RangeSet();
-  readonly dontFlushIotlb = new Set<number>();
+  readonly dontFlushIotlb = new LazySet<number>();
   readonly mmioRo = platformMmioRo();
   readonly nrIrqsGsi: number;
   readonly irqs: Irqs;

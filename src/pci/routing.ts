@@ -97,7 +97,7 @@ export function collect(bus: PciBus, into: PciFunction[]): PciFunction[] {
 
 /** Fills `routes` with every function that a config cycle can reach. */
 export function routeAll(roots: readonly PciBus[], routes: Map<Sbdf, PciFunction>): void {
-  routes.clear();
+  if (routes.size > 0) routes.clear();
   const taken: number[] = [];
   for (const root of roots) taken.push((root.seg << 8) | root.number);
   for (const root of roots) routeBus(root, root.number, 0xff, routes, taken);
@@ -117,7 +117,7 @@ function routeBus(
   }
   let free = first + 1;
   const bridges = bus.functions.filter((fn) => fn.secondary !== undefined && !fn.holdsReset);
-  bridges.sort((a, b) => a.secondaryBus - b.secondaryBus);
+  if (bridges.length > 1) bridges.sort((a, b) => a.secondaryBus - b.secondaryBus);
   for (const bridge of bridges) {
     // Where claims overlap, the bridge with the lower number answers.
     const from = bridge.secondaryBus;

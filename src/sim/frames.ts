@@ -323,7 +323,8 @@ export class Heap {
     const { zones } = this;
     let at = 0;
     while (at < zones.length && zones[at]!.bits > bits) at++;
-    if (at === zones.length || zones[at]!.bits !== bits) zones.splice(at, 0, new Zone(bits));
+    if (at === zones.length) zones.push(new Zone(bits));
+    else if (zones[at]!.bits !== bits) zones.splice(at, 0, new Zone(bits));
     return zones[at]!;
   }
 

@@ -1,4 +1,5 @@
-/** A map that most of its owners never write to: there is none until somebody does. */
+/** Maps and sets that most of their owners never write to: there is none until somebody does. */
+
 export class LazyMap<K, V> {
   private map: Map<K, V> | undefined = undefined;
   get size(): number {
@@ -28,3 +29,21 @@ export class LazyMap<K, V> {
   }
 }
 const NOTHING: readonly never[] = Object.freeze([]);
+
+/** A set that most of its owners never write to. */
+export class LazySet<T> {
+  private set: Set<T> | undefined = undefined;
+  has(value: T): boolean {
+    return this.set?.has(value) ?? false;
+  }
+  add(value: T): void {
+    this.set ??= new Set();
+    this.set.add(value);
+  }
+  delete(value: T): boolean {
+    return this.set?.delete(value) ?? false;
+  }
+  [Symbol.iterator](): Iterator<T> {
+    return (this.set ?? NOTHING)[Symbol.iterator]();
+  }
+}

@@ -21,8 +21,14 @@ export class Spares<T> {
 
   /** Arrays of a machine with as many frames; undefined where nobody gave any back. */
   take(frames: number): T | undefined {
-    for (let i = this.kept.length - 1; i >= 0; i--)
-      if (this.kept[i]!.frames === frames) return this.kept.splice(i, 1)[0]!.arrays;
+    const { kept } = this;
+    for (let i = kept.length - 1; i >= 0; i--) {
+      const { arrays, frames: had } = kept[i]!;
+      if (had !== frames) continue;
+      kept[i] = kept[kept.length - 1]!;
+      kept.pop();
+      return arrays;
+    }
     return undefined;
   }
   /** All words of `arrays` are zero, and nobody refers to them any more. */

@@ -33,6 +33,7 @@ import { type Co, hold, holdWrite, runAlone } from '../../src/sim/co.js';
 import { EventStream } from '../../src/sim/events.js';
 import { Faults } from '../../src/sim/faults.js';
 import { DOMID, FRAME_TYPE, Frames, Heap } from '../../src/sim/frames.js';
+import { LazySet } from '../../src/sim/lazy_map.js';
 import { ListLinks } from '../../src/sim/list_links.js';
 import { RANK } from '../../src/sim/lock_ranks.js';
 import { Cpus, SpinLock } from '../../src/sim/locks.js';
@@ -281,7 +282,7 @@ export function makeXen(o: TestXenOptions = {}): TestXen {
     pdevs: new Map(),
     pdevLinks: new ListLinks<Pdev>(),
     xenRanges: new RangeSet(),
-    dontFlushIotlb: new Set<number>(),
+    dontFlushIotlb: new LazySet<number>(),
     mmioRo: new RangeSet(),
     nrIrqsGsi: 24,
     irqs: new Irqs(1, FIRST_DYNAMIC_VECTOR),

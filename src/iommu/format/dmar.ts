@@ -169,15 +169,20 @@ export function parseDmar(bytes: Uint8Array, source = 'DMAR', keepBroken = false
   return { ...header, structures };
 }
 
+const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength);
+
 /** What a table said the last time: machines are made again and again from one description. */
-const known = new WeakMap<Uint8Array, { readonly bytes: Uint8Array; readonly dmar: Dmar }>();
+const known = new WeakMap<
+  Uint8Array,
+  { readonly live: DataView; readonly copy: DataView; readonly dmar: Dmar }
+>();
 
 /** The table as the hardware is built from it and as Xen meets it: broken structures are entries. @throws DmarError */
 export function firmwareDmar(bytes: Uint8Array): Dmar {
   const found = known.get(bytes);
-  if (found !== undefined && sameBytes(found.bytes, bytes)) return found.dmar;
+  if (found !== undefined && sameBytes(found.live, found.copy)) return found.dmar;
   const dmar = parseDmar(bytes, 'DMAR', true);
-  known.set(bytes, { bytes: bytes.slice(), dmar });
+  known.set(bytes, { live: viewOf(bytes), copy: viewOf(bytes.slice()), dmar });
   return dmar;
 }
 
