@@ -12,16 +12,30 @@ export const allOnes = (size: number): number => (size === 4 ? 0xffff_ffff : siz
 
 export type ResetKind = 'flr' | 'bus';
 
+/** The registers of functions that power on together: those of the description, until one of them changes. */
+export class ConfigWords {
+  private own = false;
+  constructor(public words: Int32Array) {}
+  /** For somebody who writes. */
+  writable(): Int32Array {
+    if (!this.own) {
+      this.words = this.words.slice();
+      this.own = true;
+    }
+    return this.words;
+  }
+}
+
 export class ConfigSpace {
   /** Words that are kept: up to the last one that is not zero for ever; the rest reads as zero. */
   readonly length: number;
 
-  /** `words` is where the function keeps its registers, from `at` on and already filled; without it they are made. */
+  /** The function's registers lie in `store` from word `at` on. */
   constructor(
     dump: Uint8Array,
     barBytes?: readonly (number | undefined)[],
     private readonly layout: ConfigLayout = new ConfigLayout(dump, barBytes),
-    private readonly words: Int32Array = layout.initial.slice(),
+    private readonly store = new ConfigWords(layout.initial),
     private readonly at = 0,
   ) {
     this.length = layout.initial.length;
@@ -29,26 +43,26 @@ export class ConfigSpace {
 
   /** A register by its word, below `length`. */
   word(w: number): number {
-    return this.words[this.at + w]!;
+    return this.store.words[this.at + w]!;
   }
   /** A word changes without a write. */
   put(w: number, value: number): void {
-    this.words[this.at + w] = value;
+    this.store.writable()[this.at + w] = value;
   }
   /** A field of what begins at word `from`. */
   field(from: number, f: Field): number {
-    return get(this.words, this.at + from, f);
+    return get(this.store.words, this.at + from, f);
   }
   /** Where a base address register points. */
   barAddress(bar: Bar): number {
-    return barAddress(this.words, this.at, bar);
+    return barAddress(this.store.words, this.at, bar);
   }
   /** All words that are kept, as they are now. */
   save(): Int32Array {
-    return this.words.slice(this.at, this.at + this.length);
+    return this.store.words.slice(this.at, this.at + this.length);
   }
   load(saved: Int32Array): void {
-    this.words.set(saved, this.at);
+    this.store.writable().set(saved, this.at);
   }
 
   /** Bytes that answer: 256, or 4096 for PCI Express. Beyond, reads are all ones. */
@@ -70,7 +84,7 @@ export class ConfigSpace {
     const shift = (offset & 3) * 8;
     if (offset >= this.bytes || shift + size * 8 > 32) return allOnes(size);
     const w = offset >>> 2;
-    const word = w < this.length ? this.words[this.at + w]! : 0;
+    const word = w < this.length ? this.store.words[this.at + w]! : 0;
     return size === 4 ? word >>> 0 : (word >>> shift) & (size === 2 ? 0xffff : 0xff);
   }
 

@@ -4,7 +4,7 @@ import type { Sbdf } from '../base/sbdf.js';
 import type { MmioDevice } from '../sim/mmio.js';
 import type { Bar } from './bars.js';
 import { type ConfigLayout, layoutOf } from './config_layout.js';
-import { ConfigSpace, type ResetKind } from './config_space.js';
+import { ConfigSpace, type ConfigWords, type ResetKind } from './config_space.js';
 import * as R from './registers.js';
 
 /** What a function is made from: a FunctionDescription of the inputs is one. */
@@ -82,11 +82,11 @@ export class PciFunction {
     readonly pf?: PciFunction,
     readonly vfIndex = 0,
     layout: ConfigLayout = layoutOf(init.config, init.barBytes),
-    /** Where its configuration space lies, from which word on, filled as dumped; undefined: in an array of its own. */
-    words?: Int32Array,
+    /** Where its configuration space lies, and from which word on, as dumped; undefined: by itself. */
+    store?: ConfigWords,
     at?: number,
   ) {
-    this.config = new ConfigSpace(init.config, init.barBytes, layout, words, at);
+    this.config = new ConfigSpace(init.config, init.barBytes, layout, store, at);
     this.devfn = init.sbdf & 0xff;
     this.pm = layout.pm;
     this.exp = layout.exp;
@@ -98,7 +98,7 @@ export class PciFunction {
     this.secondary = this.isBridge ? new PciBus(bus.seg, this, 0) : undefined;
     this.capturedBus = (init.sbdf >>> 8) & 0xff;
     // A dump catches idle functions asleep; a machine that has just been switched on finds them in D0.
-    if (this.pm !== 0) this.config.put(this.pm + 1, this.config.word(this.pm + 1) & ~3);
+    if (this.powerState !== 0) this.config.put(this.pm + 1, this.config.word(this.pm + 1) & ~3);
   }
 
   /** Where config cycles find it now. */

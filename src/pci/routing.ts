@@ -5,6 +5,7 @@
 import { sameItems } from '../base/same.js';
 import { busOf, type Sbdf, segOf } from '../base/sbdf.js';
 import { type ConfigLayout, layoutOf } from './config_layout.js';
+import { ConfigWords } from './config_space.js';
 import { PciBus, PciFunction, type PciFunctionInit } from './function.js';
 
 /** Sorted by address; of several descriptions of one address the first one counts. */
@@ -54,8 +55,8 @@ export function wire(inits: readonly PciFunctionInit[]): PciBus[] {
   /** Those that functions may be on, by number. */
   const keys: number[] = [];
   const buses: PciBus[] = [];
-  const { layouts, sorted, words: initial } = partsOf(inits);
-  const words = initial.slice();
+  const { layouts, sorted, words } = partsOf(inits);
+  const store = new ConfigWords(words);
   let at = 0;
   let key = -1;
   let bus: PciBus | undefined;
@@ -72,7 +73,7 @@ export function wire(inits: readonly PciFunctionInit[]): PciBus[] {
       roots.push(bus);
     }
     const layout = layouts[i]!;
-    const fn = new PciFunction(init, bus, undefined, 0, layout, words, at);
+    const fn = new PciFunction(init, bus, undefined, 0, layout, store, at);
     at += layout.initial.length;
     bus.functions.push(fn);
     if (fn.secondary === undefined) continue;
