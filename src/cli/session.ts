@@ -87,6 +87,7 @@ export class Session {
       profile: profileFor(options.release ?? '4.18'),
       qemu: qemuXen,
       functions: host.functions,
+      ...(host.slots === undefined ? {} : { slots: host.slots }),
       memory: host.e820,
       dom0: { ...host.dom0, kernelCmdline, files: { ...host.dom0.files, ...options.files } },
     });

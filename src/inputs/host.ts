@@ -81,6 +81,7 @@ function assemble(name: string, parts: Parts): HostInput {
   const host: HostDescription = {
     name: json.name ?? baseName(name),
     functions: withDrivers(parts.jsonName, tables.functions, json.drivers),
+    slots: dump.slots,
     e820,
     cpu: cpuOf(json, vendor),
     ...(tables.dmar === undefined ? {} : { dmar: tables.dmar }),

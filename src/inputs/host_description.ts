@@ -3,6 +3,14 @@ import type { BootFiles } from '../base/boot_file.js';
 import type { Sbdf } from '../base/sbdf.js';
 import type { E820Entry } from '../iommu/driver/types.js';
 
+/** A physical slot as dom0's kernel names it in `/sys/bus/pci/slots`: firmware or a port's registers say so. */
+export interface PhysicalSlot {
+  readonly name: string;
+  readonly seg: number;
+  readonly bus: number;
+  readonly device: number;
+}
+
 export interface FunctionDescription {
   readonly sbdf: Sbdf;
   /** 64, 256 or 4096 bytes of config space as dumped. */
@@ -18,7 +26,12 @@ export interface FunctionDescription {
   readonly driver?: string;
   readonly irq?: number;
   /** What a dump tells of the virtual functions that were on: they are there again once software enables them. */
-  readonly virtual?: { readonly name?: string; readonly driver?: string };
+  readonly virtual?: {
+    readonly name?: string;
+    readonly driver?: string;
+    /** Bytes of configuration space in which they differ from what any virtual function has. */
+    readonly registers?: readonly { readonly offset: number; readonly value: number }[];
+  };
 }
 
 /** Capability overrides of one VT-d unit, by the register base in the DMAR. */
@@ -39,6 +52,7 @@ export interface VtdUnitDescription {
 export interface HostDescription {
   readonly name: string;
   readonly functions: readonly FunctionDescription[];
+  readonly slots?: readonly PhysicalSlot[];
   readonly e820: readonly E820Entry[];
   /** Xen's command line where the user gives none. */
   readonly xenCmdline?: string;

@@ -7,10 +7,11 @@
  */
 import { InputError } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
-import { formatSbdf, type Sbdf } from '../base/sbdf.js';
+import { busOf, devfnOf, formatSbdf, type Sbdf, segOf, slotOf } from '../base/sbdf.js';
+import { barAddress } from '../pci/bars.js';
 import { ConfigSpace } from '../pci/config_space.js';
 import { boundSizes } from './bar_sizes.js';
-import type { FunctionDescription } from './host_description.js';
+import type { FunctionDescription, PhysicalSlot } from './host_description.js';
 import { type Detail, parseDetail, parseHeader } from './lspci_text.js';
 import { linesOf, textOf } from './text.js';
 import { foldVirtual, isVirtual, type VirtualListing } from './virtual_functions.js';
@@ -18,6 +19,7 @@ import { foldVirtual, isVirtual, type VirtualListing } from './virtual_functions
 export interface LspciDump {
   /** By address. */
   readonly functions: readonly FunctionDescription[];
+  readonly slots: readonly PhysicalSlot[];
   /** What was passed over, one sentence each: `line 12: …`. */
   readonly notes: readonly string[];
 }
@@ -30,6 +32,7 @@ class Listing {
   readonly regions: Extract<Detail, { kind: 'region' }>[] = [];
   driver: string | undefined = undefined;
   irq: number | undefined = undefined;
+  slot: string | undefined = undefined;
   constructor(
     readonly sbdf: Sbdf | undefined,
     readonly address: string,
@@ -67,7 +70,18 @@ export function readLspci(source: string, data: Uint8Array): LspciDump {
     );
   }
   if (functions.size === 0) throw new InputError(source, '', emptyProblem(listings), TAKE_AGAIN);
-  return { functions: boundSizes([...functions.values()].sort((a, b) => a.sbdf - b.sbdf)), notes };
+  const sorted = boundSizes([...functions.values()].sort((a, b) => a.sbdf - b.sbdf));
+  return { functions: sorted, slots: slotsOf(listings), notes };
+}
+
+/** Those that functions are in; lspci does not tell of empty ones. */
+function slotsOf(listings: readonly Listing[]): PhysicalSlot[] {
+  const slots = new Map<string, PhysicalSlot>();
+  for (const { sbdf, slot } of listings) {
+    if (sbdf === undefined || slot === undefined || slots.has(slot)) continue;
+    slots.set(slot, { name: slot, seg: segOf(sbdf), bus: busOf(sbdf), device: slotOf(devfnOf(sbdf)) });
+  }
+  return [...slots.values()];
 }
 
 /** Cut off between the line of the last function and its bytes. */
@@ -169,6 +183,7 @@ function addDetail(current: Listing, detail: Detail | undefined): void {
   if (detail === undefined) return;
   if (detail.kind === 'driver') current.driver = detail.driver;
   else if (detail.kind === 'irq') current.irq = detail.irq;
+  else if (detail.kind === 'slot') current.slot = detail.name;
   else if (current.regions.length < 16) current.regions.push(detail);
 }
 

@@ -40,6 +40,7 @@ export function deviceText(text: string): string | undefined {
 export type Detail =
   | { readonly kind: 'driver'; readonly driver: string }
   | { readonly kind: 'irq'; readonly irq: number }
+  | { readonly kind: 'slot'; readonly name: string }
   | {
       readonly kind: 'region';
       readonly index: number | undefined;
@@ -48,6 +49,7 @@ export type Detail =
     };
 
 const DRIVER = /^Kernel driver in use: ([\w.:+-]{1,64})$/;
+const SLOT = /^Physical Slot: ([\w.+-]{1,64})$/;
 const PIN_IRQ = /^Interrupt: pin [A-D?] (?:disabled|routed to IRQ (\d{1,9}))/;
 const FLAGS_IRQ = /^Flags: .*\bIRQ (\d{1,9})/;
 const REGION =
@@ -62,6 +64,8 @@ export function parseDetail(line: string): Detail | undefined {
   const text = indented[1]!;
   const driver = DRIVER.exec(text);
   if (driver !== null) return { kind: 'driver', driver: driver[1]! };
+  const slot = SLOT.exec(text);
+  if (slot !== null) return { kind: 'slot', name: slot[1]! };
   const irq = PIN_IRQ.exec(text) ?? FLAGS_IRQ.exec(text);
   if (irq !== null) return irq[1] === undefined ? undefined : { kind: 'irq', irq: Number(irq[1]) };
   const region = REGION.exec(text);

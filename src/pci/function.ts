@@ -7,6 +7,12 @@ import { type ConfigLayout, layoutOf } from './config_layout.js';
 import { ConfigSpace, type ConfigWords, type ResetKind } from './config_space.js';
 import * as R from './registers.js';
 
+/** A byte of configuration space. */
+export interface RegisterByte {
+  readonly offset: number;
+  readonly value: number;
+}
+
 /** What a function is made from: a FunctionDescription of the inputs is one. */
 export interface PciFunctionInit {
   readonly sbdf: Sbdf;
@@ -14,6 +20,8 @@ export interface PciFunctionInit {
   readonly config: Uint8Array;
   /** Sizes of the base address registers by index, 6 the ROM, 7..12 one VF's. Undefined: guessed; 0: none. */
   readonly barBytes?: readonly (number | undefined)[];
+  /** Its virtual functions: what their registers hold beside what those of any do. */
+  readonly virtual?: { readonly registers?: readonly RegisterByte[] };
   readonly name?: string;
   readonly driver?: string;
   readonly irq?: number;

@@ -50,5 +50,6 @@ function vfConfig(pf: PciFunction): Uint8Array {
   }
   const bytes = new Uint8Array(4096);
   for (let i = 0; i < bytes.length; i++) bytes[i] = (words[i >>> 2]! >>> ((i & 3) * 8)) & 0xff;
+  for (const { offset, value } of pf.init.virtual?.registers ?? []) bytes[offset] = value;
   return bytes;
 }

@@ -17,11 +17,11 @@ import type {
   Processes,
   Uname,
 } from './dom0.js';
-import { allocUnbound, bindProcessors, bindVirq } from './kernel/channels.js';
+import { allocUnbound, bindProcessors, bindVirq, processorChannels } from './kernel/channels.js';
 import type { ConfigPort } from './kernel/config.js';
 import { rootBusesOf } from './kernel/enumerate.js';
 import { Dom0Kernel } from './kernel/kernel.js';
-import type { KernelPci } from './kernel/pci_dev.js';
+import type { KernelPci, KernelSlot } from './kernel/pci_dev.js';
 import { findCapability } from './kernel/setup.js';
 import type { ToolstackProfile } from './libxl/profile.js';
 import type { BackendBus } from './pciback/backend.js';
@@ -52,6 +52,7 @@ export interface Dom0Setup {
   readonly profile: ToolstackProfile;
   readonly qemu: DeviceModelProgram;
   readonly functions: readonly Dom0Function[];
+  readonly slots?: readonly KernelSlot[];
   /** The firmware's memory map. */
   readonly memory?: readonly MemoryRange[];
   readonly dom0: {
@@ -137,6 +138,7 @@ export class Dom0Host implements Dom0 {
     this.xs = new XenstoreDaemon(events, faults);
     this.daemons = new Daemons(hv, this.xs);
     this.kernel = new Dom0Kernel(hv, config, clock, events);
+    this.kernel.slots.push(...(setup.slots ?? []));
     this.uname = {
       nodename: dom0.hostname,
       release: dom0.kernelRelease,
@@ -167,10 +169,12 @@ export class Dom0Host implements Dom0 {
     yield* this.bindProcessors();
     const storePort = yield* allocUnbound(this.hv, DOM0, DOM0);
     yield* bindVirq(this.hv, VIRQ.PCPU_STATE);
+    kernel.irqs.takeChannels(2);
     yield* kernel.interrupts.bootLegacy();
     if (dom0.pciback === 'builtin') yield* this.loadPciback('builtin');
     yield* this.bindDrivers(true);
     for (const virq of [VIRQ.MCA, VIRQ.CONSOLE]) yield* bindVirq(this.hv, virq);
+    kernel.irqs.takeChannels(2);
     yield* kernel.interrupts.startLegacy();
     if (dom0.pciback === 'module') yield* this.loadPciback('module');
     yield* this.bindDrivers(false);
@@ -182,7 +186,9 @@ export class Dom0Host implements Dom0 {
 
   private *bindProcessors(): Co<void> {
     const own = (yield* this.hv.getDomainInfoList()).find((i) => i.domid === DOM0);
-    yield* bindProcessors(this.hv, DOM0, own?.nrOnlineVcpus ?? 1);
+    const vcpus = own?.nrOnlineVcpus ?? 1;
+    yield* bindProcessors(this.hv, DOM0, vcpus);
+    this.kernel.irqs.takeChannels(processorChannels(vcpus));
   }
 
   private *loadPciback(kind: 'module' | 'builtin'): Co<void> {

@@ -5,7 +5,7 @@ import { qemuXen } from '../../src/devicemodel/qemu.js';
 import type { EvtchnOp } from '../../src/hypervisor/public/event_channel.js';
 import type { Hypercalls } from '../../src/hypervisor/public/hypercalls.js';
 import type { PhysdevOp } from '../../src/hypervisor/public/physdev.js';
-import type { FunctionDescription } from '../../src/inputs/host_description.js';
+import type { FunctionDescription, PhysicalSlot } from '../../src/inputs/host_description.js';
 import { readTopology } from '../../src/inputs/topology.js';
 import { PciHost } from '../../src/pci/bus.js';
 import { RootComplex } from '../../src/pci/dma.js';
@@ -72,6 +72,7 @@ export interface BoardOptions {
   /** Drivers at boot besides those of the recording, by short address. */
   readonly drivers?: Readonly<Record<string, string>>;
   readonly functions?: readonly FunctionDescription[];
+  readonly slots?: readonly PhysicalSlot[];
   readonly files?: Readonly<Record<string, string>>;
 }
 
@@ -100,6 +101,7 @@ export function board(o: BoardOptions = {}): Board {
     profile: TOOLSTACK_PROFILES['4.17'],
     qemu: qemuXen,
     functions,
+    slots: o.slots ?? [],
     dom0: {
       hostname: 'dom0',
       kernelRelease: '6.1.0-56-amd64',

@@ -266,3 +266,13 @@ describe('any input', () => {
     );
   });
 });
+
+test('Physical slots are those of the listing, one for all functions of a card', () => {
+  const slot = '\tPhysical Slot: 3-1\n';
+  const dump = read(
+    block('02:00.0 Ethernet controller', slot) +
+      block('02:00.1 Ethernet controller', slot) +
+      block('03:04.0 Ethernet controller'),
+  );
+  expect(dump.slots).toEqual([{ name: '3-1', seg: 0, bus: 2, device: 0 }]);
+});

@@ -5,10 +5,10 @@ import type { LspciDevice } from '../../src/toolstack/shell/lspci_device.js';
 import { showVerbose } from '../../src/toolstack/shell/lspci_verbose.js';
 import { Shell } from '../../src/toolstack/shell/shell.js';
 import { addSystemPrograms } from '../../src/toolstack/shell/system.js';
-import { board } from './dom0_helpers.js';
+import { type BoardOptions, board } from './dom0_helpers.js';
 
-function lines(command: string): string[] {
-  const shell = new Shell(board().dom0);
+function lines(command: string, options: BoardOptions = {}): string[] {
+  const shell = new Shell(board(options).dom0);
   addSystemPrograms(shell);
   return runAlone(shell.run(command)).stdout.trimEnd().split('\n');
 }
@@ -174,4 +174,13 @@ test('a base address that the device does not hold is virtual, one without addre
   expect(out).toContain(
     '\tRegion 2: Memory at <unassigned> (32-bit, non-prefetchable) [disabled] [size=4K]\n',
   );
+});
+
+test('A card in a physical slot is shown with it after the subsystem, and every function of the device', () => {
+  const slots = [{ name: '0-6', seg: 0, bus: 0x0a, device: 0 }];
+  for (const fn of [0, 1, 2])
+    expect(lines(`lspci -v -s 0a:00.${fn}`, { slots })[2]).toBe('\tPhysical Slot: 0-6');
+  expect(lines('lspci -vmm -s 0a:00.2', { slots })).toContain('PhySlot:\t0-6');
+  expect(lines('lspci -v -s 02:00.0', { slots }).join()).not.toContain('Slot:');
+  expect(lines('cat /sys/bus/pci/slots/0-6/address', { slots })).toEqual(['0000:0a:00']);
 });

@@ -9,6 +9,7 @@ import { QEMU_FEATURES } from '../../iommu/hw/amd/unit.js';
 import { readBytes } from '../files.js';
 import { BOOT_FILES, INITRD, KERNEL } from './boot_files.js';
 import { missingConfigurations } from './missing_configuration.js';
+import { q35Slots, withVirtualRegisters } from './q35_slots.js';
 import { amdIommuFunction, q35Dmar, q35E820, q35Ivrs, VTD_BASE } from './q35_tables.js';
 import { flag, type QemuIommu, type QemuMachine, readQemuCmdline } from './qemu_cmdline.js';
 import { type Recording, recordedConfigurations } from './recording.js';
@@ -44,11 +45,13 @@ export function boardOf(recording: Recording, topology: string): HostDescription
   const amdCpu = !/^(?!.*vendor=AuthenticAMD).*(GenuineIntel|Skylake|Icelake|Haswell|Cascadelake)/.test(
     qemu.cpu,
   );
+  const functions = readTopology(topology, readBytes(topology)).map(withVirtualRegisters);
   const kept = recordedConfigurations(topology, recording.dir);
   const cpu = ofCount(/^(max|qemu64|base)\b/.test(qemu.cpu) ? TCG : EPYC, qemu.cpus);
   return {
     name: recording.name,
-    ...hardwareOf(recording, readTopology(topology, readBytes(topology)), qemu),
+    ...hardwareOf(recording, functions, qemu),
+    slots: q35Slots(functions),
     e820: q35E820(qemu.memoryBytes, amdCpu),
     xenCmdline,
     cpu: {

@@ -10,6 +10,9 @@ import type { Co } from '../../sim/co.js';
 /** Reschedule, call of one and of many, deferred work. A lock that is waited for needs one more where there are several. */
 const IPIS = 4;
 
+/** How many channels the processors have. */
+export const processorChannels = (vcpus: number): number => vcpus * (1 + IPIS + (vcpus > 1 ? 1 : 0));
+
 /** What a kernel binds before it looks at any device. */
 export function* bindProcessors(hv: Hypercalls, domid: number, vcpus: number): Co<void> {
   yield* hv.eventChannelOp({ cmd: 'init_control', domid });

@@ -1,5 +1,6 @@
 /** Drivers of dom0's kernel as data: what they match and what they say. Message texts are those of Linux 6.1. */
 import type { Rc } from '../../base/errno.js';
+import type { Sbdf } from '../../base/sbdf.js';
 import type { Co } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
 import { type DriverCore, KernelDriver, matchesId, type PciId } from './driver.js';
@@ -180,26 +181,34 @@ export class UnitNames {
   }
 }
 
-/** Numbers of MSIs: what GSIs and the kernel's own event channels leave free, the lowest first. */
-export class MsiNumbers {
-  private readonly taken = new Map<number, number>();
-  take(sbdf: number): number {
-    let n = FIRST_MSI;
+/**
+ * Numbers of interrupts that are no GSI: event channels of the kernel's own and messages of devices share them, the
+ * lowest free one first. @linux drivers/xen/events/events_base.c xen_allocate_irq_dynamic
+ */
+export class IrqNumbers {
+  private readonly taken = new Map<number, Sbdf>();
+  /** Event channels are kept. */
+  takeChannels(count: number): void {
+    for (let i = 0; i < count; i++) this.take(NO_DEVICE);
+  }
+  take(sbdf: Sbdf): number {
+    let n = NR_GSIS;
     while (this.taken.has(n)) n++;
     this.taken.set(n, sbdf);
     return n;
   }
   /** The number that a device has, 0 for none. */
-  of(sbdf: number): number {
+  of(sbdf: Sbdf): number {
     for (const [n, owner] of this.taken) if (owner === sbdf) return n;
     return 0;
   }
-  release(sbdf: number): void {
+  release(sbdf: Sbdf): void {
     this.taken.delete(this.of(sbdf));
   }
 }
-/** 24 GSIs, then seven event channels of a dom0 with one vCPU. */
-const FIRST_MSI = 31;
+/** Pins of one I/O APIC. */
+const NR_GSIS = 24;
+const NO_DEVICE = -1;
 const ROOT_PORT = 4;
 
 /** Any driver but pciback: enables the device, becomes bus master, and says so. */
@@ -215,7 +224,7 @@ export class NativeDriver extends KernelDriver {
     private readonly config: ConfigPort,
     private readonly log: KernelLog,
     private readonly units: UnitNames,
-    private readonly msis: MsiNumbers,
+    private readonly irqs: IrqNumbers,
     private readonly interrupts: Interrupts,
   ) {
     super();
@@ -268,7 +277,7 @@ export class NativeDriver extends KernelDriver {
     const unit = this.spec.unit === undefined ? '' : this.units.of(this.spec.unit, dev.sbdf);
     for (const line of this.spec.onRemove ?? []) this.log.info(this.fill(line, dev, unit));
     this.units.release(unit);
-    this.msis.release(dev.sbdf);
+    this.irqs.release(dev.sbdf);
     yield* this.interrupts.freeVectors(dev);
     if (this.spec.sriov === true && dev.virtfns.length > 0)
       this.log.warn(`${dev.logName}: driver left SR-IOV enabled after remove`);
@@ -290,7 +299,7 @@ export class NativeDriver extends KernelDriver {
 
   /** MSI takes the place of the interrupt line in sysfs; MSI-X vectors have files of their own. */
   private takeMsi(dev: KernelPci): void {
-    const irq = this.msis.take(dev.sbdf);
+    const irq = this.irqs.take(dev.sbdf);
     if (dev.cap.msix === 0) dev.irq = irq;
   }
 
@@ -299,7 +308,7 @@ export class NativeDriver extends KernelDriver {
       .replaceAll('{dev}', dev.name)
       .replaceAll('{unit}', unit)
       .replaceAll('{mac}', this.mac(dev))
-      .replaceAll('{irq}', String(this.msis.of(dev.sbdf)));
+      .replaceAll('{irq}', String(this.irqs.of(dev.sbdf)));
   }
 
   /** Network cards keep their address in the serial number, with ff:ff in its middle (EUI-64). */

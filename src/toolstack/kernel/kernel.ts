@@ -1,17 +1,17 @@
 /** dom0's Linux as far as passthrough goes: devices, drivers, resets, its log. */
 import { E, type Rc } from '../../base/errno.js';
-import { type Sbdf, sbdfOf } from '../../base/sbdf.js';
+import { type Sbdf, sbdfOf, slotOf } from '../../base/sbdf.js';
 import type { Hypercalls } from '../../hypervisor/public/hypercalls.js';
 import type { Clock } from '../../sim/clock.js';
 import type { Co } from '../../sim/co.js';
 import type { EventStream } from '../../sim/events.js';
 import type { ConfigPort } from './config.js';
 import { DriverCore, type PciId } from './driver.js';
-import { DRIVER_SPECS, type DriverSpec, MsiNumbers, NativeDriver, UnitNames } from './drivers.js';
+import { DRIVER_SPECS, type DriverSpec, IrqNumbers, NativeDriver, UnitNames } from './drivers.js';
 import { Enumerator } from './enumerate.js';
 import { Interrupts } from './interrupts.js';
 import { KernelLog } from './log.js';
-import { IOV_RESOURCE, KernelPci } from './pci_dev.js';
+import { IOV_RESOURCE, KernelPci, type KernelSlot } from './pci_dev.js';
 import { DevicePower } from './power.js';
 import { DeviceReset } from './reset.js';
 import { setupDevice } from './setup.js';
@@ -31,8 +31,9 @@ export class Dom0Kernel {
   autoprobe = true;
   /** Drivers that virtual functions had on the described host, by physical function: udev loads them. */
   readonly virtualDrivers = new Map<Sbdf, string>();
+  readonly slots: KernelSlot[] = [];
   private readonly units = new UnitNames();
-  private readonly msis = new MsiNumbers();
+  readonly irqs = new IrqNumbers();
 
   constructor(
     readonly hv: Hypercalls,
@@ -50,6 +51,11 @@ export class Dom0Kernel {
 
   device(sbdf: Sbdf): KernelPci | undefined {
     return this.pci.devices.get(sbdf);
+  }
+  /** The slot that a device is plugged into. @linux pci_dev_assign_slot */
+  slotOf(dev: KernelPci): KernelSlot | undefined {
+    const at = slotOf(dev.devfn);
+    return this.slots.find((s) => s.seg === dev.seg && s.bus === dev.bus.number && s.device === at);
   }
   /** By the name of its directory: `0000:01:00.0`. */
   deviceNamed(name: string): KernelPci | undefined {
@@ -71,7 +77,7 @@ export class Dom0Kernel {
       this.config,
       this.log,
       this.units,
-      this.msis,
+      this.irqs,
       this.interrupts,
     );
     this.core.drivers.set(spec.name, driver);

@@ -37,6 +37,14 @@ export class KernelBus {
   ) {}
 }
 
+/** Where a card can be plugged in. @linux struct pci_slot */
+export interface KernelSlot {
+  readonly name: string;
+  readonly seg: number;
+  readonly bus: number;
+  readonly device: number;
+}
+
 export interface SavedState {
   readonly words: readonly number[];
   readonly express: readonly (readonly [reg: number, value: number])[];

@@ -8,6 +8,8 @@ export interface LspciDevice extends LspciSubject {
   readonly subsystemDevice: number;
   readonly headerType: number;
   readonly irq: number;
+  /** Name of its physical slot. */
+  readonly slot?: string;
   readonly driver: string | undefined;
   readonly modules: readonly string[];
   /** Base address registers 0..5 and the ROM, flags as in sysfs; 0 for none. */

@@ -32,6 +32,7 @@ export function showMachine(d: LspciDevice, form: MachineForm): string {
     ['Device', names[2]],
     ['SVendor', sub?.[0]],
     ['SDevice', sub?.[1]],
+    ['PhySlot', d.slot],
     ['Rev', revision],
     ['ProgIf', progIf],
     ['Driver', form.kernel ? d.driver : undefined],

@@ -7,8 +7,10 @@ import { devsel, flags, long, size } from './lspci_text.js';
 
 /** `level` is the number of v's. */
 export function showVerbose(d: LspciDevice, level: number): string {
-  if (d.headerType > 2) return `${subsystemLine(d)}\t!!! Unknown header type ${hex(d.headerType, 2)}\n`;
-  return subsystemLine(d) + (level > 1 ? control(d) : summary(d)) + bist(d) + header(d, level);
+  const slot = d.slot === undefined ? '' : `\tPhysical Slot: ${d.slot}\n`;
+  const known = subsystemLine(d);
+  if (d.headerType > 2) return `${known}\t!!! Unknown header type ${hex(d.headerType, 2)}\n${slot}`;
+  return known + slot + (level > 1 ? control(d) : summary(d)) + bist(d) + header(d, level);
 }
 
 function header(d: LspciDevice, level: number): string {

@@ -16,6 +16,7 @@ import type { Shell } from './shell.js';
 /** How lspci sees a device of dom0. */
 export function lspciDevice(dom0: Dom0Host, dev: KernelPci): LspciDevice {
   const { config } = dom0.kernel;
+  const slot = dom0.kernel.slotOf(dev)?.name;
   const { physfn } = dev;
   const name = physfn === undefined ? dom0.names.get(dev.sbdf) : dom0.virtualNames.get(physfn.sbdf);
   const read = (reg: number, bytes: number): number => config.read(dev.sbdf, reg, bytes);
@@ -35,6 +36,7 @@ export function lspciDevice(dom0: Dom0Host, dev: KernelPci): LspciDevice {
     resources: dev.resources,
     configBytes: extended ? 4096 : 256,
     read,
+    ...(slot === undefined ? {} : { slot }),
     ...(name === undefined ? {} : { init: { name } }),
   };
 }

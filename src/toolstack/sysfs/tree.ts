@@ -1,6 +1,7 @@
 /** /sys and /proc as directories that are made when somebody looks. */
+import { hex } from '../../base/sbdf.js';
 import type { Dom0Kernel } from '../kernel/kernel.js';
-import type { KernelBus, KernelPci } from '../kernel/pci_dev.js';
+import type { KernelBus, KernelPci, KernelSlot } from '../kernel/pci_dev.js';
 import { Pciback } from '../pciback/stub.js';
 import { DeviceAttribute, deviceAttributes } from './attributes.js';
 import { BusFile, DRIVER_FILES, DriverFile, PCIBACK_FILES, TextFile } from './driver_files.js';
@@ -34,6 +35,11 @@ class LazyDir implements VDir {
   child(name: string): VNode | undefined {
     return this.find(name);
   }
+}
+
+/** @linux drivers/pci/slot.c address_read_file */
+function slotDir({ seg, bus, device }: KernelSlot): VDir {
+  return new FixedDir([['address', new TextFile(`${hex(seg, 4)}:${hex(bus, 2)}:${hex(device, 2)}\n`)]]);
 }
 
 export class Sysfs {
@@ -79,6 +85,7 @@ export class Sysfs {
     return new FixedDir([
       ['devices', devices],
       ['drivers', drivers],
+      ['slots', new FixedDir(kernel.slots.map((s) => [s.name, slotDir(s)]))],
       ...['rescan', 'drivers_probe', 'drivers_autoprobe'].map((n): [string, VNode] => [
         n,
         new BusFile(kernel, n),
