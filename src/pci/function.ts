@@ -8,7 +8,7 @@ import { ConfigSpace, type ConfigWords, type ResetKind } from './config_space.js
 import * as R from './registers.js';
 
 /** A byte of configuration space. */
-export interface RegisterByte {
+interface RegisterByte {
   readonly offset: number;
   readonly value: number;
 }
