@@ -54,6 +54,16 @@ test('a flush of a whole domain before its pages is left out, but not one after 
   expect(field(assigned, 'trace').differences.map((d) => d.line.text)).toEqual(FLUSH);
 });
 
+test("a dead domain's root table may be another's later; two of one domain are told apart", () => {
+  const root = (at: string, domain: number): string =>
+    `(XEN) AMD-Vi: Setup I/O page table: device id = 0x900, type = 0x7, root table = ${at}, domain = ${domain}, paging mode = 3`;
+  const differing = (a: string[], b: string[]): number =>
+    field(compareRecord(theirs({ xen_log: a }), ours({ xen_log: b }), ''), 'console').differences.length;
+  expect(differing([root('0xa000', 1), root('0xb000', 2)], [root('0xc000', 1), root('0xc000', 2)])).toBe(0);
+  expect(differing([root('0xa000', 1), root('0xb000', 1)], [root('0xc000', 1), root('0xc000', 1)])).toBe(1);
+  expect(differing([root('0xa000', 1)], [root('0xa000', 2)])).toBe(2);
+});
+
 describe('lines of two sides', () => {
   const edits = (theirs: string[], ours: string[]): string[] =>
     diffLines(theirs, ours).map((e) => `${e.kind} ${e.theirs} ${e.ours}`);

@@ -7,7 +7,8 @@ export type LineField = 'stdout' | 'stderr' | 'console' | 'kernel' | 'trace' | '
 
 /**
  * `out`: not of the kinds that are compared at all. `hide`: of those kinds, but not reproducible.
- * `vary`: compared without what the groups match. `rename`: what the groups match are addresses, equal up to renaming.
+ * `vary`: compared without what the groups match. `rename`: what the groups match are addresses, equal up to renaming;
+ * those of the thing that the group `of` names are its own.
  * `anytime`: compared, but either side may have them in another record than the other.
  */
 export type Effect = 'out' | 'hide' | 'vary' | 'rename' | 'anytime';
@@ -285,7 +286,8 @@ export const RULES: readonly Rule[] = [
     forms: [
       /^vtd_reg_write addr 0x(?:20|90) size 0x8 value 0x([0-9a-f]+)000$/,
       /^vtd_reg_write addr 0xb8 size 0x8 value 0x([0-9a-f]+)00f$/,
-      /^\(XEN\) AMD-Vi: Setup I\/O page table: device id = (?:0x[0-9a-f]+|0), type = 0x[0-9a-f]+, root table = (0x[0-9a-f]+), domain = \d+, paging mode = \d$/,
+      // What the table of a domain that is gone leaves may be another domain's next one, or not.
+      /^\(XEN\) AMD-Vi: Setup I\/O page table: device id = (?:0x[0-9a-f]+|0), type = 0x[0-9a-f]+, root table = (0x[0-9a-f]+), domain = (?<of>\d+), paging mode = \d$/,
       /^\(XEN\) {3}L[2-6]\[[0-9a-f]+\] = [0-9a-f]{3}([0-9a-f]{10})[2-9a-d][0-9a-f]{2} rw$/,
       /^\(XEN\) {5}root_entry\[[0-9a-f]+\] = ([0-9a-f]+)001$/,
       /^\(XEN\) {5}context\[[0-9a-f]+\] = [0-9a-f]+_([0-9a-f]+)001$/,

@@ -99,16 +99,17 @@ function normalise(line: string, rules: readonly Rule[], count: (rule: Rule, n: 
   return { key, names, text: line };
 }
 
-/** The line with each group's text replaced by a mark. */
+/** The line with each group's text replaced by a mark, but for the group `of`: the names in it are names of that. */
 function replaceGroups(line: string, form: RegExp, names: string[] | undefined): string {
   const m = new RegExp(form.source, `${form.flags}d`).exec(line);
   if (m === null) return line;
   let out = '';
   let from = 0;
+  const of = m.indices!.groups?.of;
   for (const span of m.indices!.slice(1)) {
-    if (span === undefined) continue;
+    if (span === undefined || span[0] === of?.[0]) continue;
     out += `${line.slice(from, span[0])}…`;
-    names?.push(line.slice(span[0], span[1]));
+    names?.push(line.slice(span[0], span[1]) + (of === undefined ? '' : ` of ${line.slice(...of)}`));
     from = span[1];
   }
   return out + line.slice(from);
