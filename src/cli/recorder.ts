@@ -53,9 +53,9 @@ export class Recorder {
     return late < 0 ? this.kernelLog.length : late;
   }
 
-  /** Nobody listens to the kernel between two commands. */
-  missKernelLines(): void {
-    this.kernelLog.splice(0, this.kernelLinesSoFar());
+  /** Nobody listens to the kernel between two commands. @returns what it said then */
+  missKernelLines(): string[] {
+    return this.kernelLog.splice(0, this.kernelLinesSoFar());
   }
 
   /** The last words of Xen. @xen drivers/char/console.c panic */

@@ -3,7 +3,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { InputError } from '../base/assert.js';
 import { boardOf } from './golden/board.js';
-import { compareRecord, type Difference, type FieldResult, matchAcrossRecords } from './golden/compare.js';
+import {
+  compareRecord,
+  type Difference,
+  type FieldResult,
+  matchAcrossRecords,
+  unrecordedLines,
+} from './golden/compare.js';
 import { RecordedHost, type ReplayRecord } from './golden/recorded_host.js';
 import { type GoldenRecord, readRecording } from './golden/recording.js';
 import { reportLines, Totals } from './golden/report.js';
@@ -46,7 +52,8 @@ export function replay(dir: string, o: ReplayOptions = {}): Replay {
     if (ours !== undefined) played.push({ index, theirs, ours });
   }
   const xen = recording.records[0]!.xen_cmdline ?? '';
-  const all = matchAcrossRecords(played.map((r) => compareRecord(r.theirs, r.ours, xen)));
+  const compared = played.map((r) => compareRecord(r.theirs, r.ours, xen));
+  const all = matchAcrossRecords([...compared, unrecordedLines(host.unrecorded)]).slice(0, -1);
   const totals = new Totals();
   for (const results of all) totals.add(results);
   return { name: recording.name, records: played.map((r, i) => ({ ...r, results: all[i]! })), totals };

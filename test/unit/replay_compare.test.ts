@@ -1,6 +1,11 @@
 /** How records of a replay are compared: what comes at another time, and what no record has. */
 import { describe, expect, test } from 'vitest';
-import { compareRecord, type FieldResult, matchAcrossRecords } from '../../src/cli/golden/compare.js';
+import {
+  compareRecord,
+  type FieldResult,
+  matchAcrossRecords,
+  unrecordedLines,
+} from '../../src/cli/golden/compare.js';
 import { isBootKind, isXens, withRecorded } from '../../src/cli/golden/console_ring.js';
 import { diffLines } from '../../src/cli/golden/diff.js';
 import type { ReplayRecord } from '../../src/cli/golden/recorded_host.js';
@@ -62,6 +67,28 @@ test("a dead domain's root table may be another's later; two of one domain are t
   expect(differing([root('0xa000', 1), root('0xb000', 2)], [root('0xc000', 1), root('0xc000', 2)])).toBe(0);
   expect(differing([root('0xa000', 1), root('0xb000', 1)], [root('0xc000', 1), root('0xc000', 1)])).toBe(1);
   expect(differing([root('0xa000', 1)], [root('0xa000', 2)])).toBe(2);
+});
+
+test('a wait for a reset that our kernel told of between two commands stands for theirs; one that nobody told of does not', () => {
+  const wait = (ms: number): string =>
+    `[    1.000000] pciback 0000:03:00.1: not ready ${ms}ms after FLR; waiting`;
+  const compared = [compareRecord(theirs({ dom0_kernel_log: [wait(1023), wait(2047)] }), ours({}), '')];
+  const [a] = matchAcrossRecords([...compared, unrecordedLines([wait(2047), GSI])]);
+  expect(field(a!, 'kernel')).toMatchObject({ equal: 1, compared: 2 });
+  expect(field(a!, 'kernel').differences.map((d) => d.line.text)).toEqual([wait(1023)]);
+  const [b] = matchAcrossRecords([compareRecord(theirs({}), ours({ dom0_kernel_log: [wait(511)] }), '')]);
+  expect(field(b!, 'kernel')).toMatchObject({ equal: 0, compared: 1 });
+});
+
+test("what the handler of the AMD unit's interrupt writes is out of scope, but no other write of the register", () => {
+  const control = (state: string): string => `amdvi_control_status MMIO_STATUS state ${state}`;
+  const left = (...states: string[]): string[] =>
+    field(compareRecord(theirs({ vtd_trace: states.map(control) }), ours({}), ''), 'trace').differences.map(
+      (d) => d.line.text,
+    );
+  expect(left('0x1b407', '0x1b40f', '0x1f40f')).toEqual([]);
+  expect(left('0x1b40f', '0x1f40f')).toEqual([]);
+  expect(left('0x1b407', '0x1f40e')).toEqual([control('0x1b407'), control('0x1f40e')]);
 });
 
 describe('lines of two sides', () => {

@@ -156,6 +156,13 @@ function compareSequences(theirs: readonly NormalLine[], ours: readonly NormalLi
   return { equal, compared, differences };
 }
 
+/** What our kernel said while the recorder was between two commands, as far as their side may have it in a record. */
+export function unrecordedLines(kernel: readonly string[]): FieldResult[] {
+  const { lines } = normalLines('kernel', kernel, false, '');
+  const late = lines.filter((l) => l.anytime?.id === 'reset-waits');
+  return late.length === 0 ? [] : [compareLines('kernel', [], late, NO_RULES)];
+}
+
 /**
  * What one side has in one record and the other in another, where a rule allows that: such a line is compared once and
  * equal. One list of results per record.
@@ -190,11 +197,11 @@ const UNSEEN = RULES.find((r) => r.id === 'guest-unseen')!;
 
 /**
  * `matched` of its differences are settled; `equal` of them count as equal here, the rest where their pair is. What no
- * record of theirs has came while nothing was recorded.
+ * record of theirs has of a guest came while nothing was recorded.
  */
 function without(r: FieldResult, matched: readonly Difference[], equal: number): FieldResult {
   const left = r.differences.filter((d) => !matched.includes(d));
-  const differences = left.filter((d) => d.side !== 'ours' || d.line.anytime === undefined);
+  const differences = left.filter((d) => d.side !== 'ours' || d.line.anytime?.id !== 'guest-probes');
   const unseen = left.length - differences.length;
   if (matched.length + unseen === 0) return r;
   const byRule = new Map(r.byRule);

@@ -109,6 +109,19 @@ export const RULES: readonly Rule[] = [
     ],
   },
   {
+    // Event and PPR interrupts off (bits 3 and 14 of the control register), the former on, the latter on.
+    id: 'event-interrupt',
+    fields: ['trace'],
+    effect: 'out',
+    why: "the recorder raised the AMD unit's interrupt itself: what its handler writes comes before the record, or its end in it",
+    afterBoot: true,
+    forms: [
+      /^amdvi_control_status MMIO_STATUS state 0x1b407\namdvi_control_status MMIO_STATUS state 0x1b40f\namdvi_control_status MMIO_STATUS state 0x1f40f$/,
+      /^amdvi_control_status MMIO_STATUS state 0x1b40f\namdvi_control_status MMIO_STATUS state 0x1f40f$/,
+      /^amdvi_control_status MMIO_STATUS state 0x1f40f$/,
+    ],
+  },
+  {
     id: 'dom0-interrupts',
     fields: ['trace'],
     effect: 'hide',
@@ -161,6 +174,17 @@ export const RULES: readonly Rule[] = [
       /^\(XEN\) ioport_map:(?:add|remove): dom\d+ gport=[0-9a-f]+ mport=[0-9a-f]+ nr=[0-9a-f]+$/,
       // QEMU's AMD IOMMU does not tell whose.
       /^amdvi_intr_inval Interrupt table invalidated$/,
+    ],
+  },
+  {
+    id: 'reset-waits',
+    fields: ['kernel'],
+    effect: 'anytime',
+    why: 'a kernel that goes on with the resets of a command that is over does so as fast as the emulated host is',
+    afterBoot: true,
+    forms: [
+      /^\[ *\d+\.\d{6}\] pciback \S+: not ready \d+ms after FLR; (?:waiting|giving up)$/,
+      /^\[ *\d+\.\d{6}\] pciback \S+: timed out waiting for pending transaction; performing function level reset anyway$/,
     ],
   },
   {

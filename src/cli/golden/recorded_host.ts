@@ -59,6 +59,8 @@ const CREATES = /\bxl (?:-\w+ )*create\b/;
 
 export class RecordedHost {
   readonly session: Session;
+  /** What dom0's kernel said while nobody listened. */
+  readonly unrecorded: string[] = [];
   private readonly recorder: Recorder;
   private readonly pages: HeldPages;
   /** When the command began, and when the one before it ended by the recorded host's clock (s). */
@@ -226,7 +228,7 @@ export class RecordedHost {
     const waited =
       theirs.t_start === undefined || this.endedAt === undefined ? 0 : theirs.t_start - this.endedAt;
     this.machine.hw.clock.advance(Math.max(BETWEEN_NS, waited * 1e9));
-    this.recorder.missKernelLines();
+    this.unrecorded.push(...this.recorder.missKernelLines());
     const { dom0, guests } = this.session;
     // Without times a guest gets to its devices as soon as it runs.
     const seen = theirs.t_start === undefined || guestsProbe(theirs);
