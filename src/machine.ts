@@ -3,10 +3,11 @@
  * done is reached from here.
  */
 import { InputError } from './base/assert.js';
-import { devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
+import { bdfOf, devfnOf, formatSbdf, type Sbdf, segOf } from './base/sbdf.js';
 import { startXen } from './hypervisor/boot.js';
 import { XenHypercalls } from './hypervisor/hypercalls.js';
 import { doIrq } from './hypervisor/irq/do_irq.js';
+import { moveArrived } from './hypervisor/irq/move.js';
 import { isReadOnly } from './hypervisor/passthrough/segment.js';
 import type { Hypercalls } from './hypervisor/public/hypercalls.js';
 import { findRelease, releaseNames, seamsOf } from './hypervisor/releases/index.js';
@@ -119,8 +120,17 @@ export class Machine implements Disposable {
     return typeof sent === 'number' ? -1 : doIrq(this.xen, sent.vector, rounds);
   }
 
-  /** Xen's fault tasklet: reads what the units have recorded, prints it, and punishes. */
+  /** A device sends the first of its messages, as Xen told it to. */
+  *sendMessage(sbdf: Sbdf): Co<void> {
+    const entry = this.xen.irqs.msis.get(sbdf)?.[0];
+    if (entry === undefined) return;
+    this.raise(segOf(sbdf), bdfOf(sbdf), entry.sent.addressLo, entry.sent.data);
+    yield* this.serviceInterrupts();
+  }
+
+  /** What follows interrupts: they move to where they are wanted; Xen's fault tasklet reads what the units have recorded, prints it, and punishes. */
   *serviceInterrupts(): Co<void> {
+    yield* moveArrived(this.xen);
     if (this.xen.ops !== undefined) yield* this.xen.ops.pollFaults();
   }
 

@@ -24,6 +24,9 @@ class Dom0Port implements ConfigPort {
   *write(sbdf: Sbdf, reg: number, bytes: number, value: number): Co<void> {
     this.machine.dom0ConfigWrite(sbdf, reg, bytes, value);
   }
+  *message(sbdf: Sbdf): Co<void> {
+    yield* this.machine.sendMessage(sbdf);
+  }
 }
 
 export interface SessionOptions extends BootOptions {

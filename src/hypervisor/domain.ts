@@ -112,6 +112,8 @@ export class Domain extends DeviceOwner implements IommuDomain {
   controllerPauseCount = 1;
   handle = '00000000-0000-0000-0000-000000000000';
   maxVcpus = 1;
+  /** The CPU that its first vCPU runs on. @xen vcpu->processor */
+  processor = 0;
   /** Where domain_kill() goes on after a continuation. */
   relinquishStep = 0;
 

@@ -25,6 +25,7 @@ import { bitsOf, dumpedBits, guestWalks, useKernelTables, usePageTables } from '
 import { HeldPages } from './held_pages.js';
 import { presetCommands } from './preset_commands.js';
 import type { GoldenRecord, Recording } from './recording.js';
+import { arrive, type Places, vcpuPlaces } from './vcpu_places.js';
 
 export type FaultRegisters = Readonly<Record<string, string | number | readonly string[]>>;
 interface Around<T> {
@@ -70,6 +71,8 @@ export class RecordedHost {
   private crashed = false;
   /** Walks of tables, of guests that have not come yet. */
   private readonly walks: ReturnType<typeof guestWalks>;
+  /** Where virtual CPUs ran. */
+  private readonly places: ReadonlyMap<GoldenRecord, Places>;
   /** How far Xen had scrubbed, of commands whose guests' tables were dumped later. */
   private readonly scrubbed: ReadonlyMap<GoldenRecord, number>;
   /** Guests whose kernels have their page tables. */
@@ -85,6 +88,7 @@ export class RecordedHost {
     this.pages = new HeldPages(this.session.machine);
     this.walks = guestWalks(recording.dir);
     this.scrubbed = scrubbedBits(recording.records);
+    this.places = vcpuPlaces(recording.records);
     this.session.guests.logged = true;
     this.session.guests.hvmBootNs = HVM_BOOT_NS;
     // The recorder's agent opens the second serial line to set it up, and again for good.
@@ -148,13 +152,18 @@ export class RecordedHost {
   }
 
   private runAlive(theirs: GoldenRecord): ReplayRecord {
+    for (const [pin, cpu] of this.places.get(theirs)?.boundOn ?? [])
+      this.machine.xen.irqs.boundOn.set(pin, cpu);
     this.pause(theirs);
     for (const event of theirs.injected_events ?? []) this.inject(event);
+    const places = this.places.get(theirs);
+    arrive(this.machine, places?.before ?? []);
     const addresses = Object.keys(theirs.machine_memory ?? {});
     const memoryBefore = addresses.map((a) => this.pages.read(a));
     const registersBefore = this.faultRegisters();
     const result = this.command(theirs);
     this.takeAsLong(theirs);
+    arrive(this.machine, places?.after ?? []);
     const record = this.recorder.record(theirs.cmd, result);
     fillGuests(this.machine.xen.console, theirs.xen_log, record.xen_log);
     const memory = addresses.map((a, i): [string, Around<string>] => [

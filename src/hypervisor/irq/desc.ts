@@ -49,6 +49,10 @@ export interface MsiEntry extends MsiDesc {
 
 export class IrqDesc {
   vector = VECTOR_NONE;
+  /** The one before, on CPUs that it has left. */
+  oldVector = VECTOR_NONE;
+  /** CPUs that it goes to with the next interrupt, 0 for none. @xen pending_mask, IRQ_MOVE_PENDING */
+  pendingMask: CpuMask = 0;
   handler: IrqHandler = 'none';
   disabled = true;
   /** Who handles it: Xen itself, by the name of the function, or the domains of `guests`. */
@@ -107,6 +111,10 @@ export class Irqs {
   readonly msis = new LazyMap<Sbdf, MsiEntry[]>();
   /** Softirqs for interrupts that guests have not been told of. */
   readonly inFlight: InFlight[] = [];
+  /** Interrupts that came while they had a move to make. */
+  readonly moving: number[] = [];
+  /** By interrupt: the CPU that its vCPU runs on when a domain binds it, where somebody foretells it. */
+  readonly boundOn: Map<number, number> = new Table();
   currentVector: number;
   currentOffset = 0;
   readonly online: CpuMask;

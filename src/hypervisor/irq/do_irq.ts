@@ -1,6 +1,7 @@
 /** A message has arrived at a CPU. @xen arch/x86/irq.c do_IRQ, __do_IRQ_guest */
 import { hvmDoIrqDpci } from '../passthrough/dpci.js';
 import type { Xen } from '../xen.js';
+import { VECTOR_NONE } from './desc.js';
 
 /**
  * Tells the guests whose interrupt has this vector. `rounds`: see InFlight.
@@ -9,7 +10,9 @@ import type { Xen } from '../xen.js';
 export function doIrq(xen: Xen, vector: number, rounds = 0): number {
   const irq = xen.irqs.byVector.get(vector);
   if (irq === undefined) return -1;
-  for (const d of xen.irqs.desc(irq).guests) {
+  const desc = xen.irqs.desc(irq);
+  if (desc.pendingMask !== 0 || desc.oldVector !== VECTOR_NONE) xen.irqs.moving.push(irq);
+  for (const d of desc.guests) {
     if (!d.isHvm) continue;
     for (const pirq of d.pirqs.values()) if (pirq.irq === irq) hvmDoIrqDpci(xen, d, pirq, rounds);
   }

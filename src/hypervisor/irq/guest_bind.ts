@@ -5,13 +5,11 @@ import { XENLOG } from '../../iommu/driver/types.js';
 import type { Co } from '../../sim/co.js';
 import type { Domain, Pirq } from '../domain.js';
 import type { Xen } from '../xen.js';
-import type { CpuMask, IrqDesc } from './desc.js';
-import { setMsiAffinity } from './msi.js';
+import type { IrqDesc } from './desc.js';
+import { runOn, setAffinity } from './move.js';
 
 /** @xen irq_max_guests */
 const MAX_GUESTS = 32;
-/** vCPU 0 of every domain runs on the first CPU. */
-const FIRST_CPU: CpuMask = 1;
 
 /** @returns 0, -EINVAL for a pirq without interrupt, -EBUSY where others do not share, -ENOMEM. */
 export function* pirqGuestBind(xen: Xen, d: Domain, pirq: Pirq, willShare: boolean): Co<Rc> {
@@ -28,7 +26,9 @@ export function* pirqGuestBind(xen: Xen, d: Domain, pirq: Pirq, willShare: boole
     }
     desc.isGuest = true;
     desc.shareable = willShare;
-    yield* setAffinity(xen, desc, FIRST_CPU);
+    const cpu = xen.irqs.boundOn.get(pirq.irq);
+    if (cpu !== undefined) runOn(xen, d, cpu);
+    yield* setAffinity(xen, desc, 2 ** d.processor);
     desc.disabled = false;
     yield* startup(xen, desc);
   } else if (!willShare || !desc.shareable) {
@@ -67,13 +67,6 @@ function* unbind(xen: Xen, d: Domain, pirq: Pirq, desc: IrqDesc): Co<void> {
   desc.disabled = true;
   desc.isGuest = false;
   yield* mask(xen, desc);
-}
-
-/** @xen handler->set_affinity */
-function* setAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void> {
-  const { ioApic } = xen.irqs;
-  if (desc.msi !== undefined) yield* setMsiAffinity(xen, desc, cpus);
-  else if (ioApic !== undefined) yield* ioApic.setAffinity(desc, cpus);
 }
 
 /** The guest of a message unmasks it when it has its event channel. @xen arch_evtchn_bind_pirq */

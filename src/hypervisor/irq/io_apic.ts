@@ -170,8 +170,8 @@ export class IoApic implements IoApicPins {
 
   /** @xen set_ioapic_affinity_irq */
   *setAffinity(desc: IrqDesc, cpus: CpuMask): Co<void> {
-    desc.affinity = cpus;
-    if (desc.pin >= 0) yield* this.write(desc.pin, { dest: cpus & desc.cpuMask, vector: desc.vector });
+    if (assignIrqVector(this.xen.irqs, desc, cpus) < 0 || desc.pin < 0) return;
+    yield* this.write(desc.pin, { dest: cpus & desc.cpuMask, vector: desc.vector });
   }
 
   /** @xen mask_IO_APIC_irq, unmask_IO_APIC_irq */

@@ -14,7 +14,7 @@ import {
 } from '../passthrough/config.js';
 import type { Xen } from '../xen.js';
 import type { CpuMask, IrqDesc, MsiEntry } from './desc.js';
-import { clearIrqVector } from './vectors.js';
+import { assignIrqVector, clearIrqVector } from './vectors.js';
 
 const FLAGS = 2;
 const MSI_ENABLE = 0x0001;
@@ -232,9 +232,8 @@ function writeMask(xen: Xen, entry: MsiEntry): void {
 
 /** @xen set_msi_affinity */
 export function* setMsiAffinity(xen: Xen, desc: IrqDesc, cpus: CpuMask): Co<void> {
-  desc.affinity = cpus;
   const entry = desc.msi;
-  if (entry === undefined) return;
+  if (assignIrqVector(xen.irqs, desc, cpus) < 0 || entry === undefined) return;
   const last = xen.seams.msiIsRemembered() ? entry.msg : readMsiMsg(xen, entry);
   const target = composeMsiMsg(desc.vector, cpus & desc.cpuMask);
   yield* writeMsiMsg(

@@ -15,10 +15,16 @@ const STEP = 8;
 const isReserved = (vector: number): boolean =>
   vector <= LAST_LEGACY_VECTOR || vector === LEGACY_SYSCALL_VECTOR || vector === HYPERCALL_VECTOR;
 
-/** A vector for `desc` unless it has one. @returns the vector, or -ENOSPC. @xen assign_irq_vector */
-export function assignIrqVector(irqs: Irqs, desc: IrqDesc): Rc {
+/**
+ * A vector for `desc` unless it has one that one of `cpus` knows; the one before stays until an interrupt has come by
+ * the new one. @returns the vector, or -ENOSPC. @xen assign_irq_vector, set_desc_affinity
+ */
+export function assignIrqVector(irqs: Irqs, desc: IrqDesc, cpus: CpuMask = irqs.online): Rc {
   // A vector of the 8259A is not one of the I/O APIC's: taking the line over finds a new one.
-  if (desc.vector !== VECTOR_NONE) return desc.vector;
+  if (desc.vector !== VECTOR_NONE && (cpus & desc.cpuMask) !== 0) {
+    desc.affinity = cpus;
+    return desc.vector;
+  }
   let vector = irqs.currentVector;
   let offset = irqs.currentOffset;
   for (let tries = 0; tries <= LAST_DYNAMIC_VECTOR; tries++) {
@@ -31,8 +37,9 @@ export function assignIrqVector(irqs: Irqs, desc: IrqDesc): Rc {
     if (isReserved(vector) || irqs.byVector.has(vector)) continue;
     irqs.currentVector = vector;
     irqs.currentOffset = offset;
+    desc.oldVector = desc.vector;
     bindVector(irqs, desc, vector, irqs.online);
-    desc.affinity = irqs.online;
+    desc.affinity = cpus;
     return vector;
   }
   return E.NOSPC;
@@ -49,4 +56,12 @@ export function clearIrqVector(irqs: Irqs, desc: IrqDesc): void {
   irqs.byVector.delete(desc.vector);
   desc.vector = VECTOR_NONE;
   desc.cpuMask = 0;
+  releaseOldVector(irqs, desc);
+}
+
+/** @xen release_old_vec */
+export function releaseOldVector(irqs: Irqs, desc: IrqDesc): void {
+  if (desc.oldVector === VECTOR_NONE) return;
+  irqs.byVector.delete(desc.oldVector);
+  desc.oldVector = VECTOR_NONE;
 }

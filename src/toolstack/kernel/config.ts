@@ -6,4 +6,6 @@ export interface ConfigPort {
   /** All ones where nobody answers. `bytes` is 1, 2 or 4, `reg` aligned to it. */
   read(sbdf: Sbdf, reg: number, bytes: number): number;
   write(sbdf: Sbdf, reg: number, bytes: number, value: number): Co<void>;
+  /** The device has done what its driver asked for and sends its first message. */
+  message?(sbdf: Sbdf): Co<void>;
 }

@@ -31,6 +31,8 @@ export interface DriverSpec {
   readonly msi?: boolean;
   /** Messages it asks for, one set-up after the other: each gives back what the former had. */
   readonly vectors?: readonly { readonly count: number; readonly requested: boolean }[];
+  /** It tells its controller to stop when it lets go of it, and waits for the answer. */
+  readonly quiesces?: boolean;
   /** What it says of a root port besides. */
   readonly onRootPort?: readonly string[];
 }
@@ -56,6 +58,7 @@ export const DRIVER_SPECS: readonly DriverSpec[] = [
     bytes: 57344,
     ids: [{ classCode: 0x010802 }],
     unit: 'nvme',
+    quiesces: true,
     sriov: true,
     vectors: [
       { count: 1, requested: true },
@@ -278,6 +281,8 @@ export class NativeDriver extends KernelDriver {
     for (const line of this.spec.onRemove ?? []) this.log.info(this.fill(line, dev, unit));
     this.units.release(unit);
     this.irqs.release(dev.sbdf);
+    if (this.spec.quiesces === true && this.config.message !== undefined)
+      yield* this.config.message(dev.sbdf);
     yield* this.interrupts.freeVectors(dev);
     if (this.spec.sriov === true && dev.virtfns.length > 0)
       this.log.warn(`${dev.logName}: driver left SR-IOV enabled after remove`);
