@@ -8,6 +8,7 @@ import { type Domain, DYING } from './domain.js';
 import { domainCreate, domainKill } from './domain_ops.js';
 import { hvmLoad, hvmSave } from './hvm_context.js';
 import { denyAccess, permitAccess, underCapsLock, underCapsLocks } from './io_caps.js';
+import { runOn } from './irq/move.js';
 import { mapMmioRegions, unmapMmioRegions } from './mm/physmap.js';
 import { softirqsElsewhere } from './passthrough/dpci.js';
 import { ptIrqBind, ptIrqUnbind } from './passthrough/hvm.js';
@@ -108,6 +109,8 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
       return 0;
     case 'max_vcpus':
       return d === caller(xen) || op.max !== d.maxVcpus ? E.INVAL : 0;
+    case 'setvcpuaffinity':
+      return setVcpuAffinity(xen, d, op);
     case 'setdomainhandle':
       d.handle = op.handle;
       return 0;
@@ -138,6 +141,16 @@ function* domctlOn(xen: Xen, d: Domain, op: WithDomain): Co<Rc> {
     case 'vm_event_op':
       return vmEventOp(xen, d, op);
   }
+}
+
+/** Only the first vCPU is somewhere: it stays if it may, else it goes to the lowest CPU. @xen vcpu_affinity_domctl */
+function setVcpuAffinity(xen: Xen, d: Domain, { hard, vcpu }: Op<'setvcpuaffinity'>): Rc {
+  if (vcpu >= d.maxVcpus) return E.INVAL;
+  if (hard === undefined) return 0;
+  const online = hard.filter((cpu) => cpu < xen.cpu.count);
+  if (online.length === 0) return E.INVAL;
+  if (vcpu === 0 && !online.includes(d.processor)) runOn(xen, d, Math.min(...online));
+  return 0;
 }
 
 const caller = (xen: Xen): Domain => xen.domains.get(xen.cpus.current.domid) ?? xen.hwdom;

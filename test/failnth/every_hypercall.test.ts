@@ -105,6 +105,9 @@ const table: Readonly<Record<Name, readonly Case[]>> = {
   getdomaininfo: [{ attempt: onHvm({ cmd: 'getdomaininfo' }), fails: NOTHING }],
   max_mem: [{ attempt: onHvm({ cmd: 'max_mem', maxKb: 65_536 } as never), fails: NOTHING }],
   max_vcpus: [{ attempt: onHvm({ cmd: 'max_vcpus', max: 1 } as never), fails: NOTHING }],
+  setvcpuaffinity: [
+    { attempt: onHvm({ cmd: 'setvcpuaffinity', vcpu: 0, hard: [0] } as never), fails: NOTHING },
+  ],
   setdomainhandle: [{ attempt: onHvm({ cmd: 'setdomainhandle', handle: 'h' } as never), fails: NOTHING }],
   irq_permission: [
     {

@@ -11,6 +11,8 @@ import { releaseOldVector } from './vectors.js';
 
 /** The scheduler runs the first vCPU of `d`, whose all interrupts of devices are, on `cpu`. */
 export function runOn(xen: Xen, d: Domain, cpu: number): void {
+  // Destinations are masks of the first CPUs: nothing can be aimed at others.
+  if (((2 ** cpu) & xen.irqs.online) === 0) return;
   d.processor = cpu;
   if (d.isHvm) hvmMigratePirqs(xen, d);
   else evtchnMovePirqs(xen, d);
@@ -60,7 +62,7 @@ export function* irqArrives(xen: Xen, irq: number): Co<void> {
   const pins = desc.msi === undefined ? xen.irqs.ioApic : undefined;
   if (pins !== undefined && desc.handler === 'level') yield* pins.setMask(desc, true);
   desc.pendingMask = 0;
-  if ((cpus & xen.irqs.online) !== 0) yield* setAffinity(xen, desc, cpus);
+  yield* setAffinity(xen, desc, cpus);
   if (pins !== undefined) yield* pins.setMask(desc, false);
 }
 

@@ -55,6 +55,13 @@ export type DomctlOp =
   | { readonly cmd: 'getdomaininfo'; readonly domid: number; info?: DomainInfo }
   | { readonly cmd: 'max_mem'; readonly domid: number; readonly maxKb: number }
   | { readonly cmd: 'max_vcpus'; readonly domid: number; readonly max: number }
+  /** `hard`: numbers of the CPUs that the vCPU may run on; absent: where it likes best is set alone. */
+  | {
+      readonly cmd: 'setvcpuaffinity';
+      readonly domid: number;
+      readonly vcpu: number;
+      readonly hard?: readonly number[];
+    }
   | { readonly cmd: 'setdomainhandle'; readonly domid: number; readonly handle: string }
   | { readonly cmd: 'irq_permission'; readonly domid: number; readonly pirq: number; readonly allow: boolean }
   | {

@@ -14,6 +14,7 @@ import type { Libxl } from './libxl.js';
 import { CREATE } from './lines_create.js';
 import { EVENT } from './lines_event.js';
 import { constructRdm, type Layout } from './rdm.js';
+import { setVcpuAffinity } from './sched.js';
 import { type BuildInfo, type DomainConfig, ERROR } from './types.js';
 
 const GB4 = 2 ** 32;
@@ -59,7 +60,14 @@ function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
   lx.xc.countFind();
   buffers.other('cpupool');
   buffers.other('placement');
-  for (let i = 0; i < b.maxVcpus; i++) buffers.other('affinity');
+  for (let i = 0; i < b.maxVcpus; i++) {
+    const hard = b.vcpuHardAffinity[i];
+    if (hard === undefined) buffers.other('affinity');
+    else if ((yield* setVcpuAffinity(lx, domid, i, hard, undefined)) !== 0) {
+      lx.log.error(CREATE.affinity, `setting affinity failed on vcpu \`${i}'`);
+      return ERROR.FAIL;
+    }
+  }
   const maxKb = settled(b.targetMemkb) + MAXMEM_CONSTANT_KB;
   const rc = yield* lx.xc.domctl({ cmd: 'max_mem', domid, maxKb });
   if (rc < 0) {

@@ -55,6 +55,7 @@ export const CREATE = {
   diskIdentifier: at('libxl_disk.c', 'libxl__device_from_disk', 214, 214, 248),
   diskIdentifierAdd: at('libxl_disk.c', 'device_disk_add', 335, 335, 369),
   maxVcpus: at('libxl_dom.c', 'libxl__build_pre', 253, 248, 248),
+  affinity: at('libxl_dom.c', 'libxl__build_pre', 350, 345, 345),
   maxMem: at('libxl_dom.c', 'libxl__build_pre', 364, 359, 359),
   tscRemoved: at('libxl_x86.c', 'libxl__arch_domain_create', 498, 499, 492),
   kernelFile: at('libxl_dom.c', 'libxl__build_pv', 646, 641, 664),

@@ -15,7 +15,7 @@ function parseRange(text: string): { from: number; to: number } | undefined {
 }
 
 /** `all,^3`, `node:0`: CPU numbers, rising. Exits on nonsense. */
-export function parseCpuRange(p: Parse, text: string): number[] {
+export function parseCpuRange(p: Pick<Parse, 'xl' | 'fail'>, text: string): number[] {
   const host = p.xl.lx.physinfo();
   // libxl's maps are whole bytes.
   const size = Math.ceil((host.maxCpuId + 1) / 8) * 8;

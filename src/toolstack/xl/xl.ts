@@ -26,6 +26,7 @@ import {
   mainPciDetach,
   mainPciList,
 } from './pci.js';
+import { mainVcpuPin } from './vcpu.js';
 import { mainDestroy, mainPause, mainReboot, mainShutdown, mainUnpause } from './vmcontrol.js';
 
 export type { XlContext } from './context.js';
@@ -160,6 +161,8 @@ function* runOther(run: Xl, name: string, argv: readonly string[]): Co<number> {
       return yield* mainPause(run, argv);
     case 'unpause':
       return yield* mainUnpause(run, argv);
+    case 'vcpu-pin':
+      return yield* mainVcpuPin(run, argv);
     case 'domid':
       return yield* mainDomid(run, argv);
     case 'domname':
