@@ -8,7 +8,6 @@
 import { InputError } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
 import { busOf, devfnOf, formatSbdf, type Sbdf, segOf, slotOf } from '../base/sbdf.js';
-import { barAddress } from '../pci/bars.js';
 import { ConfigSpace } from '../pci/config_space.js';
 import { boundSizes } from './bar_sizes.js';
 import type { FunctionDescription, PhysicalSlot } from './host_description.js';
