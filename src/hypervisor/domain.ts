@@ -2,7 +2,7 @@
 import { DomainIommu, type IommuDomain, type PdevList } from '../iommu/driver/types.js';
 import { LazyMap } from '../sim/lazy_map.js';
 import { RANK } from '../sim/lock_ranks.js';
-import { type Cpus, RwLock, SpinLock } from '../sim/locks.js';
+import { type Cpus, RwLock } from '../sim/locks.js';
 import type { P2m } from './mm/p2m.js';
 import { RangeSet } from './rangeset.js';
 import type { IoportMap } from './seams.js';
@@ -64,38 +64,7 @@ export interface DomainOptions {
   readonly capsLock: boolean;
 }
 
-/** What each change of hands of a device reads of its owner: fields of a base class lie together in memory. */
-class DeviceOwner extends DomainIommu {
-  dying: number = DYING.alive;
-  /** What makes IOMMU use impossible. @xen arch_iommu_use_permitted */
-  memSharing = false;
-  pagingRing = false;
-  podEntries = 0;
-  logDirty = false;
-  readonly pciLock: RwLock | undefined;
-  /** d[IO] gets it once the IOMMU is on. @xen is_iommu_enabled */
-  iommuEnabled: boolean;
-  constructor(
-    readonly domid: number,
-    cpus: Cpus,
-    o: DomainOptions,
-  ) {
-    super(
-      new SpinLock(cpus, 'mapping_lock', RANK.mapping, false, domid),
-      new SpinLock(cpus, 'pgtables.lock', RANK.pgtables, false, domid),
-    );
-    this.pciLock = o.pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
-    this.iommuEnabled = o.iommu;
-  }
-  get iommu(): DomainIommu {
-    return this;
-  }
-  get pdevList(): PdevList {
-    return this;
-  }
-}
-
-export class Domain extends DeviceOwner implements IommuDomain {
+export class Domain extends DomainIommu implements IommuDomain {
   readonly capsLock: RwLock | undefined;
   readonly isHvm: boolean;
   readonly hap: boolean;
@@ -147,7 +116,7 @@ export class Domain extends DeviceOwner implements IommuDomain {
   untrustedMsi = false;
 
   constructor(domid: number, cpus: Cpus, o: DomainOptions) {
-    super(domid, cpus, o);
+    super(domid, cpus, o.iommu, o.pciLock);
     // A fraction by domain id: two of these are taken in order of it.
     this.capsLock = o.capsLock
       ? new RwLock(cpus, `d${domid}.caps_lock`, RANK.capsLock + domid / 0x1_0000)
@@ -157,6 +126,13 @@ export class Domain extends DeviceOwner implements IommuDomain {
     this.isSystem = o.system ?? false;
   }
 
+  /** Both lie within the domain, as in Xen. */
+  get iommu(): DomainIommu {
+    return this;
+  }
+  get pdevList(): PdevList {
+    return this;
+  }
   get isDying(): boolean {
     return this.dying !== DYING.alive;
   }

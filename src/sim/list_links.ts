@@ -12,18 +12,15 @@ const FEW = 16;
 export class ListLinks<T> {
   /** By number; NOBODY's place stays empty. */
   readonly members: (T | undefined)[] = [undefined];
-  next: Int32Array = new Int32Array(FEW);
-  prev: Int32Array = new Int32Array(FEW);
+  /** Two words a member: the number of the one behind it, and of the one before. */
+  near: Int32Array = new Int32Array(2 * FEW);
   /** Numbers of members that are gone. */
   private readonly free: number[] = [];
 
   /** The number of a new member, which is in no list yet. */
   enter(member: T): number {
     const nr = this.free.pop() ?? this.members.length;
-    if (nr === this.next.length) {
-      this.next = twice(this.next);
-      this.prev = twice(this.prev);
-    }
+    if (nr * 2 === this.near.length) this.near = twice(this.near);
     this.members[nr] = member;
     return nr;
   }

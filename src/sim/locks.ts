@@ -75,22 +75,29 @@ const tell = (lock: Lock, action: 'acquire' | 'release'): void =>
 
 /** @xen common/spinlock.c, with the recursion of rspin_lock() where `recursive` */
 export class SpinLock implements Disposable {
+  // What taking and giving back read stands first, so that it lies together in memory.
   /** Id of the CPU that holds it, NOBODY else. */
   private holder = NOBODY;
   /** How often its holder has taken it again. */
   private again = 0;
-  readonly order: number;
   /** Place in the order of the lock that the holder took before this one. */
   private outerOrder = NONE;
+  readonly order: number;
+  private readonly kind: string;
+  readonly recursive: boolean;
+  /** The domain whose lock it is: only who asks for the name needs it put together. */
+  readonly domid: number;
   constructor(
     readonly cpus: Cpus,
-    private readonly kind: string,
+    kind: string,
     rank: number,
-    readonly recursive = false,
-    /** The domain whose lock it is: only who asks for the name needs it put together. */
-    private readonly domid = NOBODY,
+    recursive = false,
+    domid = NOBODY,
   ) {
     this.order = orderOf(rank);
+    this.kind = kind;
+    this.recursive = recursive;
+    this.domid = domid;
   }
   get name(): string {
     return this.domid === NOBODY ? this.kind : `d${this.domid}.${this.kind}`;

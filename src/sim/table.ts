@@ -6,13 +6,15 @@ import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
 
 /** Lower than any key; -1 may be one, as the interrupt of a pirq that has none. */
 const NONE = -0x4000_0000;
-/** Tables of so many entries also find them by pages of 256 keys: a page is one cache line to touch, a map is three. */
-const PAGED_MIN = 1024;
-/** Keys from here on, and negative ones, are on no page. */
-const PAGED_KEYS = 0x1_0000;
+/** Tables of so many entries also find them in an array: that is one cache line to touch, a map is three. */
+const MANY = 1024;
+/** Keys from here on, and negative ones, are in the map alone. */
+const NEAR_KEYS = 0x1_0000;
 
-function onPage(key: number): boolean {
-  return key >= 0 && key < PAGED_KEYS;
+function enter<V>(near: (V | undefined)[], key: number, value: V | undefined): void {
+  if (key < 0 || key >= NEAR_KEYS) return;
+  while (near.length <= key) near.push(undefined);
+  near[key] = value;
 }
 
 export class Table<K extends number, V> extends Map<K, V> implements CopiesItself {
@@ -21,8 +23,8 @@ export class Table<K extends number, V> extends Map<K, V> implements CopiesItsel
   /** What get() gave last; no part of the state either. */
   #key: number = NONE;
   #value: V | undefined = undefined;
-  /** Entries by the upper and lower eight bits of their keys, once there are many. */
-  #pages: (V | undefined)[][] | undefined = undefined;
+  /** Entries by key, once there are many. */
+  #near: (V | undefined)[] | undefined = undefined;
   get changes(): number {
     return this.#changes;
   }
@@ -30,8 +32,8 @@ export class Table<K extends number, V> extends Map<K, V> implements CopiesItsel
     return key === this.#key ? this.#value : this.find(key);
   }
   private find(key: K): V | undefined {
-    const pages = this.#pages;
-    const value = pages !== undefined && onPage(key) ? pages[key >>> 8]![key & 0xff] : super.get(key);
+    const near = this.#near;
+    const value = near !== undefined && key >= 0 && key < near.length ? near[key] : super.get(key);
     this.#key = value === undefined ? NONE : key;
     this.#value = value;
     return value;
@@ -44,30 +46,24 @@ export class Table<K extends number, V> extends Map<K, V> implements CopiesItsel
   override set(key: K, value: V): this {
     this.changed();
     super.set(key, value);
-    if (this.#pages !== undefined) this.enter(this.#pages, key, value);
-    else if (this.size >= PAGED_MIN) this.makePages();
+    if (this.#near !== undefined) enter(this.#near, key, value);
+    else if (this.size >= MANY) this.makeNear();
     return this;
   }
   override delete(key: K): boolean {
     this.changed();
-    if (this.#pages !== undefined) this.enter(this.#pages, key, undefined);
+    if (this.#near !== undefined) enter(this.#near, key, undefined);
     return super.delete(key);
   }
   override clear(): void {
     this.changed();
-    this.#pages = undefined;
+    this.#near = undefined;
     super.clear();
   }
-  private makePages(): void {
-    const pages = Array.from({ length: PAGED_KEYS / 256 }, () => [] as (V | undefined)[]);
-    for (const [key, value] of this) this.enter(pages, key, value);
-    this.#pages = pages;
-  }
-  private enter(pages: (V | undefined)[][], key: number, value: V | undefined): void {
-    if (!onPage(key)) return;
-    const page = pages[key >>> 8]!;
-    while (page.length < 256) page.push(undefined);
-    page[key & 0xff] = value;
+  private makeNear(): void {
+    const near: (V | undefined)[] = [];
+    for (const [key, value] of this) enter(near, key, value);
+    this.#near = near;
   }
   copyItself(): OwnCopy {
     return { words: [], copy: new TableCopy(this) };

@@ -23,7 +23,7 @@ import {
   type P2mAccess,
   PDEV_TYPE,
   Pdev,
-  PdevList,
+  type PdevList,
   type PdevType,
   type XenServices,
 } from '../../src/iommu/driver/types.js';
@@ -40,7 +40,7 @@ import { Ram } from '../../src/sim/ram.js';
 
 export class TestDomain implements IommuDomain {
   readonly iommu: DomainIommu;
-  readonly pdevList = new PdevList();
+  readonly pdevList: PdevList;
   readonly pciLock: RwLock | undefined;
   readonly iommuEnabled = true;
   isDying = false;
@@ -54,10 +54,8 @@ export class TestDomain implements IommuDomain {
     cpus: Cpus,
     pciLock = false,
   ) {
-    this.iommu = new DomainIommu(
-      new SpinLock(cpus, `d${domid}.mapping_lock`, RANK.mapping),
-      new SpinLock(cpus, `d${domid}.pgtables.lock`, RANK.pgtables),
-    );
+    this.iommu = new DomainIommu(domid, cpus, true, false);
+    this.pdevList = this.iommu;
     this.pciLock = pciLock ? new RwLock(cpus, `d${domid}.pci_lock`, RANK.pciLock) : undefined;
   }
   maxGfn(): number {

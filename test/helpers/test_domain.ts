@@ -1,11 +1,10 @@
 /** A domain as drivers see it. */
-import { DomainIommu, type IommuDomain, PdevList } from '../../src/iommu/driver/types.js';
-import { RANK } from '../../src/sim/lock_ranks.js';
-import { type Cpus, type RwLock, SpinLock } from '../../src/sim/locks.js';
+import { DomainIommu, type IommuDomain, type PdevList } from '../../src/iommu/driver/types.js';
+import type { Cpus, RwLock } from '../../src/sim/locks.js';
 
 export class TestDomain implements IommuDomain {
   readonly iommu: DomainIommu;
-  readonly pdevList = new PdevList();
+  readonly pdevList: PdevList;
   readonly pciLock: RwLock | undefined = undefined;
   readonly iommuEnabled = true;
   isDying = false;
@@ -16,10 +15,8 @@ export class TestDomain implements IommuDomain {
     cpus: Cpus,
     readonly isHvm = false,
   ) {
-    this.iommu = new DomainIommu(
-      new SpinLock(cpus, `d${domid}.mapping`, RANK.mapping),
-      new SpinLock(cpus, `d${domid}.pgtables`, RANK.pgtables),
-    );
+    this.iommu = new DomainIommu(domid, cpus, true, false);
+    this.pdevList = this.iommu;
   }
   get hap(): boolean {
     return this.isHvm;

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
-import { Pdev, PdevList } from '../../src/iommu/driver/types.js';
+import { DomainIommu, Pdev, type PdevList } from '../../src/iommu/driver/types.js';
+import { EventStream } from '../../src/sim/events.js';
 import { ListLinks } from '../../src/sim/list_links.js';
+import { Cpus } from '../../src/sim/locks.js';
 
 /** The same draws in every run. */
 function* numbers(): Generator<number> {
@@ -12,7 +14,8 @@ function* numbers(): Generator<number> {
 
 test('lists of devices are as list_add() and list_del() leave them, whoever leaves, and numbers of gone devices are dealt again', () => {
   const links = new ListLinks<Pdev>();
-  const lists = [new PdevList(), new PdevList(), new PdevList()];
+  const cpus = new Cpus(1, new EventStream());
+  const lists = [1, 2, 3].map((domid): PdevList => new DomainIommu(domid, cpus, true, false));
   const expected: Pdev[][] = [[], [], []];
   const next = numbers();
   const draw = (n: number): number => next.next().value % n;

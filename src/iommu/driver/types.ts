@@ -8,253 +8,27 @@ import type { Clock } from '../../sim/clock.js';
 import type { Co } from '../../sim/co.js';
 import type { EventStream } from '../../sim/events.js';
 import type { Faults } from '../../sim/faults.js';
-import { type ListLinks, NOBODY } from '../../sim/list_links.js';
-import type { Cpus, RwLock, SpinLock } from '../../sim/locks.js';
+import type { Cpus, SpinLock } from '../../sim/locks.js';
 import type { MmioMap } from '../../sim/mmio.js';
 import type { Ram } from '../../sim/ram.js';
+import type { IommuDomain, P2mAccess, Pdev, PdevType } from './device.js';
 import type { CpuFacts, E820Entry, ExtraRange, IommuOptions } from './options.js';
 import type { AmdSeams, VtdSeams } from './seams.js';
 
+export {
+  DomainIommu,
+  type IdentityMap,
+  type IommuDomain,
+  type P2mAccess,
+  PDEV_TYPE,
+  Pdev,
+  type PdevArch,
+  type PdevList,
+  type PdevType,
+  VTD_UNIT,
+} from './device.js';
 export type { CpuFacts, E820Entry, ExtraRange, IommuOptions } from './options.js';
 export type { AmdSeams, VtdSeams } from './seams.js';
-
-/** @xen enum pdev_type */
-export const PDEV_TYPE = {
-  UNKNOWN: 0,
-  PCIE_ENDPOINT: 1,
-  PCIE_BRIDGE: 2,
-  PCIE2PCI_BRIDGE: 3,
-  PCI2PCIE_BRIDGE: 4,
-  LEGACY_PCI_BRIDGE: 5,
-  PCI_HOST_BRIDGE: 6,
-  PCI: 7,
-} as const;
-export type PdevType = (typeof PDEV_TYPE)[keyof typeof PDEV_TYPE];
-
-/** What may be known of a device's unit beside its index. */
-export const VTD_UNIT = { none: -1, unknown: -2 } as const;
-
-/** What IOMMU drivers keep of a device. @xen struct arch_pci_dev */
-export interface PdevArch {
-  /** Quarantine table: root frame, 0 for none. @xen arch.vtd.pgd_maddr, arch.amd.root_table */
-  rootMfn: number;
-  /** The scratch page of the quarantine table, 0 for none. */
-  leafMfn: number;
-  /** Frames of the quarantine table. */
-  pgtables: number[];
-  /** 0x8000..0xFFFF once dealt, else DOMID_INVALID. */
-  pseudoDomid: number;
-  /** VT-d: index of the matched unit in the list of units, or VTD_UNIT. */
-  vtdUnit: number;
-  /** VT-d: a chipset quirk may apply to this function. */
-  vtdMayQuirk: boolean;
-}
-
-/** What most functions have, which are no VFs and have none. */
-const NO_PHYSFN = Object.freeze({ bus: 0, devfn: 0 });
-const NO_VF_BARS: readonly number[] = Object.freeze([0, 0, 0, 0, 0, 0]);
-const NONE: readonly never[] = Object.freeze([]);
-
-/** A PCI function as Xen knows it. @xen struct pci_dev */
-export class Pdev {
-  // What each change of hands reads stands first, so that it lies together in memory.
-  domain: IommuDomain | undefined = undefined;
-  /** Its number in `links`, where its neighbours in `domain.pdevList` are. */
-  readonly nr: number;
-  /** See PdevArch. */
-  rootMfn = 0;
-  pseudoDomid = 0x7ff4;
-  vtdUnit: number = VTD_UNIT.unknown;
-  vtdMayQuirk = true;
-  /** Faults counted lately, and when the last one was. @xen pdev->fault */
-  faultCount = 0;
-  type: PdevType = PDEV_TYPE.UNKNOWN;
-  /** 0, 1, 2 or 4. */
-  phantomStride = 0;
-  quarantine = false;
-  broken = false;
-  isExtfn = false;
-  isVirtfn = false;
-  atsEnabled = false;
-  msix:
-    | { pos: number; nrEntries: number; hostMaskall: boolean; guestMaskall: boolean; usedEntries: number }
-    | undefined = undefined;
-  faultTime = 0;
-  leafMfn = 0;
-  pgtables: number[] = [];
-  ignoreBars = false;
-  extCfg = false;
-  /** PF of a VF. */
-  physfn: { readonly bus: number; readonly devfn: number } = NO_PHYSFN;
-  /** The PF whose list it is in: the first that was ever named. @xen pdev->pf_pdev */
-  pfPdev: Pdev | undefined = undefined;
-  /** NUMA node, -1 for NUMA_NO_NODE. */
-  node = -1;
-  msiMaxvec = 0;
-  /** IRQs shown by the Q key. */
-  msiIrqs: readonly number[] = NONE;
-  atsCapPos = 0;
-  atsQueueDepth = 0;
-  /** Bytes of one VF's base address registers, of a PF. */
-  vfRlen: readonly number[] = NO_VF_BARS;
-  constructor(
-    readonly sbdf: Sbdf,
-    readonly links: ListLinks<Pdev>,
-  ) {
-    this.nr = links.enter(this);
-  }
-  /** The one behind it in `domain.pdevList`. */
-  get listNext(): Pdev | undefined {
-    return this.links.members[this.links.next[this.nr]!];
-  }
-  /** Lies within the device, as in Xen. */
-  get arch(): PdevArch {
-    return this;
-  }
-  /** What kind of function it is, which says who is its unit. */
-  become(
-    isExtfn: boolean,
-    isVirtfn: boolean,
-    physfn: { readonly bus: number; readonly devfn: number },
-  ): void {
-    this.isExtfn = isExtfn;
-    this.isVirtfn = isVirtfn;
-    this.physfn = { bus: physfn.bus, devfn: physfn.devfn };
-    this.vtdUnit = VTD_UNIT.unknown;
-  }
-  get seg(): number {
-    return this.sbdf >>> 16;
-  }
-  get bus(): number {
-    return (this.sbdf >>> 8) & 0xff;
-  }
-  get devfn(): number {
-    return this.sbdf & 0xff;
-  }
-}
-
-/** The devices of a domain, newest first, as list_add() leaves them: a list lies within its domain. @xen d->pdev_list */
-export class PdevList {
-  first: Pdev | undefined = undefined;
-  size = 0;
-  add(pdev: Pdev): void {
-    const { nr } = pdev;
-    if (this.first !== undefined) {
-      const { next, prev } = pdev.links;
-      next[nr] = this.first.nr;
-      prev[this.first.nr] = nr;
-    }
-    this.first = pdev;
-    this.size += 1;
-  }
-  remove(pdev: Pdev): void {
-    this.size -= 1;
-    if (this.size === 0) this.first = undefined;
-    else this.unlink(pdev);
-  }
-  /** Takes one of several out. */
-  private unlink(pdev: Pdev): void {
-    const { nr } = pdev;
-    const { next, prev, members } = pdev.links;
-    const after = next[nr]!;
-    const before = prev[nr]!;
-    if (before === NOBODY) {
-      this.first = members[after];
-      prev[after] = NOBODY;
-    } else {
-      next[before] = after;
-      if (after !== NOBODY) prev[after] = before;
-      prev[nr] = NOBODY;
-    }
-    next[nr] = NOBODY;
-  }
-  toArray(): Pdev[] {
-    const all: Pdev[] = [];
-    for (let p = this.first; p !== undefined; p = p.listNext) all.push(p);
-    return all;
-  }
-}
-
-/** One RMRR or unity range mapped into a domain. Frames, `end` inclusive. @xen struct identity_map */
-export interface IdentityMap {
-  readonly base: number;
-  readonly end: number;
-  readonly access: P2mAccess;
-  count: number;
-}
-/** Access of an identity map; `n` none, `x` asks for its removal. @xen p2m_access_t */
-export type P2mAccess = 'rw' | 'r' | 'w' | 'n' | 'x';
-
-/** Bits of a number that V8 keeps in the object itself. */
-const BITS = 31;
-
-/** Lies within the domain, and what each change of hands reads stands first. @xen struct domain_iommu, struct arch_iommu */
-export class DomainIommu extends PdevList {
-  readonly mappingLock: SpinLock;
-  /** VT-d: root of the I/O page table, 0 while there is none. @xen arch.vtd.pgd_maddr */
-  pgdMfn = 0;
-  hapPtShare = false;
-  /** VT-d: units that hold an entry of this domain, a bit each for the first ones. @xen arch.vtd.iommu_bitmap */
-  private unitBits = 0;
-  private otherUnits: Set<number> | undefined = undefined;
-  /** Frames of the I/O page table pool. @xen arch.pgtables.list */
-  pgtables: number[] = [];
-  readonly identityMaps: IdentityMap[] = [];
-  needSync = false;
-  node = -1;
-  /** VT-d: levels - 2. */
-  agaw = 0;
-  /** AMD: levels of the table, 0 while undecided. */
-  pagingMode = 0;
-  /** AMD: root frame, 0 while there is none. */
-  rootMfn = 0;
-  readonly pgtablesLock: SpinLock;
-  constructor(mappingLock: SpinLock, pgtablesLock: SpinLock) {
-    super();
-    this.mappingLock = mappingLock;
-    this.pgtablesLock = pgtablesLock;
-  }
-  /** Does unit number `index` hold an entry of this domain? */
-  uses(index: number): boolean {
-    return index < BITS ? ((this.unitBits >> index) & 1) === 1 : (this.otherUnits?.has(index) ?? false);
-  }
-  setUses(index: number, used: boolean): void {
-    if (index >= BITS) {
-      this.otherUnits ??= new Set();
-      if (used) this.otherUnits.add(index);
-      else this.otherUnits.delete(index);
-    } else if (used) this.unitBits |= 1 << index;
-    else this.unitBits &= ~(1 << index);
-  }
-  usesAny(): boolean {
-    return this.unitBits !== 0 || (this.otherUnits?.size ?? 0) !== 0;
-  }
-  usesNone(): void {
-    this.unitBits = 0;
-    this.otherUnits = undefined;
-  }
-}
-
-/** The part of struct domain that drivers see. */
-export interface IommuDomain {
-  readonly domid: number;
-  readonly iommu: DomainIommu;
-  readonly pdevList: PdevList;
-  /** Releases from 4.19; undefined before. */
-  readonly pciLock: RwLock | undefined;
-  /** @xen is_iommu_enabled */
-  readonly iommuEnabled: boolean;
-  isDying: boolean;
-  isShuttingDown: boolean;
-  /** @xen is_hvm_domain */
-  readonly isHvm: boolean;
-  /** @xen hap_enabled */
-  readonly hap: boolean;
-  /** Highest frame number the guest may use, for AMD's paging mode. @xen domain_get_maximum_gpfn */
-  maxGfn(): number;
-  /** Root frame of the p2m, for shared EPT. @xen pagetable_get_pfn(p2m_get_pagetable()) */
-  p2mRootMfn(): number;
-}
 
 /** @xen IOMMUF_*, IOMMU_FLUSHF_* */
 export const IOMMUF = { readable: 1 << 6, writable: 1 << 7, preempt: 1 << 8, orderMask: 0x3f } as const;
