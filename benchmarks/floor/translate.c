@@ -117,7 +117,8 @@ int main(int argc, char **argv)
     u32 n = strtoul(argv[2], 0, 10);
     int hit = !strcmp(row, "hit"), miss = !strcmp(row, "miss"), copy = !strcmp(row, "mixed64");
 
-    memory = calloc(FRAMES, 4096);
+    memory = aligned_alloc(4096, FRAMES * 4096ul);
+    memset(memory, 0, FRAMES * 4096ul);
     root_frame = next_frame++;
     u32 table = next_frame++, rids[8];
     for (u32 i = 0; i < 8; i++)
@@ -150,6 +151,7 @@ int main(int argc, char **argv)
             sum += at;
             if (copy) {
                 memcpy(buffer, (u8 *)frame(at) + (r & 0xfc0), 64);
+                __asm__ volatile("" : : "m"(buffer)); // all of it, not the one byte that is looked at below
                 sum += buffer[3];
             }
         }

@@ -44,7 +44,10 @@ export class RootComplex {
   private ofSegment0: DmaRemapper | undefined = undefined;
   /** By segment and requester id. */
   private readonly byRid = new LazyMap<number, DmaRemapper>();
-  private ranges: FrameRange[];
+  private readonly ranges: readonly FrameRange[];
+  /** The range that was found last: its first frame, and the one behind it. */
+  private foundStart = 0;
+  private foundEnd = 0;
   onMsi: MsiHandler | undefined = undefined;
 
   constructor(
@@ -78,9 +81,14 @@ export class RootComplex {
   }
 
   isRam(mfn: number): boolean {
-    for (let i = 0; i < this.ranges.length; i++) {
-      const r = this.ranges[i]!;
-      if (mfn >= r.start && mfn < r.start + r.count) return true;
+    return (mfn >= this.foundStart && mfn < this.foundEnd) || this.findRange(mfn);
+  }
+  private findRange(mfn: number): boolean {
+    for (const { start, count } of this.ranges) {
+      if (mfn < start || mfn >= start + count) continue;
+      this.foundStart = start;
+      this.foundEnd = start + count;
+      return true;
     }
     return false;
   }
@@ -117,12 +125,15 @@ export class RootComplex {
   }
 }
 
+/** An index of this many bits has bounds: V8 then adds to it without a look for an overflow. */
+const INDEX = 0x3fff_ffff;
+
 /** Eight at a time: a cache line in less than two thirds of the time that sixteen turns take. */
 function copyWords(from: Int32Array, start: number, to: Int32Array, at: number, count: number): void {
   let i = 0;
   for (; i + 8 <= count; i += 8) {
-    const a = start + i;
-    const b = at + i;
+    const a = (start + i) & INDEX;
+    const b = (at + i) & INDEX;
     const w0 = from[a]!;
     const w1 = from[a + 1]!;
     const w2 = from[a + 2]!;
