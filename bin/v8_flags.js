@@ -5,5 +5,5 @@
  */
 import { setFlagsFromString } from 'node:v8';
 
-setFlagsFromString('--max-inlined-bytecode-size-cumulative=6200');
+setFlagsFromString('--max-inlined-bytecode-size-cumulative=8000');
 setFlagsFromString('--max-inlined-bytecode-size-absolute=9200');

@@ -134,10 +134,13 @@ export class SpinLock implements Disposable {
     cpu.topOrder = this.order;
     if (this.cpus.events.on) tell(this, 'acquire');
   }
+  /** Nobody holds it, and the current CPU none that ranks above it. */
+  mayTake(): boolean {
+    return this.holder === NOBODY && this.order > this.cpus.current.topOrder;
+  }
   /** The check before waiting and the taking in one step, where nobody else can hold it. */
   take(): void {
-    const cpu = this.cpus.current;
-    if (this.holder === NOBODY && this.order > cpu.topOrder) this.enter(cpu);
+    if (this.mayTake()) this.enter(this.cpus.current);
     else this.takeAgain();
   }
   private takeAgain(): void {

@@ -10,7 +10,7 @@ import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
 import { FLUSHF, INVALID_DFN, type IommuDomain } from '../types.js';
 import { devInvalidateIotlb } from './ats.js';
 import { getIommuDid } from './did.js';
-import { queueInvalidateContextSync, queueInvalidateEntrySync, queueInvalidateIotlbSync } from './qinval.js';
+import { queueInvalidateContextSync, queueInvalidateIotlbSync } from './qinval.js';
 import { dmarReadl, dmarWritel, FLUSH, type Vtd, type VtdIommu } from './state.js';
 import { iommuFlushWait } from './wait.js';
 
@@ -121,8 +121,6 @@ export function* iommuFlushWriteBuffer(iommu: VtdIommu): Co<void> {
  * @xen domain_context_mapping_one, domain_context_unmap_one (their common part)
  */
 export function* flushContextEntry(iommu: VtdIommu, did: number, bdf: number, nonPresent: boolean): Co<Rc> {
-  if (iommu.flush === FLUSH.queued && !nonPresent && !iommu.faults.on && !iommu.flushDevIotlb)
-    return yield* queueInvalidateEntrySync(iommu, did, bdf);
   const rc = yield* flushContext(iommu, did, bdf, GRAN.DEVICE_OR_PAGE, nonPresent);
   const ret = yield* iommuFlushIotlbDsi(iommu, did, nonPresent);
   if (rc > 0 || ret > 0) yield* iommuFlushWriteBuffer(iommu);

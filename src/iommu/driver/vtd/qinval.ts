@@ -6,7 +6,7 @@ import { assert } from '../../../base/assert.js';
 import { E, type Rc } from '../../../base/errno.js';
 import { type Co, hold, pause } from '../../../sim/co.js';
 import { FRAME_WORDS } from '../../../sim/ram.js';
-import { GCMD, GRAN, QI, VTD_REG } from '../../format/vtd.js';
+import { GCMD, QI, VTD_REG } from '../../format/vtd.js';
 import { type Pdev, XENLOG } from '../types.js';
 import {
   allocPgtableMaddr,
@@ -63,95 +63,37 @@ function writeEntry(words: Int32Array, at: number, w0: number, w1: number, w2: n
   words[at + 3] = w3 | 0;
 }
 
+/** Index into RAM's words of the status that the current CPU waits for. */
+const statusSlot = (vtd: Vtd): number => (vtd.pollAt + (vtd.s.cpus.current.id << 2)) >>> 2;
+
 /** Waits until everything queued before is done. @xen queue_invalidate_wait, invalidate_sync */
 export function* invalidateSync(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
   const { vtd } = iommu;
   const cpu = vtd.s.cpus.current.id;
-  const slot = (vtd.pollAt + (cpu << 2)) >>> 2;
-  iommu.ram.words[slot] = STAT_INIT;
+  iommu.ram.words[statusSlot(vtd)] = STAT_INIT;
   yield* queueRequest(iommu, WAIT_WORD, STAT_DONE, vtd.pollLo + cpu * 4, vtd.pollHi);
-  return iommu.ram.words[slot] === STAT_DONE ? 0 : yield* pollStatus(iommu, slot, devIotlb);
+  return yield* pollStatus(iommu, devIotlb);
 }
 
 /**
- * A request and the wait for it. Where nobody watches, the tail moves over both at once, in one hold of the lock. One
- * function, which is compiled apart and called: what it was split into V8 put together differently each time.
+ * A request and the wait for it. Where nobody watches, the tail moves over both at once; nobody could see the register
+ * lock held then either, so that it is enough that it may be taken.
  */
 function* requestSync(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<Rc> {
   const { reg, vtd, ram, queueMask } = iommu;
   const { cpus, events } = vtd.s;
-  if (events.on || cpus.exploring) return yield* requestApart(iommu, w0, w1, w2, w3);
-  /** Where the status will be once it is done: 0 when it is, -1 when the queue has no room for two. */
-  let slot = -1;
-  {
-    using _register = yield* hold(iommu.registerLock);
-    const tail = reg.read32(IQT) >>> 4;
-    const room = ((reg.read32(IQH) >>> 4) - tail - 1) & queueMask;
-    if (room >= 2) {
-      const cpu = cpus.current.id;
-      const at = (vtd.pollAt + (cpu << 2)) >>> 2;
-      const wait = (tail + 1) & queueMask;
-      ram.words[at] = STAT_INIT;
-      writeEntry(iommu.ram.words, entryAt(iommu, tail), w0, w1, w2, w3);
-      writeEntry(
-        iommu.ram.words,
-        entryAt(iommu, wait),
-        WAIT_WORD,
-        STAT_DONE,
-        vtd.pollLo + (cpu << 2),
-        vtd.pollHi,
-      );
-      reg.write32(IQT, ((wait + 1) & queueMask) << 4);
-      slot = ram.words[at] === STAT_DONE ? 0 : at;
-    }
-  }
-  if (slot === 0) return 0;
-  return slot > 0 ? yield* pollStatus(iommu, slot, false) : yield* requestApart(iommu, w0, w1, w2, w3);
-}
-
-/**
- * What a changed context entry needs: one request for itself, one for all pages of its domain, each with its wait. Where
- * nobody watches, in one hold of the lock, the second once the first is done.
- */
-export function* queueInvalidateEntrySync(iommu: VtdIommu, did: number, sid: number): Co<Rc> {
-  const { reg, vtd, ram, queueMask } = iommu;
-  const { cpus, events } = vtd.s;
-  const context = QI.CONTEXT | (GRAN.DEVICE_OR_PAGE << 4) | (did << 16);
-  const iotlb = QI.IOTLB | (GRAN.DOMAIN << 4) | iommu.drain | (did << 16);
-  let queued = 0;
-  /** Where the status of what was queued last will be; 0 when it is done. */
-  let slot = 0;
-  if (!events.on && !cpus.exploring) {
-    using _register = yield* hold(iommu.registerLock);
-    const tail = reg.read32(IQT) >>> 4;
-    const room = ((reg.read32(IQH) >>> 4) - tail - 1) & queueMask;
-    if (room >= 4 && (tail & (PAGE_ENTRIES - 1)) <= PAGE_ENTRIES - 4) {
-      const { words } = ram;
-      const cpu = cpus.current.id << 2;
-      const lo = vtd.pollLo + cpu;
-      const hi = vtd.pollHi;
-      const at = entryAt(iommu, tail);
-      slot = (vtd.pollAt + cpu) >>> 2;
-      words[slot] = STAT_INIT;
-      // Up to the tail alone the unit reads.
-      writeEntry(words, at, context, sid, 0, 0);
-      writeEntry(words, at + 4, WAIT_WORD, STAT_DONE, lo, hi);
-      writeEntry(words, at + 8, iotlb, 0, 0, 0);
-      writeEntry(words, at + 12, WAIT_WORD, STAT_DONE, lo, hi);
-      reg.write32(IQT, ((tail + 2) & queueMask) << 4);
-      queued = 1;
-      if (words[slot] === STAT_DONE) {
-        words[slot] = STAT_INIT;
-        reg.write32(IQT, ((tail + 4) & queueMask) << 4);
-        queued = 2;
-      }
-      if (words[slot] === STAT_DONE) slot = 0;
-    }
-  }
-  if (slot !== 0) yield* pollStatus(iommu, slot, false);
-  if (queued === 2) return 0;
-  if (queued === 0) yield* requestApart(iommu, context, sid, 0, 0);
-  return yield* requestApart(iommu, iotlb, 0, 0, 0);
+  if (events.on || cpus.exploring || !iommu.registerLock.mayTake())
+    return yield* requestApart(iommu, w0, w1, w2, w3);
+  const tail = reg.read32(IQT) >>> 4;
+  const room = ((reg.read32(IQH) >>> 4) - tail - 1) & queueMask;
+  if (room < 2 || tail > PAGE_ENTRIES - 2) return yield* requestApart(iommu, w0, w1, w2, w3);
+  const at = (iommu.queueAt + tail * ENTRY_BYTES) >>> 2;
+  const slot = statusSlot(vtd);
+  ram.words[slot] = STAT_INIT;
+  writeEntry(ram.words, at, w0, w1, w2, w3);
+  writeEntry(ram.words, at + 4, WAIT_WORD, STAT_DONE, vtd.pollLo + cpus.current.id * 4, vtd.pollHi);
+  reg.write32(IQT, ((tail + 2) & queueMask) << 4);
+  return ram.words[slot] === STAT_DONE ? 0 : yield* pollStatus(iommu, false);
 }
 
 function* requestApart(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: number): Co<Rc> {
@@ -159,9 +101,10 @@ function* requestApart(iommu: VtdIommu, w0: number, w1: number, w2: number, w3: 
   return yield* invalidateSync(iommu, false);
 }
 
-function* pollStatus(iommu: VtdIommu, slot: number, devIotlb: boolean): Co<Rc> {
+function* pollStatus(iommu: VtdIommu, devIotlb: boolean): Co<Rc> {
   const { vtd } = iommu;
   const { clock, ram } = vtd.s;
+  const slot = statusSlot(vtd);
   const what = `QI${devIotlb ? ' dev' : ''} wait descriptor`;
   const start = clock.nowNs;
   const timeout = start + (devIotlb ? vtd.opts.devIotlbTimeoutMs : 100) * vtd.threshold.qi * MS;

@@ -39,6 +39,7 @@ const DEVICE_CONTEXT_BITS = 0xffff;
  * device did not answer (ITE), what was fetched before is still executed, and nothing more until it is cleared.
  */
 export function drainQueue(s: VtdState): void {
+  if (drainPair(s)) return;
   const { regs } = s;
   const status = regs[FSTS]!;
   if ((status & ITE) === 0) s.fetchedTo = regs[IQT]!;
@@ -48,16 +49,35 @@ export function drainQueue(s: VtdState): void {
     return;
   }
   const head = regs[IQH]!;
-  if (!mayFetch(s, status, head)) return;
-  if (s.queueAt === 0) {
-    drainLong(s, head);
-    return;
+  if (mayFetch(s, status, head)) drainLong(s, head);
+}
+
+/**
+ * A request and the wait behind it, as drivers queue them over and over, in one step where nobody watches: the request
+ * needs no device, and the status goes where the last one went. False, and nothing is done, when the queue holds
+ * anything else, or stands still.
+ */
+function drainPair(s: VtdState): boolean {
+  const { regs, queueAt } = s;
+  const head = regs[IQH]!;
+  const tail = regs[IQT]!;
+  if (queueAt === 0 || s.events.on || s.latencyNs > 0) return false;
+  if (head > 4096 - 32 || ((head + 32) & 4095) !== tail || (regs[FSTS]! & (ITE | IQE)) !== 0) return false;
+  const { words } = s.ram;
+  const at = (queueAt + head) >>> 2;
+  const w0 = words[at]!;
+  if ((w0 & 0xf) > IOTLB || (words[at + 4]! & STATUS_WAIT_BITS) !== STATUS_WAIT) return false;
+  if (words[at + 6]! !== s.statusLo || words[at + 7]! !== s.statusHi) return false;
+  s.fetchedTo = tail;
+  if (isRequestRefused(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!)) {
+    s.lastType = w0 & 0xf;
+    refuseDescriptor(s, at);
+  } else {
+    s.lastType = WAIT;
+    words[s.statusAt] = words[at + 5]!;
+    regs[IQH] = tail;
   }
-  // One and then one more, written out: what V8 knows of the unit it forgets in a loop.
-  const next = step(s, head, (s.queueAt + head) >>> 2);
-  if (next < 0 || next === s.fetchedTo) return;
-  const last = step(s, next, (s.queueAt + next) >>> 2);
-  if (last >= 0 && last !== s.fetchedTo) drainLong(s, last);
+  return true;
 }
 
 /** As many as there are, wherever the queue lies. */
@@ -103,6 +123,7 @@ export const atRestAfterWait = (s: VtdState): boolean => s.regs[IQH] === s.regs[
 function startTimer(s: VtdState): void {
   if (s.regs[IQH] === s.fetchedTo || (s.regs[FSTS]! & IQE) !== 0) return;
   s.draining = true;
+  s.queueAt = 0;
   s.clock.after(s.latencyNs, () => {
     s.draining = false;
     const head = s.regs[IQH]!;
@@ -124,7 +145,10 @@ function mayFetch(s: VtdState, status: number, head: number): boolean {
 function step(s: VtdState, head: number, at: number): number {
   if (s.awaitsDevice && (s.ram.words[at]! & 0xf) === WAIT) return -1;
   if (s.events.on) emitDescriptor(s, at);
-  if (isRefused(s, at)) {
+  const { words } = s.ram;
+  const w0 = words[at]!;
+  s.lastType = w0 & 0xf;
+  if (isRefused(s, w0, words[at + 1]!, words[at + 2]!, words[at + 3]!)) {
     refuseDescriptor(s, at);
     return -1;
   }
@@ -150,13 +174,17 @@ function skipHalf(s: VtdState): number {
   return next;
 }
 
-/** Index into RAM's words of the descriptor at `head`, -1 outside memory. Where a queue of one page lies is kept. */
+/**
+ * Index into RAM's words of the descriptor at `head`, -1 outside memory. Where a queue of one page lies is kept for
+ * drainPair(), once a status was written and while no device keeps the unit waiting.
+ */
 function locate(s: VtdState, head: number): number {
   const { ram } = s;
   const frame = s.queueFrame + (head >>> 12);
   if (frame >= ram.frames) return -1;
   const at = ram.peek(frame) << 10;
-  if (s.queueBytes === 4096 && s.descriptorBytes === 16 && s.opts.buffered !== true) s.queueAt = at << 2;
+  const plain = s.queueBytes === 4096 && s.descriptorBytes === 16 && s.opts.buffered !== true;
+  if (plain && s.statusAt >= 0 && !s.awaitsDevice) s.queueAt = at << 2;
   return at + ((head & 4095) >>> 2);
 }
 
@@ -194,21 +222,8 @@ export function unexpectedCompletion(s: VtdState, rid: number): void {
   setStatus(s, ICE);
 }
 
-/**
- * Executes a descriptor. True for one of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). What
- * drivers queue over and over is told apart first: short enough for V8 to put it in line.
- */
-function isRefused(s: VtdState, at: number): boolean {
-  const { words } = s.ram;
-  const w0 = words[at]!;
-  const w1 = words[at + 1]!;
-  const w2 = words[at + 2]!;
-  const w3 = words[at + 3]!;
-  s.lastType = w0 & 0xf;
-  if ((w0 & STATUS_WAIT_BITS) === STATUS_WAIT && w2 === s.statusLo && w3 === s.statusHi) {
-    if ((s.regs[FSTS]! & ITE) === 0) writeStatus(s, s.statusAt, w1);
-    return false;
-  }
+/** What drivers queue over and over is told apart first: short enough for V8 to put it in line. */
+function isRequestRefused(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
   if ((w0 & DOMAIN_IOTLB_BITS) === DOMAIN_IOTLB && (w1 | w2 | w3) === 0) {
     iotlbDomain(s, w0 >>> 16);
     return false;
@@ -217,10 +232,11 @@ function isRefused(s: VtdState, at: number): boolean {
     contextDevice(s, w0 >>> 16, w1, 0);
     return false;
   }
-  return isOtherRefused(s, w0, w1, w2, w3);
+  return isRefused(s, w0, w1, w2, w3);
 }
 
-function isOtherRefused(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
+/** Executes a descriptor. True for one of no type this unit knows, or with reserved bits set (6.5.2.1 to 6.5.2.8). */
+function isRefused(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
   switch (w0 & 0xf) {
     case WAIT:
       return waitDescriptor(s, w0, w1, w2, w3);
@@ -322,7 +338,10 @@ function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3
     dfn -= dfn % frames;
   }
   if (s.events.on) tell(s, 'deviceTlb', w1 & 0xffff, dfn, frames);
-  if (s.devicesBusy) s.awaitsDevice = true;
+  if (s.devicesBusy) {
+    s.awaitsDevice = true;
+    s.queueAt = 0;
+  }
   if (!s.onDeviceTlb(w1 & 0xffff, dfn, frames)) {
     s.regs[IQERCD + 1] = (s.regs[IQERCD + 1]! & (0xffff_0000 | 0)) | (w1 & 0xffff);
     setStatus(s, ITE);
@@ -338,15 +357,11 @@ function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: n
   if (((w0 & (0xffff_ff80 | 0)) | (w2 & 0x3)) !== 0) return true;
   if ((w0 & 0x30) === 0 && deviates(s, 'wait-needs-action')) return true;
   if ((s.regs[FSTS]! & ITE) !== 0) return false;
-  writeStatus(s, (w0 & 0x20) !== 0 ? locateStatus(s, w2, w3) : -1, data);
-  if ((w0 & 0x10) !== 0) completed(s);
-  return false;
-}
-
-/** The wait is over. `at` is an index into RAM's words, -1 where no status is asked for, or none can be written. */
-function writeStatus(s: VtdState, at: number, data: number): void {
+  const at = (w0 & 0x20) !== 0 ? locateStatus(s, w2, w3) : -1;
   if (at >= 0) s.ram.words[at] = data;
   if (s.events.on) tell(s, 'wait', data >>> 0);
+  if ((w0 & 0x10) !== 0) completed(s);
+  return false;
 }
 
 /**

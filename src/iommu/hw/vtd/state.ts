@@ -132,7 +132,7 @@ export class VtdState implements CopiesItself {
   /** Where the queue lies and how long it is, 0 while it is off, and the offset up to which descriptors are fetched. */
   queueFrame = 0;
   queueBytes = 0;
-  /** Byte of RAM's words at which a queue of one page lies, 0 until something was fetched from it. */
+  /** Byte of RAM's words at which a queue of one page lies, 0 unless drainPair() may look there. */
   queueAt = 0;
   fetchedTo = 0;
   latencyNs = this.opts.latencyNs ?? 0;

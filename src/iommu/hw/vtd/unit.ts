@@ -325,7 +325,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.regs[VTD_REG.IQH >>> 2] = 0;
     this.fetchedTo = 0;
     if (qie) queueMoved(this);
-    else this.queueBytes = 0;
+    else this.queueBytes = this.queueAt = 0;
     return qie;
   }
 
