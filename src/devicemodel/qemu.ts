@@ -149,7 +149,7 @@ class QemuXen {
     const driver = String(args.driver);
     if (driver !== 'xen-pci-passthrough') return fail(`'${driver}' is not a valid device model name`);
     const qdevId = String(args.id);
-    if (this.devices.some((d) => d.qdevId === qdevId)) return fail(`Duplicate ID '${qdevId}' for device`);
+    if (this.devices.some((d) => d.qdevId === qdevId)) return fail(`Duplicate device ID '${qdevId}'`);
     const hostaddr = String(args.hostaddr);
     const config = `/sys/bus/pci/devices/${hostaddr}/config`;
     const probe = this.dom0.fs.pread(config, 0, 12);
@@ -188,10 +188,10 @@ class QemuXen {
     return fail(`${where}, in use by ${own.model},id=${own.qdevId === '' ? '(null)' : own.qdevId}`);
   }
 
+  /** A guest that was not up may be asked again: the first request is forgotten after less than a millisecond. @qemu acpi_pcihp_device_unplug_request_cb */
   private deviceDel(id: string): Answer {
     const pt = this.devices.find((d) => d.qdevId === id);
     if (pt === undefined) return fail(`Device '${id}' not found`, 'DeviceNotFound');
-    if (pt.unplugRequested) return fail(`Device ${id} is already in the process of unplug`);
     pt.unplugRequested = true;
     return done();
   }

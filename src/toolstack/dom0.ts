@@ -35,6 +35,13 @@ export interface Xenstore extends XenstoreView {
   setPerms(path: string, perms: readonly string[]): Rc;
   /** Tells who watches for it that a domain came, or that one went. */
   fireSpecial(name: '@introduceDomain' | '@releaseDomain'): void;
+  /** A process of dom0 that is told at once, and then of every change. */
+  watch(path: string, token: string, watcher: XenstoreWatcher): void;
+  unwatch(path: string, token: string, watcher: XenstoreWatcher): void;
+}
+
+export interface XenstoreWatcher {
+  xsChanged(path: string, token: string): Co<void>;
 }
 
 /** lstat() in one word. */
@@ -134,6 +141,13 @@ export interface DomainWatcher {
   readonly onSoftReset: string;
   /** Text of the configuration and what was given on the command line, for a restart. */
   readonly source: { readonly name: string; readonly text: string };
+  /** Of one that was asked to tell more (-vvv). */
+  readonly death?: DeathListener;
+}
+
+/** A process that hears of the death of a domain, until it ends. */
+export interface DeathListener {
+  end(): void;
 }
 
 export interface Dom0 {

@@ -14,6 +14,8 @@ export const STRUCT = { domctl: 144, sysctl: 136, domainInfo: 112, memoryCall: 6
 const LABEL = [PAGE, 40] as const;
 const LIST_MAX = 1024;
 const RING_READ = 16_384;
+/** @xen include/public/hvm/hvm_op.h xen_hvm_param */
+const HVM_PARAM = 16;
 
 /** Calls that change nothing in this model: buffers that are held at the same time, call by call. */
 const CALLS = {
@@ -32,14 +34,23 @@ const CALLS = {
   ],
   affinity: [[1, STRUCT.domctl]],
   eventChannels: [[8], [8]],
-  /** Where memory ends, and how time goes. */
-  archCreate: [[20, 24, STRUCT.memoryCall], [STRUCT.domctl]],
+  /** Where a PV guest's memory ends. @xen xc_domain_set_memmap_limit */
+  memoryLimit: [[20, 24, STRUCT.memoryCall]],
   machineMap: [[2560, 16, STRUCT.memoryCall]],
   /** @xen xc_cpuid_apply_policy */
   cpuid: [
     [STRUCT.domctl],
     [STRUCT.sysctl],
     [76, STRUCT.sysctl],
+    [2880, STRUCT.sysctl],
+    [1248, STRUCT.domctl],
+  ],
+  /** What the configuration says of CPUID on top. @xen xc_cpuid_xend_policy */
+  cpuidOwn: [
+    [STRUCT.domctl],
+    [STRUCT.sysctl],
+    [2880, STRUCT.domctl],
+    [2880, STRUCT.sysctl],
     [2880, STRUCT.sysctl],
     [1248, STRUCT.domctl],
   ],
@@ -87,6 +98,11 @@ export class HypercallBuffers {
       left -= got;
       want = got;
     }
+  }
+
+  /** `n` parameters of an HVM guest. @xen xc_hvm_param_set */
+  hvmParams(n: number): void {
+    for (let i = 0; i < n; i++) this.call(HVM_PARAM);
   }
 
   label(): void {

@@ -35,6 +35,12 @@ export class Xenctrl {
     return yield* this.hv.domctl(op);
   }
 
+  /** State of an HVM guest, in a buffer of `bytes` beside the call's. @xen xc_domain_hvm_getcontext, xc_domain_hvm_setcontext */
+  *hvmContext(op: DomctlOp & { cmd: 'gethvmcontext' | 'sethvmcontext' }, bytes: number): Co<Rc> {
+    this.buffers.call(bytes, STRUCT.domctl);
+    return yield* this.hv.domctl(op);
+  }
+
   *physdevOp(op: PhysdevOp): Co<Rc> {
     this.buffers.call(STRUCT.pirq);
     return yield* this.hv.physdevOp(op);

@@ -53,6 +53,55 @@ describe('hypercall buffers of 4.17.7', () => {
   });
 });
 
+// As Debian's xl 4.17.7 counted on a host of 3 GiB with an AMD IOMMU.
+describe('hypercall buffers of an HVM guest of 4.17.7', () => {
+  const HVM =
+    'name="hvm1"\ntype="hvm"\nmemory=160\nvcpus=1\nserial="pty"\nvnc=0\nsdl=0\nvga="none"\n' +
+    'tsc_mode="native"\ncpuid="host,rdtscp=0"\nkernel="/h1/vmlinuz"\n';
+  const host = (pci: string) => {
+    const h = xlHost({ release: '4.17', files: { '/cfg': `${HVM}${pci}` } });
+    h.xl('pci-assignable-add', '02:00.0');
+    return h;
+  };
+
+  test('is made', () => {
+    const h = host('');
+    expect(counts(h.xl('-vvv', 'create', '-p', '/cfg').err)).toEqual([203, 3, 3, 190, 3, 10]);
+  });
+  test('with a device, whose connection to QEMU has a lock of its own', () => {
+    const h = host('pci=["02:00.0"]\n');
+    expect(counts(h.xl('-vvv', 'create', '-p', '/cfg').err)).toEqual([228, 3, 3, 214, 3, 11]);
+  });
+  test('gets a device, or not', () => {
+    const h = host('passthrough="enabled"\n');
+    h.xl('create', '/cfg');
+    expect(counts(h.xl('-vvv', 'pci-attach', 'hvm1', '02:00.0').err)).toEqual([57, 2, 2, 46, 2, 9]);
+    h.guests.acpi = false;
+    h.xl('pci-detach', '-f', 'hvm1', '02:00.0');
+    // QEMU still has it.
+    expect(counts(h.xl('-vvv', 'pci-attach', 'hvm1', '02:00.0').err)).toEqual([29, 2, 2, 22, 2, 5]);
+  });
+  test('goes', () => {
+    const h = host('');
+    h.xl('create', '-p', '/cfg');
+    const { err } = h.xl('-vvv', 'destroy', 'hvm1');
+    expect(counts(err)).toEqual([35, 2, 2, 26, 2, 7]);
+    expect(err).toContain('libxl: debug: libxl_aoutils.c:649:libxl__kill_xs_path: Device Model signaled\n');
+    expect(err).toContain(
+      'libxl: debug: libxl_linux.c:234:libxl__get_hotplug_script_info: Domain 1:backend_kind 6, no need to execute scripts\n' +
+        'libxl: debug: libxl_device.c:1254:device_hotplug: Domain 1:No hotplug script to execute\n',
+    );
+  });
+});
+
+test('4.18: a back end without scripts has its name', () => {
+  const h = xlHost({ files: { '/cfg': 'name="h"\ntype="hvm"\nmemory=160\n' } });
+  h.xl('create', '/cfg');
+  expect(h.xl('-vvv', 'destroy', 'h').err).toContain(
+    'Domain 1:backend_kind vkbd, no need to execute scripts\n',
+  );
+});
+
 test('4.18: one domain is one buffer, and its label two', () => {
   const h = xlHost({ files: { '/cfg': PV } });
   h.xl('create', '/cfg');

@@ -69,7 +69,14 @@ describe('slots', () => {
   test('an id can be used once', () => {
     const h = guest('', ['02:00.0']);
     add(h, '0000:02:00.0');
-    expect(add(h, '0000:02:00.0')).toEqual(failed("Duplicate ID 'pci-pt-02_00.0' for device"));
+    expect(add(h, '0000:02:00.0')).toEqual(failed("Duplicate device ID 'pci-pt-02_00.0'"));
+  });
+  // QEMU acpi_pcihp_device_unplug_request_cb: a guest that was not up may be asked again.
+  test('a device that did not go can be asked to go again', () => {
+    const h = guest('', ['02:00.0']);
+    add(h, '0000:02:00.0');
+    const del = () => ask(h, 'device_del', { id: 'pci-pt-02_00.0' });
+    expect([del(), del()]).toEqual([{ return: {} }, { return: {} }]);
   });
   test('a failure of QEMU fails the attach, in its words', () => {
     const h = guest('', ['02:00.0', '06:00.0']);

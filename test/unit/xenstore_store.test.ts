@@ -49,6 +49,14 @@ describe('the tree', () => {
     expect(xs.ls('/libxl/pci')).toEqual(['0a', '02', '06']);
   });
 
+  // xenstored_core.c do_rm
+  test('what is gone already is removed where its parent is there', () => {
+    const xs = daemon();
+    xs.write('/libxl/1', '');
+    expect([xs.rm('/libxl/1/nosuch'), xs.rm('/libxl/2'), xs.rm('/nosuch/2')]).toEqual([0, 0, E.NOENT]);
+    expect(xs.transactionAs(5, (t) => t.rm('/libxl/2'))).toBe(E.ACCES);
+  });
+
   test.each(['', '/a//b', '/a/', '/a b', '/ä', '/a\0', `/${'x'.repeat(4000)}`])(
     'refuses the path %j',
     (path) => {

@@ -232,6 +232,8 @@ export const RULES: readonly Rule[] = [
       /^\S+ +\d+ +\d+ +\d+ {5}([-r][-b][-p][-s][-c][-d])( +\d+\.\d) [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} +\S+ +\S+$/,
       /^\S+ +\d+ {2}(\d+:\d\d:\d\d)$/,
       /^( *\d+) \? {8}([A-Z][a-z]* +\d+:\d\d) \/.*$/,
+      // Blocked, running or neither.
+      /^libxl: debug: libxl_domain\.c:\d+:domain_death_xswatch_callback: Domain \d+:Exists shutdown_reported=[01] dominf\.flags=[0-9a-f]{1,6}([0-2])[0-9a-f]$/,
     ],
   },
   {
@@ -285,6 +287,7 @@ export const RULES: readonly Rule[] = [
       /^libxl: debug: .*: (?:Domain \d+:)?ao (0x[0-9a-f]+): inprogress: poller=(0x[0-9a-f]+), flags=i?c?$/,
       /^libxl: debug: libxl_event\.c:\d+:libxl__ao_\w+: ao (0x[0-9a-f]+): (?:complete, rc=-?\d+|destroy|progress report: ignored)$/,
       /^libxl: debug: libxl_event\.c:\d+:\w+: watch w=(0x[0-9a-f]+)(?:: deregister unregistered| wpath=\S+ token=\S+: .*)$/,
+      /^libxl: debug: libxl_domain\.c:\d+:domain_death_xswatch_callback: Domain \d+:\[evg=(0x[0-9a-f]+)\] .*$/,
       /^libxl: debug: libxl_qmp\.c:\d+:libxl__ev_qmp_\w+: (?:Domain \d+:)? ev (0x[0-9a-f]+)(?:, cmd '\S+')?$/,
     ],
   },

@@ -23,6 +23,14 @@ const XENSTORE_PFN = 0xfeffc;
 const CONSOLE_PFN = 0xfefff;
 /** LIBXL_MAXMEM_CONSTANT: kilobytes on top of what the guest gets. */
 const MAXMEM_CONSTANT_KB = 1024;
+/** Where the special pages are, whose the rings are, where the identity map is. @xen alloc_magic_pages_hvm */
+const SPECIAL_PARAMS = 7;
+const IOREQ_PARAMS = 2;
+/** @xen bootlate_hvm */
+const EVENT_CHANNEL_PARAMS = 2;
+/** The whole saved state of one processor and of the platform is more than a page, that of the registers is not. */
+const HVM_CONTEXT_BYTES = 5400;
+const HVM_CPU_BYTES = 1080;
 
 export interface Built {
   readonly storePfn: number;
@@ -82,10 +90,21 @@ function* buildPre(lx: Libxl, domid: number, b: BuildInfo): Co<number> {
     lx.log.error(CREATE.tscRemoved, 'TSC Mode native_paravirt (a.k.a PVRDTSCP) has been removed', domid);
     return -25;
   }
-  buffers.other('archCreate');
+  countArchCreate(lx, b);
   logE820Host(lx, b);
   buffers.other('cpuid');
+  if (b.cpuid.cpuid.length > 0) buffers.other('cpuidOwn');
   return 0;
+}
+
+/** Parameters of an HVM guest, where a PV guest's memory ends, and how time goes. @xen libxl__arch_domain_create */
+function countArchCreate({ xc: { buffers } }: Libxl, b: BuildInfo): void {
+  if (b.type === 'pv') buffers.other('memoryLimit');
+  // HPET and the alignment of timers, then the timers' mode and altp2m.
+  else buffers.hvmParams(b.type === 'hvm' ? 4 : 2);
+  if (b.type === 'hvm' && b.hvm.viridian === true) buffers.hvmParams(1);
+  buffers.other('domctl');
+  if (b.type !== 'pv') buffers.other('domctl');
 }
 
 /** What a kernel file holds that does not decompress. */
@@ -232,16 +251,21 @@ function* loadHvm(
     return ERROR.FAIL;
   }
   if (file !== undefined) parseHvm(lx, image, file, layout);
+  for (const call of ['capabilities', 'claim'] as const) lx.xc.buffers.other(call);
   if ((yield* meminitHvm(lx, domid, b, layout, image)) !== 0) {
     noMemory(lx);
     lx.log.error(CREATE.bootMem, 'xc_dom_boot_mem_init failed', -1, E.NOMEM);
     return ERROR.FAIL;
   }
+  lx.xc.buffers.other('claim');
   const map = e820(d, layout);
   yield* lx.xc.memoryOp({ cmd: 'set_memory_map', domid, entries: map });
   if ((yield* populateSpecial(lx, domid, b.type === 'hvm')) !== 0) return ERROR.FAIL;
+  lx.xc.buffers.hvmParams(SPECIAL_PARAMS + (b.type === 'hvm' ? IOREQ_PARAMS : 0) + 1);
   if (file !== undefined) layOutHvm(image, file, lx.dom0.bootFiles[biosPath(lx, b)]?.bytes ?? 0, map.length);
   image.print('vcpu_hvm: called');
+  lx.xc.buffers.other('domctl');
+  lx.xc.buffers.hvmParams(EVENT_CHANNEL_PARAMS);
   yield* vcpuHvm(lx, domid, b);
   for (const [i, pfn] of [CONSOLE_PFN, XENSTORE_PFN].entries())
     image.print(`xc_dom_set_gnttab_entry: d${domid} gnt[${i}] -> d0 0x${pfn.toString(16)}`);
@@ -266,11 +290,13 @@ function firmwareFiles(
 }
 
 /** The first processor starts in the loader; without a device model memory types are set too. @xen vcpu_hvm */
-function* vcpuHvm(lx: Libxl, domid: number, b: BuildInfo): Co<void> {
-  yield* lx.xc.domctl({ cmd: 'gethvmcontext', domid });
+function* vcpuHvm({ xc }: Libxl, domid: number, b: BuildInfo): Co<void> {
+  // How long it is; then all of it, the call in a buffer of its own; then the parts that are set.
+  xc.buffers.other('domctl');
+  yield* xc.hvmContext({ cmd: 'gethvmcontext', domid }, HVM_CONTEXT_BYTES);
   for (let i = 0; b.type !== 'hvm' && i < b.maxVcpus; i++)
-    yield* lx.xc.domctl({ cmd: 'sethvmcontext', domid, records: [['MTRR', i]] });
-  yield* lx.xc.domctl({ cmd: 'sethvmcontext', domid, records: [['CPU', 0]] });
+    yield* xc.hvmContext({ cmd: 'sethvmcontext', domid, records: [['MTRR', i]] }, HVM_CPU_BYTES);
+  yield* xc.hvmContext({ cmd: 'sethvmcontext', domid, records: [['CPU', 0]] }, HVM_CPU_BYTES);
 }
 
 const E820 = { ram: 1, reserved: 2 } as const;

@@ -1,5 +1,6 @@
 /** A domain's configuration as libxl keeps it for later: JSON in a file of dom0. @xen libxl_dom.c userdata */
 
+import { deepClone } from './clone.js';
 import { domainConfigToJson } from './json.js';
 import type { Libxl } from './libxl.js';
 import { DOMAIN_CONFIG, type Field, fieldName, initialOf, makeDomainConfig, type Schema } from './schema.js';
@@ -38,6 +39,7 @@ export function dropConfig(lx: Libxl, domid: number, uuid: string): void {
 const fromJson = (f: Field, j: unknown): unknown => {
   if (f.kind === 'defbool') return j === 'True';
   if (f.kind === 'mac') return (j as string).split(':').map((b) => Number.parseInt(b, 16));
+  if (f.kind === 'cpuid') return deepClone(j);
   if (f.kind === 'struct' || f.kind === 'union') return structFrom(f.of, j as Record<string, unknown>);
   if (f.kind === 'list' && f.of !== undefined) {
     const of = f.of;

@@ -4,6 +4,7 @@ import { pause } from '../../sim/co.js';
 import type { XenstoreView } from '../dom0.js';
 import type { Libxl } from './libxl.js';
 import { DOMAIN } from './lines_domain.js';
+import { EVENT } from './lines_event.js';
 
 type Nodes = readonly (readonly [string, string])[];
 
@@ -93,11 +94,35 @@ export function* devicesDestroy(lx: Libxl, domid: number): Co<number> {
       const be = xs.read(`${root}/${kind}/${id}/backend`);
       if (be === undefined) continue;
       const backendKind = be.split('/')[5] ?? kind;
-      if (backendKind !== 'console') yield* closeBackend(lx, be);
+      if (backendKind !== 'console') {
+        lx.xc.countFind(true);
+        if (QEMU_BACKENDS.has(backendKind)) yield* leaveToQemu(lx, domid, backendKind);
+        else yield* closeBackend(lx, be);
+      }
       deviceDestroy(lx, domid, kind, backendKind, Number(id));
     }
   }
   return 0;
+}
+
+/** Kinds that QEMU serves, and their numbers. @xen QEMU_BACKEND, libxl__device_kind */
+const QEMU_BACKENDS: ReadonlyMap<string, number> = new Map([
+  ['qdisk', 3],
+  ['vfb', 5],
+  ['vkbd', 6],
+]);
+/** LIBXL_QEMU_BODGE_TIMEOUT */
+const QEMU_NS = 2e9;
+
+/** A paused guest's QEMU is gone, and nobody answers: libxl gives it some time. @xen device_qemu_timeout, device_hotplug */
+function* leaveToQemu(lx: Libxl, domid: number, kind: string): Co<void> {
+  lx.event.waits();
+  yield* pause(lx.dom0.clock, QEMU_NS);
+  if (!lx.event.on) return;
+  const named = lx.profile.kindNumbers ? String(QEMU_BACKENDS.get(kind)) : kind;
+  lx.log.debug(EVENT.noScripts, `backend_kind ${named}, no need to execute scripts`, domid);
+  lx.log.debug(EVENT.noHotplug, 'No hotplug script to execute', domid);
+  lx.event.watchDeregister(lx.event.watch());
 }
 
 /** @xen libxl__initiate_device_generic_remove: `online` 0, state 5, then wait for 6. */

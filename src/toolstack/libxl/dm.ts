@@ -173,6 +173,7 @@ export function* destroyDeviceModel(lx: Libxl, domid: number): Co<number> {
   const dm = dom0.deviceModels.get(domid);
   if (dm !== undefined) {
     yield* dm.stop();
+    lx.log.debug(EVENT.dmSignaled, 'Device Model signaled');
     dom0.processes.exit(dm.pid);
     dom0.deviceModels.delete(domid);
   }

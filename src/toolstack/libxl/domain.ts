@@ -107,6 +107,7 @@ function resumeDeviceModel(lx: Libxl, domid: number): void {
   const dm = lx.dom0.deviceModels.get(domid);
   if (dm === undefined) return;
   const ev = lx.event.qmp(domid);
+  lx.xc.countLock();
   lx.event.qmpSend(ev, 'cont', qmpSocket(lx, domid));
   lx.event.qmpAnswered(ev, dm.version);
   lx.event.qmpDispose(ev);

@@ -1,4 +1,5 @@
 /** libxl's JSON: yajl's beautified form with four blanks, an empty map having an empty line of its own. */
+import type { CpuidPolicy } from './cpuid.js';
 import { DOMAIN_CONFIG, type Field, fieldName, type Schema } from './schema.js';
 import type { DomainConfig } from './types.js';
 
@@ -12,6 +13,8 @@ const isInitial = (f: Field, v: unknown): boolean => {
       return v === undefined;
     case 'mac':
       return (v as number[]).every((b) => b === 0);
+    case 'cpuid':
+      return (v as CpuidPolicy).cpuid.length + (v as CpuidPolicy).msr.length === 0;
     case 'struct':
     case 'union':
       return false;
@@ -26,6 +29,8 @@ const toJson = (f: Field, v: unknown): Json => {
       return v === true ? 'True' : 'False';
     case 'mac':
       return (v as number[]).map((b) => b.toString(16).padStart(2, '0')).join(':');
+    case 'cpuid':
+      return cpuidJson(v as CpuidPolicy);
     case 'struct':
     case 'union':
       return structJson(f.of, v as Record<string, unknown>);
@@ -38,6 +43,32 @@ const toJson = (f: Field, v: unknown): Json => {
       return v === 'uninitialised' ? null : (v as Json);
   }
 };
+
+const CPUID_FIELDS = ['leaf', 'subleaf', 'eax', 'ebx', 'ecx', 'edx'] as const;
+
+/** @xen libxl_cpuid_policy_list_gen_json */
+const cpuidJson = (v: CpuidPolicy): Json =>
+  new Map([
+    [
+      'cpuid',
+      v.cpuid.map(
+        (leaf) =>
+          new Map<string, Json>(
+            CPUID_FIELDS.flatMap((f) => (leaf[f] === undefined ? [] : [[f, leaf[f]] as const])),
+          ),
+      ),
+    ],
+    [
+      'msr',
+      v.msr.map(
+        (m) =>
+          new Map<string, Json>([
+            ['index', m.index],
+            ['policy', m.policy],
+          ]),
+      ),
+    ],
+  ]);
 
 function structJson(schema: Schema, v: Record<string, unknown>): Map<string, Json> {
   const out = new Map<string, Json>();

@@ -49,7 +49,6 @@ export class Libxl {
     this.event = new EventLog(log);
     this.profile = dom0.profile;
     this.paths = debianPaths(dom0.profile.version);
-    this.xc.buffers.other('open');
   }
 
   /** Is the program there? Debian has qemu-xen and no other model; files of dom0 can be more. @xen access(dm, X_OK) */

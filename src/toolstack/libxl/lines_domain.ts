@@ -22,5 +22,12 @@ export const DOMAIN = {
   typeRead: at('libxl_xshelp.c', 'libxl__xs_read_mandatory', 206, 206, 206),
   noneStored: at('libxl_domain.c', 'retrieve_domain_configuration_end', 2585, 2583, 2585),
   notStored: at('libxl_domain.c', 'retrieve_domain_configuration_end', 2603, 2601, 2603),
+  deathOccurred: at('libxl_domain.c', 'domain_death_occurred', 868, 864, 866),
+  deathEntries: at('libxl_domain.c', 'domain_death_xswatch_callback', 908, 904, 906),
+  deathAll: at('libxl_domain.c', 'domain_death_xswatch_callback', 915, 911, 913),
+  deathGot: at('libxl_domain.c', 'domain_death_xswatch_callback', 919, 915, 917),
+  deathExists: at('libxl_domain.c', 'domain_death_xswatch_callback', 947, 943, 945),
+  deathShutdown: at('libxl_domain.c', 'domain_death_xswatch_callback', 960, 956, 958),
+  deathDone: at('libxl_domain.c', 'domain_death_xswatch_callback', 977, 973, 975),
   debugKeys: at('libxl.c', 'libxl_send_debug_keys', 659, 660, 609),
 } as const;

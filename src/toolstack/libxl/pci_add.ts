@@ -142,6 +142,7 @@ function* doPciAdd(lx: Libxl, domid: number, p: DevicePci, starting: boolean): C
   const ev = lx.event.qmp(type === 'hvm' ? domid : 0);
   const plugged = type === 'hvm' ? yield* plug(lx, domid, p, ev) : 0;
   lx.event.qmpDispose(ev);
+  lx.xc.countFind();
   if (plugged !== 0) return plugged;
   let rc = yield* grantResources(lx, domid, p);
   if (rc !== 0) return rc;
@@ -192,7 +193,6 @@ const PAGE = 4096;
 
 /** BARs, the interrupt and pciback's permissive mode. 0 or ERROR_FAIL. */
 function* grantResources(lx: Libxl, domid: number, p: DevicePci): Co<number> {
-  lx.xc.countFind();
   const resources = readResources(lx, p);
   if (typeof resources === 'number') {
     lx.log.error(PCI.addOpenResource, `Couldn't open ${deviceFile(p, 'resource')}`, domid, resources);

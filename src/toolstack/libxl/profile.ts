@@ -19,6 +19,8 @@ export interface ToolstackProfile {
   readonly irqLineLimit: number;
   /** What a failed reset through sysfs is called: with write()'s -1 (4.17), or not. */
   readonly resetErrorHasResult: boolean;
+  /** A back end without scripts is told by its number, not by its name. */
+  readonly kindNumbers: boolean;
   /** qemu-xen-traditional exists. */
   readonly traditionalModel: boolean;
   /** `got a tsc mode string: …` is printed. */
@@ -34,13 +36,21 @@ const v418: ToolstackProfile = {
   revoke: 'all-32bit',
   irqLineLimit: Number.POSITIVE_INFINITY,
   resetErrorHasResult: false,
+  kindNumbers: false,
   traditionalModel: true,
   tscModeEchoed: true,
   vcpusDefaultOne: false,
 };
 
 export const TOOLSTACK_PROFILES: Readonly<Record<Release, ToolstackProfile>> = {
-  '4.17': { ...v418, release: '4.17', version: '4.17', revoke: 'pv', resetErrorHasResult: true },
+  '4.17': {
+    ...v418,
+    release: '4.17',
+    version: '4.17',
+    revoke: 'pv',
+    resetErrorHasResult: true,
+    kindNumbers: true,
+  },
   '4.18': v418,
   '4.23': {
     ...v418,

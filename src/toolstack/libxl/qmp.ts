@@ -33,6 +33,8 @@ export function* qmpSend(
   const { domid } = ev;
   const dm = lx.dom0.deviceModels.get(domid);
   const path = qmpSocket(lx, domid);
+  // A new connection has a lock of its own: its file is named, and the domain is still there. @xen libxl__ev_slowlock_lock
+  if (!ev.connected) lx.xc.countLock();
   lx.event.qmpSend(ev, command, path);
   if (dm === undefined) {
     lx.log.error(DM.qmpConnect, `Failed to connect to QMP socket ${path}`, domid, -2);

@@ -13,6 +13,8 @@ export type Field =
   | { readonly kind: 'mac' }
   | { readonly kind: 'list'; readonly of?: Schema }
   | { readonly kind: 'bitsList' }
+  /** What a configuration says of CPUID and of model specific registers. */
+  | { readonly kind: 'cpuid' }
   | { readonly kind: 'struct'; readonly of: Schema }
   /** The member of a union, printed as `key.member` when `key` names it. */
   | { readonly kind: 'union'; readonly key: string; readonly of: Schema };
@@ -160,6 +162,7 @@ const B_INFO: Schema = [
   ['exec_ssid_label', str],
   ['localtime', defbool],
   ['disable_migrate', defbool],
+  ['cpuid', { kind: 'cpuid' }],
   ['blkdev_start', str],
   ['max_grant_frames', unset],
   ['max_maptrack_frames', unset],
@@ -315,6 +318,8 @@ export const initialOf = (f: Field): unknown => {
       return undefined;
     case 'mac':
       return [0, 0, 0, 0, 0, 0];
+    case 'cpuid':
+      return { cpuid: [], msr: [] };
     case 'struct':
     case 'union':
       return make(f.of);

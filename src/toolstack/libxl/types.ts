@@ -2,6 +2,8 @@
  * What libxl's callers hand over: the configuration of a domain. An unset defbool, string or memory size is undefined,
  * as libxl's defaults are; an enumeration holds its name. @xen tools/libs/light/libxl_types.idl
  */
+import type { CpuidPolicy } from './cpuid.js';
+
 export type Defbool = boolean | undefined;
 /** Kilobytes; undefined is LIBXL_MEMKB_DEFAULT. */
 export type MemKb = number | undefined;
@@ -229,6 +231,7 @@ export interface BuildInfo {
   execSsidLabel: string | undefined;
   localtime: Defbool;
   disableMigrate: Defbool;
+  cpuid: CpuidPolicy;
   blkdevStart: string | undefined;
   maxGrantFrames: number;
   maxMaptrackFrames: number;

@@ -1,7 +1,7 @@
 /** xenstore-ls, -read, -write, -rm, -list, -exists, -chmod. @xen tools/xs-clients/xenstore_client.c */
-import { E, strerror } from '../../base/errno.js';
+import { strerror } from '../../base/errno.js';
 import type { Stdio } from '../dom0.js';
-import { canonical, lookup, parentOf, type XsNode } from './node.js';
+import { canonical, lookup, type XsNode } from './node.js';
 import type { XenstoreDaemon } from './store.js';
 
 const MODES = ['ls', 'read', 'write', 'rm', 'list', 'exists', 'chmod'] as const;
@@ -132,10 +132,7 @@ class Client {
   /** `-t` also removes parents that are left empty. */
   private rm(path: string): number {
     for (let p = path; ; ) {
-      const rc = this.xs.rm(p);
-      // The daemon is content when only the last component is missing.
-      if (rc !== 0 && !(rc === E.NOENT && this.xs.read(parentOf(p)) !== undefined))
-        return this.fail(`could not remove path ${p}`);
+      if (this.xs.rm(p) !== 0) return this.fail(`could not remove path ${p}`);
       const slash = p.lastIndexOf('/');
       if (!this.flags.has('t') || slash <= 0) return 0;
       p = p.slice(0, slash);

@@ -5,9 +5,11 @@ import { domainCreateNew } from '../libxl/create.js';
 import { configSetDefault, settled } from '../libxl/defaults.js';
 import { domainDestroy, domainUnpause } from '../libxl/domain.js';
 import { domainConfigToJson } from '../libxl/json.js';
+import { XTL } from '../libxl/log.js';
 import { type DomainConfig, ERROR } from '../libxl/types.js';
 import { INVALID_DOMID, isGuestDomid } from '../xenctrl.js';
 import type { Xl } from './context.js';
+import { DeathWatch } from './death_watch.js';
 import { getOptions } from './getopt.js';
 import { help } from './help.js';
 import { parseConfigData } from './parse.js';
@@ -134,7 +136,13 @@ function watch(xl: Xl, domid: number, config: DomainConfig, source: { name: stri
   const { dom0 } = xl;
   const name = config.cInfo.name ?? '';
   const process = dom0.processes.spawn(['xl', 'create', source.name]);
+  const log = `${xl.lx.paths.logDir}/xl-${name}.log`;
+  dom0.fs.remove(log);
+  dom0.fs.append(log, `Waiting for domain ${name} (domid ${domid}) to die [pid ${process.pid}]\n`);
+  const { minLevel } = xl.lx.log;
+  const write = (text: string): void => void dom0.fs.append(log, text);
   dom0.watchers.set(domid, {
+    ...(minLevel <= XTL.debug ? { death: new DeathWatch(dom0, domid, minLevel, write) } : {}),
     domid,
     name,
     pid: process.pid,
@@ -145,7 +153,4 @@ function watch(xl: Xl, domid: number, config: DomainConfig, source: { name: stri
     onSoftReset: config.onSoftReset,
     source,
   });
-  const log = `${xl.lx.paths.logDir}/xl-${name}.log`;
-  dom0.fs.remove(log);
-  dom0.fs.append(log, `Waiting for domain ${name} (domid ${domid}) to die [pid ${process.pid}]\n`);
 }

@@ -26,11 +26,17 @@ export function* runXlDaemons(dom0: Dom0): Co<void> {
     if (info === undefined || info.flags.dying) {
       write(`Domain ${w.domid} has been destroyed.\n`);
       endWatch(dom0, w);
-    } else if (info.flags.shutdown) yield* domainDied(dom0, lx, w, info, write);
+    } else if (info.flags.shutdown) {
+      // xenstored tells of shutdowns as it does of deaths.
+      if (w.death !== undefined) dom0.xs.fireSpecial('@releaseDomain');
+      yield* dom0.settle();
+      yield* domainDied(dom0, lx, w, info, write);
+    }
   }
 }
 
 function endWatch(dom0: Dom0, w: DomainWatcher): void {
+  w.death?.end();
   dom0.watchers.delete(w.domid);
   dom0.processes.exit(w.pid);
 }

@@ -1,4 +1,5 @@
 /** Device model and graphics. @xen tools/xl/xl_parse.c parse_config_data */
+import { FLAG_ERRORS, LINE_ERRORS, parseCpuidFlag, parseCpuidLine } from '../libxl/cpuid.js';
 import { makeVfb, makeVkb } from '../libxl/schema.js';
 import type { HvmInfo, SdlInfo, VgaKind, VncInfo } from '../libxl/types.js';
 import { EINVAL } from '../xlu/cfg.js';
@@ -51,9 +52,17 @@ function extraArgs(p: Parse, type: string): string[] {
   return p.cfg.strings(key) ?? [];
 }
 
-/** cpuid= is checked for its form; the guests of the simulator do not see their CPUID. */
+/** cpuid= as a list of registers, or as `host` and names; the guests of the simulator do not see their CPUID. */
 function parseCpuid(p: Parse): void {
-  if (p.cfg.getList('cpuid', true) !== EINVAL) return;
+  const policy = p.d.bInfo.cpuid;
+  const complain = (what: string, text: string, e: number, errors: readonly string[]): void => {
+    if (e !== 0) p.xl.err(`while parsing CPUID ${what}: "${text}":\n  error #${e}: ${errors[e]!}\n`);
+  };
+  if (p.cfg.getList('cpuid', true) !== EINVAL) {
+    for (const line of p.cfg.strings('cpuid') ?? [])
+      complain('line', line, parseCpuidLine(policy, line), LINE_ERRORS);
+    return;
+  }
   const text = p.cfg.string('cpuid');
   const words = (text ?? '').split(',').filter((w) => w !== '');
   if (words.length === 0) return;
@@ -61,10 +70,7 @@ function parseCpuid(p: Parse): void {
     p.xl.err(`while parsing CPUID string: "${text}":\n  error: first word must be "host"\n`);
     return;
   }
-  for (const word of words.slice(1)) {
-    if (word.includes('=')) continue;
-    p.xl.err(`while parsing CPUID flag: "${word}":\n  error #1: missing "=" in key=value\n`);
-  }
+  for (const word of words.slice(1)) complain('flag', word, parseCpuidFlag(policy, word), FLAG_ERRORS);
 }
 
 function topLevelVnc(p: Parse, vnc: VncInfo): void {

@@ -73,6 +73,7 @@ export function* xl(ctx: XlContext, argv: readonly string[]): Co<number> {
   const minLevel = Math.max(0, XTL_DEFAULT - options.verbosity);
   const log = new Log(dom0.profile.release, minLevel, (t) => ctx.err(t));
   const lx = new Libxl(dom0, log);
+  lx.xc.buffers.other('open');
   let code: number;
   try {
     const global = readGlobalConfig(ctx, lx);
