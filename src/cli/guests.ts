@@ -61,9 +61,25 @@ interface Alive {
   /** It has memory that its devices reach. */
   bounced: boolean;
   readonly startedNs: number;
+  /** An HVM guest's kernel runs. */
+  up: boolean;
   /** Its kernel has sized the registers of its devices, which unmaps and maps them. */
   sized: boolean;
 }
+
+/** When a guest with firmware gets from one stage of its boot to the next. */
+export interface HvmStages {
+  /** Its firmware starts, as soon as Xen runs it. */
+  begins(domid: number): boolean;
+  /** Its kernel runs; `ranNs` after the firmware began. */
+  kernelRuns(domid: number, ranNs: number): boolean;
+  /** Its kernel has come to its devices, and answers when one is to go. */
+  answers(domid: number, ranNs: number): boolean;
+}
+
+const AT_ONCE: HvmStages = { begins: () => true, kernelRuns: () => true, answers: () => true };
+/** @linux arch/x86/include/asm/irq_vectors.h HYPERVISOR_CALLBACK_VECTOR */
+const UPCALL_VECTOR = 0xf3;
 
 export class Guests implements GuestKernels {
   private readonly alive = new Map<number, Alive>();
@@ -71,8 +87,8 @@ export class Guests implements GuestKernels {
   slow = false;
   /** Back ends answer no configuration cycle: guests find nothing new. */
   unanswered = false;
-  /** So long after its firmware has started an HVM guest's kernel is up, and answers when a device is to go. */
-  hvmBootNs = 0;
+  /** How far guests with firmware are. */
+  stages: HvmStages = AT_ONCE;
   /** xenconsoled keeps what guests print. */
   logged = false;
   constructor(
@@ -105,11 +121,11 @@ export class Guests implements GuestKernels {
       if (domid === 0 || domid >= 0x7ff0 || flags.paused || flags.dying || flags.shutdown) continue;
       const there = this.alive.get(domid);
       if (there === undefined) {
-        if (this.slow) continue;
+        if (this.slow || (flags.hvm && !this.stages.begins(domid))) continue;
         if (!flags.hvm) yield* bindProcessors(this.hv, domid, nrOnlineVcpus);
         yield* this.start(domid, flags.hvm);
         changed = true;
-      } else if (yield* this.attend(domid, there)) changed = true;
+      } else if (yield* this.attend(domid, there, nrOnlineVcpus)) changed = true;
     }
     return changed;
   }
@@ -132,6 +148,7 @@ export class Guests implements GuestKernels {
       shutdown: undefined,
       bounced: false,
       startedNs: this.dom0.clock.nowNs,
+      up: false,
       sized: false,
     };
     this.alive.set(domid, there);
@@ -152,7 +169,7 @@ export class Guests implements GuestKernels {
   }
 
   /** Answers unplug requests, finds what was plugged in; true when something was done. */
-  private *attend(domid: number, g: Alive): Co<boolean> {
+  private *attend(domid: number, g: Alive, vcpus: number): Co<boolean> {
     let changed = false;
     if (g.front !== undefined) {
       if (g.front.connected && !g.bounced) {
@@ -162,12 +179,16 @@ export class Guests implements GuestKernels {
       g.kernel.pci = g.front.connected ? this.dom0.backends?.of(domid)?.config : undefined;
     } else {
       const dm = this.dom0.deviceModels.get(domid);
-      const up = this.dom0.clock.nowNs - g.startedNs >= this.hvmBootNs;
-      if (up && !g.sized) {
+      const ranNs = this.dom0.clock.nowNs - g.startedNs;
+      if (!g.up && this.stages.kernelRuns(domid, ranNs)) {
+        g.up = true;
+        for (let v = 0; v < vcpus; v++) yield* this.hv.setUpcallVector(domid, v, UPCALL_VECTOR);
+      }
+      if (g.up && !g.sized && this.stages.answers(domid, ranNs)) {
         g.sized = true;
         for (const devfn of dm?.functions() ?? []) yield* readBases(dm!, devfn);
       }
-      for (const devfn of up ? (dm?.functions() ?? []) : []) {
+      for (const devfn of g.sized ? (dm?.functions() ?? []) : []) {
         if (dm?.ejectRequested(devfn) !== true) continue;
         yield* dm.eject(devfn);
         changed = true;

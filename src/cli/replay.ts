@@ -48,7 +48,7 @@ export function replay(dir: string, o: ReplayOptions = {}): Replay {
   const host = new RecordedHost(recording, boardOf(recording, topologyFor(dir, o.topology)));
   const played: Omit<Replayed, 'results'>[] = [];
   for (const [index, theirs] of recording.records.entries()) {
-    const ours = index === 0 ? host.booted() : host.run(theirs);
+    const ours = index === 0 ? host.booted() : host.run(theirs, index);
     if (ours !== undefined) played.push({ index, theirs, ours });
   }
   const xen = recording.records[0]!.xen_cmdline ?? '';

@@ -18,6 +18,9 @@ const fail = (desc: string, kind = 'GenericError'): Answer => ({ error: { class:
 const done = (value: unknown = {}): Answer => ({ return: value });
 const INTEL = 0x8086;
 const VNC_PORT = 5900;
+const DISPLAY_VGA = 0x030000;
+/** SeaBIOS's VGA BIOSes have less than 64 KiB, which are a power of two. @qemu pci_add_option_rom */
+const VGA_ROM_PAGES = 16;
 
 class QemuXen {
   readonly pid: number;
@@ -40,7 +43,7 @@ class QemuXen {
     this.board = new Board(process.argv);
   }
 
-  /** Makes the video memory part of the guest, behind its RAM. False: it never reports that it runs. */
+  /** Makes the video memory and the ROM of a display part of the guest, behind its RAM. False: it never reports that it runs. */
   *start(videoKb: number, maxKb: number): Co<boolean> {
     const { dom0 } = this;
     dom0.fs.remove(this.logPath);
@@ -51,7 +54,8 @@ class QemuXen {
       this.serialTty = dom0.openPty();
       dom0.fs.append(this.logPath, `char device redirected to ${this.serialTty} (label serial0)\n`);
     }
-    const pages = Math.floor(videoKb / 4);
+    const displays = this.board.functions.filter((f) => f.classCode === DISPLAY_VGA).length;
+    const pages = Math.floor(videoKb / 4) + displays * VGA_ROM_PAGES;
     if (pages > 0 && !this.argv.includes('-xen-attach')) {
       const from = Math.floor((maxKb - videoKb) / 4);
       yield* dom0.hv.memoryOp({

@@ -5,6 +5,7 @@ import type { Co } from '../sim/co.js';
 import type { GuestPci } from './environment.js';
 import { optionRoms, pciSetup } from './hvmloader.js';
 import { type GuestProgram, moduleFor } from './program.js';
+import { readBases, readVirtual } from './read_bases.js';
 
 const COMMAND_DECODE_AND_MASTER = 0x7;
 
@@ -67,7 +68,9 @@ export class GuestKernel {
   private *add(pci: GuestPci, devfn: number): Co<void> {
     if (!this.isHvm) {
       yield* tryIntxMask(pci, devfn);
-      yield* touchBases(pci, devfn);
+      yield* readBases(pci, devfn);
+      const sriov = findExtended(pci, devfn, EXT_CAP.SRIOV);
+      if (sriov !== 0) yield* readVirtual(pci, devfn, sriov);
       yield* clearErrors(pci, devfn);
     }
     const id = pci.configRead(devfn, 0, 4);
@@ -114,18 +117,6 @@ function* tryIntxMask(pci: GuestPci, devfn: number): Co<void> {
   const command = pci.configRead(devfn, 4, 2);
   yield* pci.configWrite(devfn, 4, 2, command ^ COMMAND.INTX_DISABLE);
   yield* pci.configWrite(devfn, 4, 2, command);
-}
-
-/** Linux sizes each register with decoding off, one after the other. @linux drivers/pci/probe.c __pci_read_base */
-function* touchBases(pci: GuestPci, devfn: number): Co<void> {
-  for (const reg of [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30]) {
-    const command = pci.configRead(devfn, 4, 2);
-    if ((command & 3) !== 0) yield* pci.configWrite(devfn, 4, 2, command & ~3);
-    const before = pci.configRead(devfn, reg, 4);
-    yield* pci.configWrite(devfn, reg, 4, reg === 0x30 ? 0xffff_fffe : 0xffff_ffff);
-    yield* pci.configWrite(devfn, reg, 4, before);
-    if ((command & 3) !== 0) yield* pci.configWrite(devfn, 4, 2, command);
-  }
 }
 
 /** Headers of extended capabilities: no function has room for more. */

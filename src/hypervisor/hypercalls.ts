@@ -7,6 +7,7 @@ import { totalPages } from './boot_memory.js';
 import { domainShutdown } from './domain_ops.js';
 import { doDomctl, domainInfo } from './domctl.js';
 import { eventChannelOp } from './event_channel.js';
+import { setUpcallVector } from './hvm_op.js';
 import { handleKeys } from './keyhandler.js';
 import { machineMemoryMap } from './machine_map.js';
 import { memoryOp } from './memory.js';
@@ -101,6 +102,11 @@ export class XenHypercalls implements Hypercalls {
     const lines = [...this.xen.console.lines()];
     if (clear) this.xen.console.clear();
     return lines;
+  }
+
+  *setUpcallVector(domid: number, vcpu: number, vector: number): Co<Rc> {
+    const d = this.xen.domains.get(domid);
+    return d === undefined ? E.SRCH : setUpcallVector(this.xen, d, vcpu, vector);
   }
 
   *shutdown(domid: number, reason: number): Co<Rc> {

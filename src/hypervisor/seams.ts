@@ -61,6 +61,8 @@ export interface Seams extends DriverSeams {
   domctlDomainText(domid: number): string;
   /** What Xen says of a part of an HVM guest's state that is set. */
   hvmRestoreText(domid: number, name: string, instance: number): string;
+  /** Each virtual CPU's upcall vector is told, not only the first one's. */
+  upcallOfEachVcpu(): boolean;
   ioportMapDomainText(domid: number): string;
   /** 0 when a port mapping may be added or removed beside those in `maps`. */
   ioportMapConflict(maps: readonly IoportMap[], gport: number, mport: number, np: number, add: boolean): Rc;
@@ -161,6 +163,7 @@ export const correct: Seams = Object.freeze<Seams>({
   bindTellsMissingIommu: () => false,
   domctlDomainText: (domid) => `d${domid}`,
   hvmRestoreText: (domid, name, instance) => `HVM restore d${domid}: ${name} ${instance}`,
+  upcallOfEachVcpu: () => false,
   ioportMapDomainText: (domid) => `d${domid}`,
   ioportMapConflict: exactIoportMap,
   quarantinesLeaving: (flag, mode) => flag || mode !== 'none',

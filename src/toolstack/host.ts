@@ -243,6 +243,8 @@ export class Dom0Host implements Dom0 {
     }
     let n = 0;
     while (used.has(`/dev/pts/${n}`)) n++;
+    // Nothing of what a guest prints waits there.
+    this.fs.install(`/dev/pts/${n}`, '');
     return `/dev/pts/${n}`;
   }
 }

@@ -89,6 +89,16 @@ describe('slots', () => {
   });
 });
 
+// QEMU hw/pci/pci.c pci_add_option_rom: memory of the guest as the video memory is.
+test('the ROM of a display makes up for the hole below 1 MiB and what is special', () => {
+  const mem = (vga: string) => {
+    const h = xlHost({ files: { '/cfg': `name="g"\ntype="hvm"\nmemory=160\n${vga}` } });
+    h.xl('create', '-p', '/cfg');
+    return /^g +\d+ +(\d+)/m.exec(h.xl('list').out)?.[1];
+  };
+  expect([mem(''), mem('vga="none"\n')]).toEqual(['160', '159']);
+});
+
 describe('base addresses', () => {
   const RAM_BAR = 0xf300_0000;
   function withNic(): { h: XlHost; devfn: number } {

@@ -272,6 +272,9 @@ class Traced implements Hypercalls {
   readConsole(clear: boolean): readonly string[] {
     return this.hv.readConsole(clear);
   }
+  *setUpcallVector(domid: number, vcpu: number, vector: number): Co<number> {
+    return yield* this.hv.setUpcallVector(domid, vcpu, vector);
+  }
   *shutdown(domid: number, reason: number): Co<number> {
     return yield* this.hv.shutdown(domid, reason);
   }

@@ -47,12 +47,14 @@ export const BOOT_KINDS: readonly RegExp[] = [
 export const RULES: readonly Rule[] = [
   {
     id: 'guest-console',
-    fields: ['kernel', 'console', 'stdout'],
+    fields: ['kernel', 'console', 'stdout', 'keys'],
     effect: 'out',
     why: 'what firmware and kernels of guests print',
     forms: [
       /^\(d\d+\) .*\r?$/,
       /^\[ *\d+\.\d{6}\] (?:Linux version|Kernel command line|Key type|Loaded X\.509|Loading compiled-in|Asymmetric key|Initialise system|Grant table|VFS:|random:|audit:|software IO TLB:|p2m virtual|integrity:|clocksource:|pcifront) ?.*\r?$/,
+      // On a terminal, as dom0's own never are.
+      /^\[ *\d+\.\d{6}\] .*\r$/,
       /^DOMU (?:UP|PCI:)\r?$/,
       /^0000:00:[01][0-9a-f]\.[0-7] 0x[0-9a-f]{4}:0x[0-9a-f]{4} 0x[0-9a-f]{6}\r?$/,
     ],
@@ -172,6 +174,7 @@ export const RULES: readonly Rule[] = [
       /^vtd_inv_desc_iec granularity 0x1 index 0x1[0-7] mask 0x0$/,
       /^\(XEN\) memory_map:(?:add|remove): d(?:om)?\d+ gfn=[0-9a-f]+ mfn=[0-9a-f]+ nr=[0-9a-f]+$/,
       /^\(XEN\) ioport_map:(?:add|remove): dom\d+ gport=[0-9a-f]+ mport=[0-9a-f]+ nr=[0-9a-f]+$/,
+      /^\(XEN\) d\d+v\d+: upcall vector [0-9a-f]{2}$/,
       // QEMU's AMD IOMMU does not tell whose.
       /^amdvi_intr_inval Interrupt table invalidated$/,
     ],

@@ -62,11 +62,14 @@ export function normalLines(
   return { lines, byRule };
 }
 
+/** With groups in it. */
+const LOOKBEHIND = /\(\?<!(?:[^()]|\([^()]*\))*\)/;
+
 /** Lines that no form matches; a form with `\n` in it takes several lines. Forms apply in their order. */
 function withoutForms(lines: readonly string[], forms: readonly RegExp[]): string[] {
   let left = [...lines];
   for (const form of forms) {
-    const height = form.source.replace(/\(\?<!.*?\)/, '').split('\\n').length;
+    const height = form.source.replace(LOOKBEHIND, '').split('\\n').length;
     const kept: string[] = [];
     for (let i = 0; i < left.length; i++) {
       if (matchesAt(form, left, i, height)) i += height - 1;

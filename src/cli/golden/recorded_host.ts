@@ -19,8 +19,10 @@ import { type EntryRecord, entryRecord } from '../entries.js';
 import { type CommandRecord, Recorder } from '../recorder.js';
 import { Session } from '../session.js';
 import { KERNEL } from './boot_files.js';
+import { ConsoleLog } from './console_log.js';
 import { fillBoot, fillGuests } from './console_ring.js';
 import { RecordedDma } from './dma_command.js';
+import { GuestStages } from './guest_stages.js';
 import { bitsOf, dumpedBits, guestWalks, useKernelTables, usePageTables } from './guest_walks.js';
 import { HeldPages } from './held_pages.js';
 import { presetCommands } from './preset_commands.js';
@@ -54,8 +56,6 @@ const BETWEEN_NS = 1.05e9;
 /** A PV guest is at its devices after this part of the time that making it took, and after so long when it runs already (s). */
 const BOOT_SHARE = 0.6;
 const NOTICE_S = 2;
-/** A guest with firmware is emulated twice over there: its kernel takes minutes, its firmware seconds. */
-const HVM_BOOT_NS = 60e9;
 const CREATES = /\bxl (?:-\w+ )*create\b/;
 
 export class RecordedHost {
@@ -69,6 +69,8 @@ export class RecordedHost {
   private endedAt: number | undefined = undefined;
   private guestNeedsS = NOTICE_S;
   private crashed = false;
+  private readonly log: ConsoleLog;
+  private readonly stages: GuestStages;
   /** Walks of tables, of guests that have not come yet. */
   private readonly walks: ReturnType<typeof guestWalks>;
   /** Where virtual CPUs ran. */
@@ -90,7 +92,9 @@ export class RecordedHost {
     this.scrubbed = scrubbedBits(recording.records);
     this.places = vcpuPlaces(recording.records);
     this.session.guests.logged = true;
-    this.session.guests.hvmBootNs = HVM_BOOT_NS;
+    this.log = new ConsoleLog(recording.dir, recording.records);
+    this.stages = new GuestStages(recording.records, this.log);
+    this.session.guests.stages = this.stages;
     // The recorder's agent opens the second serial line to set it up, and again for good.
     const { interrupts } = this.session.dom0.kernel;
     runAlone(interrupts.request(AGENT_IRQ));
@@ -135,7 +139,8 @@ export class RecordedHost {
   }
 
   /** Runs what a record says and tells what came of it; undefined for notes, which only tell us addresses. */
-  run(theirs: GoldenRecord): ReplayRecord | undefined {
+  run(theirs: GoldenRecord, index: number): ReplayRecord | undefined {
+    this.stages.now = index;
     if (theirs.cmd.startsWith('<')) {
       this.pages.note(theirs);
       return undefined;
@@ -163,9 +168,10 @@ export class RecordedHost {
     const registersBefore = this.faultRegisters();
     const result = this.command(theirs);
     this.takeAsLong(theirs);
+    this.bootHere();
     arrive(this.machine, places?.after ?? []);
     const record = this.recorder.record(theirs.cmd, result);
-    fillGuests(this.machine.xen.console, theirs.xen_log, record.xen_log);
+    fillGuests(this.machine.xen.console, this.log.shown(this.stages.now), record.xen_log);
     const memory = addresses.map((a, i): [string, Around<string>] => [
       a,
       { before: memoryBefore[i]!, after: this.pages.read(a) },
@@ -241,7 +247,7 @@ export class RecordedHost {
     const { dom0, guests } = this.session;
     // Without times a guest gets to its devices as soon as it runs.
     const seen = theirs.t_start === undefined || guestsProbe(theirs);
-    const unseen = !seen && waited >= this.guestNeedsS;
+    const unseen = !seen && (waited >= this.guestNeedsS || this.stages.unseen);
     guests.unanswered = !seen && !unseen;
     guests.slow = false;
     runAlone(dom0.settle());
@@ -249,6 +255,16 @@ export class RecordedHost {
     guests.unanswered = !seen;
     this.usePages();
     if (unseen) this.recorder.record('<unseen>', NOTHING);
+  }
+
+  /** Guests whose firmware was done before the record that made them was. */
+  private bootHere(): void {
+    const { dom0, guests } = this.session;
+    const made = [...this.machine.xen.domains.keys()].filter((d) => guests.find(String(d)) === undefined);
+    if (!made.some((d) => this.stages.ownFirmware(d))) return;
+    guests.slow = false;
+    runAlone(dom0.settle());
+    guests.slow = true;
   }
 
   /** The recorded host was slower than the simulated one. */
@@ -265,6 +281,7 @@ export class RecordedHost {
     for (const key of keys) {
       runAlone(this.machine.hypercalls.debugKeys(key));
       printed[key] = this.recorder.record('<keys>', NOTHING).xen_log;
+      fillGuests(this.machine.xen.console, this.log.shown(this.stages.now, key), printed[key]);
     }
     return printed;
   }
@@ -309,12 +326,22 @@ function scrubbedBits(records: readonly GoldenRecord[]): Map<GoldenRecord, numbe
 const TURNED_ON = /^\[ *\d+\.\d{6}\] Already setup the GSI :\d+$/;
 const TAKEN = /^\[ *\d+\.\d{6}\] pciback \S+: xen_pciback: seizing device$/;
 
-/** An HVM guest's firmware maps its devices. */
-const MAPPED = /^\(XEN\) (?:memory_map|ioport_map):add: /;
+/** An HVM guest's firmware maps its devices, its kernel runs. */
+const MAPPED = /^\(XEN\) (?:(?:memory_map|ioport_map):add: |d\d+v0: upcall vector )/;
+
+/** A guest's kernel turns a device off and on for each register: the interrupt's pin, too. What it prints may be lost. */
+const TOGGLED =
+  /^(?:vtd_inv_desc_iec granularity 0x1 index 0x1[0-7] mask 0x0|amdvi_intr_inval Interrupt table invalidated) {3}x\d\d+$/;
 
 /** Whether a guest got at its devices while this record was taken. */
-function guestsProbe({ dom0_kernel_log: log, xen_log: console }: GoldenRecord): boolean {
-  if (console.some((l) => MAPPED.test(l))) return true;
+function guestsProbe({
+  dom0_kernel_log: log,
+  xen_log: console,
+  debug_keys: keys = {},
+  vtd_trace: trace,
+}: GoldenRecord): boolean {
+  if ([console, ...Object.values(keys)].flat().some((l) => MAPPED.test(l))) return true;
+  if (trace.some((l) => TOGGLED.test(l))) return true;
   const count = (form: RegExp): number => log.filter((l) => form.test(l)).length;
   return count(TURNED_ON) > count(TAKEN);
 }

@@ -61,6 +61,8 @@ export interface Hypercalls {
   debugKeys(keys: string): Co<Rc>;
   /** The console ring, oldest line first, each with its `(XEN) ` prefix. @xen XEN_SYSCTL_readconsole */
   readConsole(clear: boolean): readonly string[];
+  /** A guest says with which vector it hears of its event channels. @xen HVMOP_set_evtchn_upcall_vector */
+  setUpcallVector(domid: number, vcpu: number, vector: number): Co<Rc>;
   /** A guest stops itself. @xen SCHEDOP_shutdown */
   shutdown(domid: number, reason: number): Co<Rc>;
 }

@@ -25,6 +25,7 @@ export const xen4_17_7: Release = {
     countsSharedFrames: () => true,
     unmapNeedsTargetRight: () => true,
     mappingPortsGrantsThem: () => true,
+    upcallOfEachVcpu: () => true,
     ioportMapDomainText: (domid) => `dom${domid}`,
     hvmRestoreText: (domid, name, instance) => `HVM${domid} restore: ${name} ${instance}`,
     ioportMapConflict: () => 0,

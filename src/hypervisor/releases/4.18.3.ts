@@ -28,6 +28,7 @@ export const xen4_18_3: Release = {
     unmapNeedsTargetRight: () => true,
     domctlDomainText: (domid) => `dom${domid}`,
     hvmRestoreText: (domid, name, instance) => `HVM${domid} restore: ${name} ${instance}`,
+    upcallOfEachVcpu: () => true,
     ioportMapDomainText: (domid) => `dom${domid}`,
     ioportMapConflict: () => 0,
     crashLines: {

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { E } from '../../../src/base/errno.js';
 import { hvmLoad, hvmSave } from '../../../src/hypervisor/hvm_context.js';
+import { setUpcallVector } from '../../../src/hypervisor/hvm_op.js';
 import { makeXen } from '../../helpers/xen.js';
 
 describe('gethvmcontext and sethvmcontext', () => {
@@ -31,5 +32,34 @@ describe('gethvmcontext and sethvmcontext', () => {
       E.INVAL,
       E.INVAL,
     ]);
+  });
+});
+
+// arch/x86/hvm/hvm.c hvmop_set_evtchn_upcall_vector
+describe('the vector of the upcall', () => {
+  const guest = (release: string) => {
+    const xen = makeXen({ release });
+    xen.console.setLevels('guest', 'all');
+    const d = xen.guest(1, { hvm: true });
+    d.maxVcpus = 2;
+    xen.news();
+    return { xen, d };
+  };
+  test('is refused where it cannot be', () => {
+    const { xen, d } = guest('4.17');
+    expect([
+      setUpcallVector(xen, d, 0, 0x0f),
+      setUpcallVector(xen, d, 2, 0xf3),
+      setUpcallVector(xen, xen.guest(2), 0, 0xf3),
+    ]).toEqual([E.INVAL, E.NOENT, E.INVAL]);
+  });
+  test.each([
+    ['4.17', ['d1v0: upcall vector f3', 'd1v1: upcall vector f3']],
+    ['4.18', ['d1v0: upcall vector f3', 'd1v1: upcall vector f3']],
+    ['4.23', ['d1v0: upcall vector f3']],
+  ])('%s tells of it', (release, lines) => {
+    const { xen, d } = guest(release);
+    expect([setUpcallVector(xen, d, 0, 0xf3), setUpcallVector(xen, d, 1, 0xf3)]).toEqual([0, 0]);
+    expect(xen.news()).toEqual(lines);
   });
 });
