@@ -7,6 +7,7 @@ const REASONS: ReadonlyMap<string, number> = new Map([
   ['poweroff', 0],
   ['halt', 0],
   ['reboot', 1],
+  ['suspend', 2],
 ]);
 
 export class ShutdownHandler implements GuestWatcher {

@@ -53,16 +53,24 @@ export function guestWalks(dir: string): Map<string, readonly Range[]> {
 export const bitsOf = (ranges: readonly Range[]): number =>
   Math.floor(Math.log2(ranges.reduce((max, r) => Math.max(max, r.end - 1), 1))) + 1;
 
-const LEAF = /^\(XEN\) +dfn: [0-9a-f]{8,13} mfn: ([0-9a-f]{8,13}) r?w?$/;
+/** Larger pages stand further left. */
+const LEAF = /^\(XEN\)( +)dfn: [0-9a-f]{8,13} mfn: ([0-9a-f]{8,13}) r?w?$/;
 
-/** As bitsOf(), from a dump of tables on the console; undefined where there is none. */
+/**
+ * As bitsOf(), from a dump of tables on the console; undefined where there is none. Where there are pages of several
+ * sizes only larger ones tell: single ones come from blocks that are broken already.
+ */
 export function dumpedBits(log: readonly string[]): number | undefined {
-  let max = -1;
+  const max = new Map<number, number>();
   for (const line of log) {
-    const mfn = LEAF.exec(line)?.[1];
-    if (mfn !== undefined) max = Math.max(max, Number.parseInt(mfn, 16));
+    const m = LEAF.exec(line);
+    if (m === null) continue;
+    max.set(m[1]!.length, Math.max(max.get(m[1]!.length) ?? 0, Number.parseInt(m[2]!, 16)));
   }
-  return max < 0 ? undefined : bitsOf([{ start: max, end: max + 1 }]);
+  if (max.size === 0) return undefined;
+  const single = max.size > 1 ? Math.max(...max.keys()) : undefined;
+  const highest = Math.max(...[...max].filter(([indent]) => indent !== single).map(([, mfn]) => mfn));
+  return bitsOf([{ start: highest, end: highest + 1 }]);
 }
 
 /**

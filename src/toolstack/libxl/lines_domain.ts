@@ -29,5 +29,6 @@ export const DOMAIN = {
   deathExists: at('libxl_domain.c', 'domain_death_xswatch_callback', 947, 943, 945),
   deathShutdown: at('libxl_domain.c', 'domain_death_xswatch_callback', 960, 956, 958),
   deathDone: at('libxl_domain.c', 'domain_death_xswatch_callback', 977, 973, 975),
+  suspendCancelled: at('libxl_dom_suspend.c', 'domain_suspend_common_pvcontrol_suspending', 269, 269, 262),
   debugKeys: at('libxl.c', 'libxl_send_debug_keys', 659, 660, 609),
 } as const;

@@ -61,6 +61,27 @@ export class Log {
     if (XTL.detail >= this.minLevel) this.write(`xc: detail: ${text}\n`);
   }
 
+  /** libxc begins to write a domain out. @xen xc_domain_save */
+  save(domid: number, type: string): void {
+    if (XTL.info >= this.minLevel) this.write(`xc: info: Saving domain ${domid}, type ${type}\n`);
+  }
+
+  /** How far libxc is, in steps of 5 %, or with -v of 1 %. @xen xc_report_progress_step, stdiostream_progress */
+  progress(what: string, total: number, step: number): void {
+    const say = (done: number, percent: number, level = 'progress'): void =>
+      this.write(`xc: ${level}: ${what}: ${done}/${total}  ${String(percent).padStart(3)}%\n`);
+    if (XTL.progress < this.minLevel) return;
+    if (total === 0) say(0, 0);
+    const every = XTL.detail >= this.minLevel ? 1 : 5;
+    let last = 0;
+    for (let done = 0; total > 0 && last < 100; done = Math.min(done + step, total)) {
+      const percent = Math.floor((done * 100) / total);
+      if (percent < last + every) continue;
+      say(done, percent, percent < last + 5 ? 'detail' : 'progress');
+      last = percent;
+    }
+  }
+
   /** `kind` is the code's description. @xen xc_dom_panic */
   panic(at: Place, text: string, kind: 'Internal error' | 'Out of memory'): void {
     if (XTL.error < this.minLevel) return;

@@ -26,6 +26,7 @@ import {
   mainPciDetach,
   mainPciList,
 } from './pci.js';
+import { mainSave } from './save.js';
 import { mainVcpuPin } from './vcpu.js';
 import { mainDestroy, mainPause, mainReboot, mainShutdown, mainUnpause } from './vmcontrol.js';
 
@@ -158,6 +159,8 @@ function* runOther(run: Xl, name: string, argv: readonly string[]): Co<number> {
       return yield* mainShutdown(run, argv);
     case 'reboot':
       return yield* mainReboot(run, argv);
+    case 'save':
+      return yield* mainSave(run, argv);
     case 'pause':
       return yield* mainPause(run, argv);
     case 'unpause':
