@@ -154,11 +154,14 @@ export class Guests implements GuestKernels {
     this.alive.set(domid, there);
     front?.start();
     yield* kernel.boot();
-    if (!hvm || kernel.modules().has('xen_platform_pci')) {
-      there.shutdown = new ShutdownHandler(store, domid, (reason) => this.hv.shutdown(domid, reason));
-      there.shutdown.start();
-    }
+    if (!hvm) this.listen(domid, there);
     if (this.logged) this.logConsole(name, kernel);
+  }
+
+  private listen(domid: number, g: Alive): void {
+    const stop = (reason: number) => this.hv.shutdown(domid, reason);
+    g.shutdown = new ShutdownHandler(new StoreOf(this.dom0.xs, domid), domid, stop);
+    g.shutdown.start();
   }
 
   private logConsole(name: string, { log }: GuestKernel): void {
@@ -183,6 +186,7 @@ export class Guests implements GuestKernels {
       if (!g.up && this.stages.kernelRuns(domid, ranNs)) {
         g.up = true;
         for (let v = 0; v < vcpus; v++) yield* this.hv.setUpcallVector(domid, v, UPCALL_VECTOR);
+        if (g.kernel.modules().has('xen_platform_pci')) this.listen(domid, g);
       }
       if (g.up && !g.sized && this.stages.answers(domid, ranNs)) {
         g.sized = true;

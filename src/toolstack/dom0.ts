@@ -165,6 +165,8 @@ export interface Dom0 {
   readonly qemu: DeviceModelProgram;
   /** By domain id; libxl fills it when it starts one. Empty at boot. */
   readonly deviceModels: Map<number, DeviceModel>;
+  /** How long QEMU takes to answer. */
+  readonly qmpNs: number;
   /** By domain id. Empty at boot. */
   readonly watchers: Map<number, DomainWatcher>;
   /** The pseudo terminal that the next open of /dev/ptmx gives: its path. */

@@ -114,6 +114,7 @@ export class Dom0Host implements Dom0 {
   readonly qemu: DeviceModelProgram;
   readonly bootFiles: BootFiles;
   readonly deviceModels = new Map<number, DeviceModel>();
+  qmpNs = 0;
   readonly watchers = new Map<number, DomainWatcher>();
   /** Names of functions as the description gives them. */
   readonly names = new Map<Sbdf, string>();

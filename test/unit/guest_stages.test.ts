@@ -85,8 +85,10 @@ describe('a guest with firmware', () => {
     expect([1, 2, 3].map((n) => at(stages, n))).toEqual([
       [false, false, false, false],
       [true, true, false, true],
-      [true, true, true, false],
+      [true, true, false, false],
     ]);
+    stages.running = true;
+    expect(at(stages, 3)).toEqual([true, true, true, false]);
   });
   test('maps its devices in the record that makes it when that record has the lines', () => {
     const own = [BOOT, record({ xen_log: [MAPPED] })];
@@ -94,6 +96,15 @@ describe('a guest with firmware', () => {
     stages.now = 1;
     expect(stages.ownFirmware(1)).toBe(true);
     expect(stages.ownFirmware(2)).toBe(false);
+  });
+  test('whose kernel came up while a debug key printed is up at the next command', () => {
+    const keyed = [BOOT, record({ debug_keys: { Q: [UPCALL] } }), record({})];
+    const stages = new GuestStages(keyed, new ConsoleLog(dir, keyed));
+    stages.now = 1;
+    stages.running = true;
+    expect(stages.kernelRuns(1, 0)).toBe(false);
+    stages.now = 2;
+    expect(stages.kernelRuns(1, 0)).toBe(true);
   });
   test('of which nothing is told is up after a minute, unless others are told of', () => {
     const none = new GuestStages([BOOT], new ConsoleLog(dir, [BOOT]));

@@ -296,7 +296,7 @@ export const RULES: readonly Rule[] = [
   },
   {
     id: 'mapping-address',
-    fields: ['stdout', 'stderr'],
+    fields: ['stdout', 'stderr', 'console'],
     effect: 'rename',
     why: 'where the pages of a guest are seen in a process, and which machine frames it has',
     forms: [
@@ -304,6 +304,8 @@ export const RULES: readonly Rule[] = [
       /^xc: detail: ELF: phdr \d+ at (0x[0-9a-f]+) -> (0x[0-9a-f]+)$/,
       /^domainbuilder: detail: bootlate_pv: shared_info: pfn 0x0, mfn (0x[0-9a-f]+)$/,
       /^domainbuilder: detail: vcpu_x86_64: cr3: pfn 0x[0-9a-f]+ mfn (0x[0-9a-f]+)$/,
+      /^\(XEN\) Cannot setup identity map d\d+:[0-9a-f]+, gfn already mapped to ([0-9a-f]+)\.$/,
+      /^\(XEN\) non-identity map d\d+:[0-9a-f]+ not cleared \(mapped to ([0-9a-f]+)\)$/,
       // Of an HVM guest these are guest frames.
       /^domainbuilder: detail: xc_dom_set_gnttab_entry: d\d+ gnt\[[01]\] -> d0 (0x(?!fef)[0-9a-f]+)$/,
     ],

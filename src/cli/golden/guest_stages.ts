@@ -15,7 +15,7 @@ const UPCALL = /^\(XEN\) d(\d+)v0: upcall vector [0-9a-f]{2}$/;
 /** The kernel sizes a register. */
 const UNMAPPED = /^\(XEN\) memory_map:remove: d(?:om)?(\d+) gfn=[0-9a-f]{5,} /;
 
-/** The number of a record; `own`: it has the lines, else they came before it and after the one before. */
+/** The number of a record; `own`: it has the lines, else they came after the one before. */
 interface When {
   readonly record: number;
   readonly own: boolean;
@@ -24,6 +24,8 @@ interface When {
 export class GuestStages implements HvmStages {
   /** The record that is played or waited for. */
   now = 0;
+  /** Its command runs. */
+  running = false;
   private readonly firmware = new Map<number, When>();
   private readonly kernels = new Map<number, When>();
   private readonly sized = new Map<number, When>();
@@ -32,22 +34,25 @@ export class GuestStages implements HvmStages {
     records.forEach((r, i) => {
       if (i === 0) return;
       const keys = Object.keys(r.debug_keys ?? {});
-      for (const line of [r.xen_log, ...Object.values(r.debug_keys ?? {})].flat())
-        this.note(line, { record: i, own: true });
+      for (const line of r.xen_log) this.note(line, { record: i, own: true });
+      for (const line of Object.values(r.debug_keys ?? {}).flat())
+        this.note(line, { record: i, own: true }, i + 1);
       for (const line of log.missed(i, keys)) this.note(line, { record: i + 1, own: false });
     });
   }
 
-  private note(line: string, when: When): void {
-    const first = (map: Map<number, When>, domid: number): void => {
-      if (!map.has(domid)) map.set(domid, when);
+  /** `then`: of debug keys, after which only the next command comes. */
+  private note(line: string, when: When, then?: number): void {
+    const kernel = then === undefined ? when : { record: then, own: false };
+    const first = (map: Map<number, When>, domid: number, at = when): void => {
+      if (!map.has(domid)) map.set(domid, at);
     };
     const mapped = MAPPED.exec(line)?.[1];
     if (mapped !== undefined) first(this.firmware, Number(mapped));
     const upcall = UPCALL.exec(line)?.[1];
-    if (upcall !== undefined) first(this.kernels, Number(upcall));
+    if (upcall !== undefined) first(this.kernels, Number(upcall), kernel);
     const unmapped = Number(UNMAPPED.exec(line)?.[1] ?? -1);
-    if (this.kernels.has(unmapped)) first(this.sized, unmapped);
+    if (this.kernels.has(unmapped)) first(this.sized, unmapped, kernel);
   }
 
   /** Whether something of this kind happened while the recorder waited for record `now`. */
@@ -63,13 +68,16 @@ export class GuestStages implements HvmStages {
     return when?.own === true && when.record === this.now;
   }
 
+  /** What a record has came while its command ran. */
   private reached(map: ReadonlyMap<number, When>, domid: number): boolean | undefined {
     const when = map.get(domid);
-    return when === undefined ? undefined : when.record <= this.now;
+    if (when === undefined) return undefined;
+    return when.record < this.now || (when.record === this.now && (this.running || !when.own));
   }
 
   begins(domid: number): boolean {
-    return this.reached(this.firmware, domid) ?? true;
+    const when = this.firmware.get(domid);
+    return when === undefined || when.record <= this.now;
   }
 
   /** A recording that tells it of some guest tells it of all. */

@@ -56,6 +56,8 @@ const BETWEEN_NS = 1.05e9;
 /** A PV guest is at its devices after this part of the time that making it took, and after so long when it runs already (s). */
 const BOOT_SHARE = 0.6;
 const NOTICE_S = 2;
+/** QEMU is emulated, too: it takes its time to answer. */
+const QMP_NS = 125e6;
 const CREATES = /\bxl (?:-\w+ )*create\b/;
 
 export class RecordedHost {
@@ -92,6 +94,7 @@ export class RecordedHost {
     this.scrubbed = scrubbedBits(recording.records);
     this.places = vcpuPlaces(recording.records);
     this.session.guests.logged = true;
+    this.session.dom0.qmpNs = QMP_NS;
     this.log = new ConsoleLog(recording.dir, recording.records);
     this.stages = new GuestStages(recording.records, this.log);
     this.session.guests.stages = this.stages;
@@ -166,9 +169,11 @@ export class RecordedHost {
     const addresses = Object.keys(theirs.machine_memory ?? {});
     const memoryBefore = addresses.map((a) => this.pages.read(a));
     const registersBefore = this.faultRegisters();
+    this.stages.running = true;
     const result = this.command(theirs);
     this.takeAsLong(theirs);
     this.bootHere();
+    this.stages.running = false;
     arrive(this.machine, places?.after ?? []);
     const record = this.recorder.record(theirs.cmd, result);
     fillGuests(this.machine.xen.console, this.log.shown(this.stages.now), record.xen_log);

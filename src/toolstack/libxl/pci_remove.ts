@@ -153,7 +153,7 @@ function* finishRemove(lx: Libxl, domid: number, r: Removal, force: boolean): Co
       r.rc = ERROR.QEMU_API;
       break;
     }
-    if (clock.nowNs + POLL_NS > r.deadlineNs) {
+    if (clock.nowNs + POLL_NS >= r.deadlineNs) {
       yield* pause(clock, Math.max(0, r.deadlineNs - clock.nowNs));
       lx.log.warn(PCI.removeTimeout, `timed out waiting for DM to remove ${qdevId(r.p)}`, domid);
       r.rc = ERROR.TIMEDOUT;

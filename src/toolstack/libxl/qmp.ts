@@ -46,6 +46,7 @@ export function* qmpSend(
     yield* pause(lx.dom0.clock, QMP_TIMEOUT_NS);
     return { rc: ERROR.TIMEDOUT };
   }
+  if (lx.dom0.qmpNs > 0) yield* pause(lx.dom0.clock, lx.dom0.qmpNs);
   lx.event.qmpAnswered(ev, dm.version);
   return readReply(lx, domid, answer);
 }
