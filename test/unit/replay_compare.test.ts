@@ -89,6 +89,7 @@ test("what the handler of the AMD unit's interrupt writes is out of scope, but n
   expect(left('0x1b407', '0x1b40f', '0x1f40f')).toEqual([]);
   expect(left('0x1b40f', '0x1f40f')).toEqual([]);
   expect(left('0x1b407', '0x1f40e')).toEqual([control('0x1b407'), control('0x1f40e')]);
+});
 
 test('one flush after the other is left out with its own lines alone', () => {
   const steady = 'vtd_inv_desc_iec granularity 0x1 index 0x24 mask 0x0';
