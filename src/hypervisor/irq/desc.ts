@@ -114,7 +114,7 @@ export class Irqs {
   /** Interrupts that came while they had a move to make. */
   readonly moving: number[] = [];
   /** By interrupt: the CPU that its vCPU runs on when a domain binds it, where somebody foretells it. */
-  readonly boundOn: Map<number, number> = new Table();
+  readonly boundOn = new LazyMap<number, number>();
   currentVector: number;
   currentOffset = 0;
   readonly online: CpuMask;
