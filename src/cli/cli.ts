@@ -175,7 +175,7 @@ function fuzzCommand(xpsim: Command, done: (code: number) => void): void {
     .option('--ops <n>', 'steps of each', countOf, 200)
     .option('--qemu <path>', 'QEMU to compare with', 'qemu-system-x86_64')
     .addOption(new Option('--accel <name>', "QEMU's accelerator").choices(['tcg', 'qtest']).default('tcg'))
-    .option('--as-qemu <quirks>', 'on, off, or names joined by +', 'on')
+    .option('--as-qemu <quirks>', 'auto by the version of QEMU, on, 10.0, off, or names joined by +', 'auto')
     .option('--unit <properties>', 'of intel-iommu, as aw-bits=39,caching-mode=on', '')
     .option('--record <file>', "write programs and QEMU's answers instead of comparing")
     .action(async (o: FuzzOptions) => done(await fuzzQemu(o)));

@@ -9,7 +9,7 @@ import { Player } from '../qtest/fuzz/player.js';
 import { Reach } from '../qtest/fuzz/reach.js';
 import { simulatedSide } from '../qtest/fuzz/sides.js';
 import { short } from '../qtest/fuzz/values.js';
-import { parseQuirks, QUIRKS } from '../qtest/quirks.js';
+import { asQemuOf, parseQuirks, QUIRKS } from '../qtest/quirks.js';
 import { QemuProcess } from './fuzz_qemu_process.js';
 
 export interface FuzzOptions {
@@ -18,6 +18,7 @@ export interface FuzzOptions {
   readonly qemu: string;
   readonly ops: number;
   readonly accel: string;
+  /** `auto`: by the version of the QEMU. */
   readonly asQemu: string;
   /** Properties of the unit, as behind `-device intel-iommu,`. */
   readonly unit: string;
@@ -32,7 +33,7 @@ const SHOWN_MAX = 5;
 
 /** 0: all replies were equal. 1: some differed. */
 export async function fuzzQemu(o: FuzzOptions): Promise<number> {
-  if (parseQuirks(o.asQemu) === undefined)
+  if (o.asQemu !== 'auto' && parseQuirks(o.asQemu) === undefined)
     throw new InputError('--as-qemu', '', `${o.asQemu} names no quirk`, `there are ${QUIRKS.join(', ')}`);
   const qemu = await QemuProcess.start(o.qemu, o.accel, o.unit);
   try {
@@ -43,7 +44,8 @@ export async function fuzzQemu(o: FuzzOptions): Promise<number> {
 }
 
 async function run(qemu: QemuProcess, o: FuzzOptions): Promise<number> {
-  const board = simulatedSide(o.asQemu, o.unit);
+  const asQemu = o.asQemu === 'auto' ? asQemuOf(qemu.major) : o.asQemu;
+  const board = simulatedSide(asQemu, o.unit);
   const reach = new Reach();
   const levels = levelsOf(o.unit);
   let different = 0;
@@ -55,6 +57,7 @@ async function run(qemu: QemuProcess, o: FuzzOptions): Promise<number> {
     if (different <= SHOWN_MAX) show(seed, await shrink(qemu, board, found, levels));
   }
   for (const line of reach.lines()) say(line);
+  say(`# QEMU ${qemu.major}, as-qemu=${asQemu}`);
   say(`${o.programs} programs of ${o.ops} steps from seed ${o.seed}: ${different} differ`);
   return different === 0 ? 0 : 1;
 }

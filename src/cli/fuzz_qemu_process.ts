@@ -70,6 +70,8 @@ class Lines {
 
 export class QemuProcess implements Side {
   private steps = false;
+  /** Major version, as the greeting of its monitor has it. */
+  major = 0;
 
   private constructor(
     private readonly child: ChildProcess,
@@ -124,7 +126,8 @@ export class QemuProcess implements Side {
   }
 
   private async handshake(): Promise<void> {
-    await this.qmp.next(1);
+    const greeting = await this.qmp.next(1);
+    this.major = Number(/"major": *(\d+)/.exec(greeting[0] ?? '')?.[1] ?? 0);
     await this.command('qmp_capabilities');
     this.steps = (await this.send(['clock_step 0']))[0]!.startsWith('OK');
   }

@@ -114,7 +114,8 @@ function routeBus(
 ): void {
   for (const fn of bus.functions) {
     addRoute(fn, routes);
-    if (fn.vfs.length > 0) for (const vf of fn.vfs) addRoute(vf, routes);
+    // Virtual functions may go on behind the bus, as far as the bridge above lets cycles pass.
+    if (fn.vfs.length > 0) for (const vf of fn.vfs) if (busOf(vf.sbdf) <= last) addRoute(vf, routes);
   }
   let free = first + 1;
   const bridges = bus.functions.filter((fn) => fn.secondary !== undefined && !fn.holdsReset);

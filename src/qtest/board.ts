@@ -239,7 +239,7 @@ const EDU_MASK_BITS = 28;
 function eduBits(option: DeviceOption | undefined): number {
   const mask = option?.properties.get('dma_mask');
   if (mask === undefined) return EDU_MASK_BITS;
-  return Math.min(52, Math.max(12, Math.round(Math.log2(Number(mask) + 1))));
+  return Math.min(64, Math.max(12, Math.round(Math.log2(Number(mask) + 1))));
 }
 
 /** Which function sits where: `addr=` decides, the others take the lowest free slot. */

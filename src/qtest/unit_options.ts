@@ -17,6 +17,8 @@ const ALIASES = {
   snoop: ['snoop-control'],
   eim: ['eim'],
   passThrough: ['pt'],
+  /** Ours alone: no QEMU logs faults in memory. */
+  advancedLogging: ['x-advanced-fault-logging'],
 } as const;
 
 /** A property that is `on` or `off`; `byDefault` when it is neither named nor decided (`auto`). */
@@ -53,7 +55,7 @@ export function unitOptions(p: ReadonlyMap<string, string>, quirks: ReadonlySet<
     quirks: new Set(VTD_QUIRKS.filter((q) => quirks.has(q))),
     cap: word64(CAP, {
       // Only a QEMU that is young enough to forget translations with the root table has first-level tables.
-      ESRTPS: scalable ? on(ALIASES.firstStage) : 0,
+      ESRTPS: scalable && !quirks.has('root-table-flush-unsaid') ? on(ALIASES.firstStage) : 0,
       FL1GP: scalable ? on(ALIASES.fs1gp, true) && on(ALIASES.firstStage) : 0,
       DRD: 1,
       DWD: 1,
@@ -64,6 +66,7 @@ export function unitOptions(p: ReadonlyMap<string, string>, quirks: ReadonlySet<
       MGAW: width[1],
       SAGAW: width[2],
       CM: on(ALIASES.caching),
+      AFL: on(ALIASES.advancedLogging),
       ND: 6,
     }),
     ecap: word64(ECAP, {

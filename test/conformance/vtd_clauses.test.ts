@@ -352,7 +352,7 @@ describe('tables that are set anew (CAP.ESRTPS, CAP.ESIRTPS, 6.6)', () => {
   );
 });
 
-describe('interrupt requests and entries (5.1.2.2, 5.1.5.1, 9.10)', () => {
+describe('interrupt requests and entries (5.1.2.2, 5.1.5.1, 9.9)', () => {
   const remapping = (options = {}, irta = 8): Rig => {
     const rig = new Rig(options);
     rig.unit.write64(REG.IRTA, 0x90_0000 + irta, 0);
@@ -366,12 +366,17 @@ describe('interrupt requests and entries (5.1.2.2, 5.1.5.1, 9.10)', () => {
     expect(rig.unit.remapInterrupt(RID, 0xfee0_0030, 0x8051)).toMatchObject({ vector: 0x51, level: true });
     expect(rig.unit.remapInterrupt(RID, 0xfee0_0030, 0xffff)).toMatchObject({ vector: 0x51 });
   });
-  test('bits 31:16 of the data are reserved, with SHV and without', () => {
-    for (const address of [0xfee0_0010, 0xfee0_0018]) {
-      const rig = remapping();
-      rig.put(0x900, 0, 0x51_0001, 0x300, 0, 0);
-      expect(rig.unit.remapInterrupt(RID, address, 0x1_0000)).toBe(-0x20);
-    }
+  test('bits 31:16 of the data are reserved with SHV, and passed over without', () => {
+    const rig = remapping();
+    rig.put(0x900, 0, 0x51_0001, 0x300, 0, 0);
+    expect(rig.unit.remapInterrupt(RID, 0xfee0_0018, 0x1_0000)).toBe(-0x20);
+    expect(rig.unit.remapInterrupt(RID, 0xfee0_0010, 0xffff_0000)).toMatchObject({ vector: 0x51 });
+  });
+  test('the requester is verified before reserved bits of the entry are looked at', () => {
+    const rig = remapping();
+    rig.put(0x900, 0, 0x8051_0001, 0x300, 0x4_0000 + RID, 0);
+    expect(rig.unit.remapInterrupt(RID, 0xfee0_0010, 0)).toBe(-0x24);
+    expect(rig.unit.remapInterrupt(RID + 1, 0xfee0_0010, 0)).toBe(-0x26);
   });
   test.each([
     [0x0000_ff00, 0x51],

@@ -7,7 +7,7 @@ const PFO = 1;
 const PPF = 2;
 const fsts = (rig: Rig): number => rig.unit.read32(REG.FSTS);
 
-describe('fault recording (7.2.1, 11.4.9)', () => {
+describe('fault recording (7.2.1, 11.4.7)', () => {
   test('a record holds page, requester, reason and direction', () => {
     const rig = new Rig().on();
     rig.device(RID);
@@ -111,7 +111,7 @@ describe('fault recording (7.2.1, 11.4.9)', () => {
   });
 });
 
-describe('fault events (7.3, 11.4.9)', () => {
+describe('fault events (7.3, 11.4.7)', () => {
   const armed = (): Rig => {
     const rig = new Rig().on();
     rig.unit.write32(REG.FEADDR, 0xfee0_100c);
@@ -156,7 +156,7 @@ describe('fault events (7.3, 11.4.9)', () => {
   });
 });
 
-describe('interrupt remapping (5.1, 9.10)', () => {
+describe('interrupt remapping (5.1, 9.9)', () => {
   const TABLE = 0x900;
   /** Remappable format: handle in address bits 19:5 and 2, format bit 4. */
   const address = (index: number, shv = false): number =>
@@ -220,6 +220,12 @@ describe('interrupt remapping (5.1, 9.10)', () => {
     const rig = remapping({}, 0x808);
     entry(rig, 1, ENTRY[0]!, 0x0001_0300, 0, 0);
     expect(rig.unit.remapInterrupt(RID, address(1), 0)).toMatchObject({ dest: 0x0001_0300 });
+  });
+  test('a unit without x2APIC mode does not keep EIME', () => {
+    const rig = remapping(caps([[2, 4, 4, 0]]), 0x808);
+    expect(rig.unit.read32(REG.IRTA)).toBe(TABLE * 4096 + 8);
+    entry(rig, 1, ENTRY[0]!, 0x0001_0300, 0, 0);
+    expect(rig.unit.remapInterrupt(RID, address(1), 0)).toBe(-0x24);
   });
   test('with SHV the subhandle is added to the handle', () => {
     const rig = remapping();

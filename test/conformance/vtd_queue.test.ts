@@ -17,7 +17,7 @@ const ready = (options = {}): Rig => new Rig(options).on().queue();
 const fsts = (rig: Rig): number => rig.unit.read32(REG.FSTS);
 const head = (rig: Rig): number => rig.unit.read32(REG.IQH) / 16;
 
-describe('the invalidation queue (6.5.2, 6.5.2.8)', () => {
+describe('the invalidation queue (6.5.2, 6.5.2.9)', () => {
   test('a wait with SW writes its data to the status address', () => {
     const rig = ready();
     rig.submit(WAIT | SW | FN, 0x5aa5_0001, STATUS * 4096 + 8, 0);
@@ -39,6 +39,13 @@ describe('the invalidation queue (6.5.2, 6.5.2.8)', () => {
     rig.submit(WAIT, 0x5aa5_0001, STATUS * 4096 + 8, 0);
     expect(rig.word(STATUS, 2)).toBe(0);
     expect(head(rig)).toBe(1);
+  });
+  test('bits of the status address beyond those of the host are ignored', () => {
+    const rig = new Rig().on().queue();
+    const at = rig.frame();
+    const [lo, hi] = words64(at);
+    rig.submit(0x25, 0xfeed, lo, hi + 0x80);
+    expect(rig.word(at, 0)).toBe(0xfeed);
   });
   test('a status address beyond memory is written nowhere', () => {
     const rig = ready();
@@ -107,7 +114,7 @@ describe('the invalidation queue (6.5.2, 6.5.2.8)', () => {
   });
 });
 
-describe('descriptors that are refused (6.5.2, 7.1.2)', () => {
+describe('descriptors that are refused (6.5.2, 6.5.2.11)', () => {
   const bad: readonly (readonly [string, readonly number[]])[] = [
     ['type 0', [0]],
     ['type 6, which legacy mode does not have', [6]],
@@ -152,6 +159,12 @@ describe('descriptors that are refused (6.5.2, 7.1.2)', () => {
     rig.submit(...words);
     expect(fsts(rig) & IQE).toBe(status);
   });
+  test('pages of the IOTLB cannot be named to a unit without PSI', () => {
+    const rig = new Rig(caps([[1, 7, 7, 0]])).on().queue();
+    rig.submit(0x32 + (1 << 16), 0, 0x1000, 0);
+    expect(rig.unit.read32(REG.FSTS) & IQE).toBe(IQE);
+    expect(rig.unit.read32(0xb0) & 0xf).toBe(4);
+  });
   test('after IQE is cleared the head descriptor is fetched again', () => {
     const rig = ready();
     rig.enqueue(0xf);
@@ -192,7 +205,7 @@ describe('descriptors that are refused (6.5.2, 7.1.2)', () => {
   });
 });
 
-describe('completion interrupts (6.5.2.8, 11.4.10)', () => {
+describe('completion interrupts (6.5.2.10, 11.4.9)', () => {
   test('a wait with IF sets IWC and sends the completion message', () => {
     const rig = ready();
     rig.unit.write32(REG.IEADDR, 0xfee0_2000);

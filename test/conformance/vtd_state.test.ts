@@ -109,8 +109,13 @@ describe('what it reports', () => {
     ['IOTLB of pages of a PASID', [0x36 + (5 << 16)], 'iotlbDomain 5'],
     ['IOTLB of a PASID, of a reserved granularity', [0x16 + (5 << 16)], 'queueError 0'],
   ])('in scalable mode: %s', (_what, words, line) => {
-    const rig = new Rig(caps([[3, 11, 11, 1]])).on().queue();
-    expect(told(rig, () => rig.submit(...words))).toEqual([line]);
+    const rig = new Rig(caps([[3, 11, 11, 1]]));
+    const frame = rig.frame();
+    rig.unit.write64(REG.RTADDR, ...words64(rig.rootFrame, 0x400));
+    rig.unit.write64(REG.IQA, ...words64(frame, 0x800));
+    for (const bits of [SRTP, TE + QIE]) rig.unit.write32(REG.GCMD, bits);
+    rig.put(frame, 0, ...words);
+    expect(told(rig, () => rig.unit.write32(REG.IQT, 32))).toEqual([line]);
     const legacy = new Rig().on().queue();
     expect(told(legacy, () => legacy.submit(...words))).toEqual(['queueError 0']);
     const qemu = new Rig(quirk('lax-descriptors')).on().queue();

@@ -126,6 +126,17 @@ const findingTheContextEntry: readonly Clause[] = [
     given: (rig) => rig.context(RID, { tt: 2, aw: 3 }),
     gives: -3,
   },
+  {
+    says: 'pass-through with an AW that is not the largest the unit has faults with reason 3',
+    given: (rig) => rig.context(RID, { tt: 2, aw: 1 }),
+    gives: -3,
+  },
+  {
+    says: 'pass-through with the largest AW of a unit that has only 39 bits',
+    options: caps([[0, 12, 8, 0b00010]]),
+    given: (rig) => rig.context(RID, { tt: 2, aw: 1 }),
+    gives: DFN,
+  },
 ];
 const addresses: readonly Clause[] = [
   {
@@ -156,8 +167,8 @@ const addresses: readonly Clause[] = [
     gives: -4,
   },
   {
-    says: 'pass-through is held to the width too',
-    given: (rig) => rig.context(RID, { tt: 2, aw: 1 }),
+    says: 'pass-through is held to the host address width',
+    given: (rig) => rig.context(RID, { tt: 2 }),
     dfn: 2 ** 27,
     gives: -4,
   },
@@ -273,15 +284,15 @@ const leafEntries: readonly Clause[] = [
     gives: -12,
   },
   {
-    says: 'TM in a leaf is reserved without device TLBs: reason 12',
+    says: 'bit 62 of a leaf is reserved: reason 12',
     given: (rig, root) => rig.map(root, 4, DFN, MFN, 3, 1, 0x4000_0000),
     gives: -12,
   },
   {
-    says: 'TM in a leaf is ignored with device TLBs',
+    says: 'bit 62 of a leaf, which was TM once, is reserved with device TLBs too',
     options: caps([[2, 2, 2, 1]]),
     given: (rig, root) => rig.map(root, 4, DFN, MFN, 3, 1, 0x4000_0000),
-    gives: MFN,
+    gives: -12,
   },
   {
     says: 'a page beyond the host address width has reserved bits set: reason 12',
@@ -361,10 +372,10 @@ const superpages: readonly Clause[] = [
 ];
 
 const SECTIONS: readonly (readonly [string, readonly Clause[]])[] = [
-  ['finding the context entry (9.1, 9.3, 7.2.3)', findingTheContextEntry],
-  ['addresses (3.7, 7.2.3)', addresses],
-  ['permissions (9.8, 7.2.3)', permissions],
-  ['leaf entries (9.8, 7.2.3)', leafEntries],
+  ['finding the context entry (9.1, 9.3, 7.1.3)', findingTheContextEntry],
+  ['addresses (3.7, 7.1.3)', addresses],
+  ['permissions (9.8, 7.1.3)', permissions],
+  ['leaf entries (9.8, 7.1.3)', leafEntries],
   ['superpages (3.7, 9.8)', superpages],
 ];
 describe.each(SECTIONS)('%s', (_section, clauses) => {
@@ -436,6 +447,17 @@ describe('requests of devices with translations of their own (4.1.1, 4.2.4)', ()
     expect(rig.unit.translated(RID, MFN, true)).toBe(gives);
     expect(rig.fault()?.reason).toBe(gives < 0 ? 13 : undefined);
     if (gives < 0) expect(rig.fault()?.at).toBe(2);
+  });
+  test.each([
+    ['the last frame of the host', 2 ** 27 - 1, undefined],
+    ['a frame that no host has', 2 ** 27, 4],
+    ['the frame before the interrupt range', 0xf_edff, undefined],
+    ['the first of the interrupt range', 0xf_ee00, 14],
+    ['the last of the interrupt range', 0xf_eeff, 14],
+  ])('a translated request to %s (%i): reason %s', (_says, mfn, reason) => {
+    const rig = rigWith(1);
+    expect(rig.unit.translated(RID, mfn, true)).toBe(reason === undefined ? mfn : -reason);
+    expect(rig.fault()?.reason).toBe(reason);
   });
   test('a translation request under type 0 is blocked with reason 13', () => {
     const rig = rigWith(0);

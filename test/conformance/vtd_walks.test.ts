@@ -38,7 +38,7 @@ test.each([
 });
 
 test('pass-through leads every page to itself, the first and the next', () => {
-  const rig = new Rig().on();
+  const rig = new Rig({ haw: 52 }).on();
   rig.context(RID, { tt: 2, aw: 2 });
   for (const dfn of [5, 6, 0x12_3456, 0xf_0123_4567]) expect(ask(rig, dfn)).toEqual([dfn, dfn, dfn]);
 });

@@ -17,18 +17,28 @@ const block = (header: string, config: Uint8Array, details = ''): string =>
  * An 82599 with 2 of 8 virtual functions on: VF offset 0x80, stride 2, device 10ed (SR-IOV registers by PCIe 9.3.3).
  * Its own register 0 has 1 MiB; those of the virtual functions are 0 and 3, at 91c00000 and 91d00000.
  */
-const physical = (size: 256 | 4096 = 4096): Uint8Array =>
+const physical = (size: 256 | 4096 = 4096, offset = 0x80): Uint8Array =>
   endpoint(0x1000_8000)
     .ids(0x8086, 0x10fb, 0x020000)
     .set(0x10, 4, 0x9000_000c)
-    .ext(
-      0x10,
-      0x160,
-      [
-        0, 2, 0x19, 0x0008_0008, 2, 0x0002_0080, 0x10ed_0000, 0x553, 1, 0x91c0_000c, 0, 0, 0x91d0_000c, 0, 0,
-        0,
-      ],
-    )
+    .ext(0x10, 0x160, [
+      0,
+      2,
+      0x19,
+      0x0008_0008,
+      2,
+      0x0002_0000 + offset,
+      0x10ed_0000,
+      0x553,
+      1,
+      0x91c0_000c,
+      0,
+      0,
+      0x91d0_000c,
+      0,
+      0,
+      0,
+    ])
     .bytes.slice(0, size);
 const virtual = (): Uint8Array => {
   const space = new Space(4096).ids(0xffff, 0xffff, 0x020000).command(4);
@@ -108,5 +118,95 @@ describe('a dump with virtual functions that are on', () => {
     const { functions } = read(ROOT + pfText() + both(''));
     // 8 x n <= 91d00000 - 91c00000.
     expect(functions[1]!.barBytes?.[7]).toBe(2 ** 17);
+  });
+});
+
+// Cards whose port does not forward by ARI have their virtual functions on the next bus, as an 82576 (offset 0x180).
+describe('virtual functions that go on to the next bus', () => {
+  const root = (last: number): string =>
+    block('00:02.0 PCI bridge: Intel Corporation Device 2f04', port(4, 3, last).bytes);
+  const pf = block(
+    PF,
+    physical(4096, 0x180),
+    '\tRegion 0: Memory at 90000000 (64-bit) [size=1M]\n\tKernel driver in use: ixgbe\n',
+  );
+  const text = (last: number): string =>
+    root(last) + pf + block(VF('04:10.0'), virtual(), DETAILS) + block(VF('04:10.2'), virtual());
+  const NUMVFS = `${DEVICES}/0000:03:00.0/sriov_numvfs`;
+
+  test('are kept when a dump is read, as others are', () => {
+    const { functions, notes } = read(text(4));
+    expect(functions.map((f) => f.sbdf)).toEqual([0x10, 0x300]);
+    expect(notes).toEqual([`0000:03:00.0 had 2 virtual functions; \`echo 2 > ${NUMVFS}\` enables them`]);
+  });
+  test('come, are assigned and go', () => {
+    const s = boot(text(4));
+    expect(s.run(`echo 2 > ${NUMVFS}`).exit).toBe(0);
+    expect(s.run(`cat ${NUMVFS}`).stdout).toBe('2\n');
+    expect(s.run('lspci -n -s 04:').stdout).toBe('04:10.0 0200: 8086:10ed\n04:10.2 0200: 8086:10ed\n');
+    // They live beside their physical function.
+    expect(s.run(`readlink ${DEVICES}/0000:04:10.2`).stdout).toBe(
+      '../../../devices/pci0000:00/0000:00:02.0/0000:04:10.2\n',
+    );
+    // One of them alone is not all that the bridge leads to: no reset of the bus.
+    expect(s.run(`cat ${DEVICES}/0000:04:10.0/reset_method`).stdout).not.toContain('bus');
+    expect(s.run('xl pci-assignable-add 04:10.0')).toMatchObject({ exit: 0 });
+    expect(s.run('xl pci-assignable-list').stdout.trim()).toBe('0000:04:10.0');
+    expect(s.run('xl pci-assignable-remove 04:10.0')).toMatchObject({ exit: 0 });
+    expect(s.run(`echo 0 > ${NUMVFS}`)).toMatchObject({ exit: 0 });
+    expect(s.run('lspci -n -s 04:').stdout).toBe('');
+    expect(s.run(`echo 2 > ${NUMVFS}`).exit).toBe(0);
+    expect(s.run('lspci -n -s 04:10.2').stdout).toBe('04:10.2 0200: 8086:10ed\n');
+  });
+  test('go with the bridge, before their physical function', () => {
+    const s = boot(text(4));
+    s.run(`echo 2 > ${NUMVFS}`);
+    const removed: number[] = [];
+    s.machine.hw.events.attach((e) => {
+      if (e.kind === 'driver' && e.driver === null) removed.push(e.sbdf);
+    });
+    expect(s.run(`echo 1 > ${DEVICES}/0000:00:02.0/remove`).exit).toBe(0);
+    expect(removed).toEqual([0x482, 0x480, 0x300, 0x10]);
+    expect(s.run('lspci -n').stdout).toBe('');
+  });
+  test('are refused where no bridge leads to that bus, and the kernel says so', () => {
+    const s = boot(text(3));
+    expect(s.run(`echo 2 > ${NUMVFS}`)).toMatchObject({ exit: 1 });
+    expect(s.run('dmesg | tail -1').stdout).toContain(
+      "ixgbe 0000:03:00.0: can't enable 2 VFs (bus 04 out of range of [bus 03])",
+    );
+    expect(s.run(`cat ${NUMVFS}`).stdout).toBe('0\n');
+  });
+  test('do not answer, and send nothing through, where the bridge does not lead', () => {
+    const enabled = (last: number): number => {
+      const { pci } = boot(text(last)).machine.hw;
+      pci.configWrite(0x300, 0x170, 2, 2);
+      pci.configWrite(0x300, 0x168, 2, 9);
+      return pci.configRead(0x480, 0x08, 4);
+    };
+    expect(enabled(4)).toBe(0x0200_0000);
+    expect(enabled(3)).toBe(0xffff_ffff);
+  });
+  test('leave the number of their bus to a bridge that comes after they went', () => {
+    const s = boot(text(4));
+    s.run(`echo 2 > ${NUMVFS}`);
+    s.run(`echo 0 > ${NUMVFS}`);
+    s.machine.hw.pci.configWrite(0x10, 0x1a, 1, 3);
+    s.machine.hw.pci.addFunction({ sbdf: 0x18, config: port(4, 4).bytes });
+    s.machine.hw.pci.addFunction({ sbdf: 0x400, config: endpoint(0).ids(0x8086, 0x1533, 0x020000).bytes });
+    s.run('echo 1 > /sys/bus/pci/rescan');
+    expect(s.run('lspci -n -s 04:').stdout).toBe('04:00.0 0200: 8086:1533\n');
+  });
+  test('of a device in the root complex live beside it, on the root bus', () => {
+    const inside = '00:05.0 Ethernet controller: Intel Corporation 82599ES (rev 01)';
+    const s = boot(
+      block(inside, physical(4096, 0x180), '\tKernel driver in use: ixgbe\n') +
+        block(VF('01:15.0'), virtual(), DETAILS),
+    );
+    expect(s.run(`echo 1 > ${DEVICES}/0000:00:05.0/sriov_numvfs`).exit).toBe(0);
+    expect(s.run('lspci -n -s 01:').stdout).toBe('01:15.0 0200: 8086:10ed\n');
+    expect(s.run(`readlink ${DEVICES}/0000:01:15.0`).stdout).toBe(
+      '../../../devices/pci0000:00/0000:01:15.0\n',
+    );
   });
 });

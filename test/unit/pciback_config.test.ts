@@ -439,6 +439,16 @@ describe('the line of a device', () => {
     expect([turn('0000:06:00.0'), turn('x')]).toEqual([E.NOENT, E.INVAL]);
   });
 
+  // @linux pciback_ops.c xen_pcibk_control_isr, with reset
+  test('that was turned off no longer acknowledges after a reset', () => {
+    const g = guest(NIC);
+    g.write(4, 2, 3);
+    g.b.write(`${PCIBACK}/irq_handler_state`, NIC);
+    expect(String(g.b.read(`${PCIBACK}/irq_handlers`))).toBe(`${NIC}:off:acking:0\n`);
+    runAlone(g.b.dom0.pciback!.put(g.dev));
+    expect(String(g.b.read(`${PCIBACK}/irq_handlers`))).toBe(`${NIC}:off:not acking:0\n`);
+  });
+
   test('of a bridge has none', () => {
     const g = guest('0000:00:04.0', {}, (b) => {
       b.write('/sys/bus/pci/drivers/pcieport/unbind', '0000:00:04.0');

@@ -66,7 +66,9 @@ class Reference {
     if (aw !== 1 && aw !== 2) return -3;
     const tt = this.field(lo, 3, 2);
     if (tt === 1n || tt === 3n) return -3;
-    const width = BigInt(30 + 9 * aw);
+    // Nothing is walked: the largest width there is, and no address that the host has not.
+    if (tt === 2n && aw !== 2) return -3;
+    const width = tt === 2n ? this.haw : BigInt(30 + 9 * aw);
     const iova = BigInt(dfn) * 4096n;
     if (iova >> width !== 0n) return -4;
     if (tt === 2n) return dfn;

@@ -25,7 +25,7 @@ export const TT = { MULTI_LEVEL: 0, DEV_IOTLB: 1, PASS_THRU: 2 } as const;
 /** Second-level entry, 64 bits (9.8). Frame in bits 51:12. Xen keeps contiguity marks in bits 55:52. */
 export const SLPTE = {
   CONTIG: bits(1, 23, 20), // ignored by hardware; Xen's contiguity marker
-  TM: bits(1, 30), // Transient Mapping; reserved without device TLBs
+  TM: bits(1, 30), // Transient Mapping, up to revision 3 and with device TLBs; reserved
   SNP: bits(0, 11), // Snoop; reserved without snoop control
   PS: bits(0, 7), // Page Size: a superpage
   W: bits(0, 1),
@@ -118,6 +118,10 @@ export const FSTS = {
   PPF: bits(0, 1), // Primary Pending Fault
   PFO: bits(0, 0), // Primary Fault Overflow
 } as const satisfies Layout;
+/** Advanced fault log register, of revisions up to 3; the log's first frame is in bits 63:12. */
+export const AFLOG = {
+  FLS: bits(0, 11, 9), // 2^FLS frames
+} as const satisfies Layout;
 /** Fault event and invalidation event control (11.4.10, 11.4.11.6): Interrupt Mask, Interrupt Pending. */
 export const EVENT_CTL = { IM: bits(0, 31), IP: bits(0, 30) } as const satisfies Layout;
 /** Invalidation queue error record (11.4.9.9). */
@@ -127,7 +131,15 @@ export const IQERCD = {
   IQEI: bits(0, 3, 0),
 } as const satisfies Layout;
 /** What was wrong with the queue (IQEI). */
-export const QUEUE_ERROR = { TAIL: 1, FETCH: 2, TYPE: 3, RESERVED: 4, WIDTH: 5, TAIL_MISALIGNED: 6 } as const;
+export const QUEUE_ERROR = {
+  TAIL: 1,
+  FETCH: 2,
+  TYPE: 3,
+  RESERVED: 4,
+  WIDTH: 5,
+  TAIL_MISALIGNED: 6,
+  TABLE_MODE: 7,
+} as const;
 /** Invalidation completion status (11.4.9.5). */
 export const ICS = { IWC: bits(0, 0) } as const satisfies Layout;
 /** Interrupt remapping table address (11.4.12); the table's frame is in bits 51:12. */
@@ -181,6 +193,7 @@ export const VTD_REG = {
   FEDATA: 0x3c,
   FEADDR: 0x40,
   FEUADDR: 0x44,
+  AFLOG: 0x58,
   PMEN: 0x64,
   PLMBASE: 0x68,
   PLMLIMIT: 0x6c,
@@ -232,7 +245,7 @@ export const CAP = {
   PHMR: bits(0, 6),
   PLMR: bits(0, 5),
   RWBF: bits(0, 4),
-  AFL: bits(0, 3),
+  AFL: bits(0, 3), // revisions up to 3
   ND: bits(0, 2, 0),
 } as const satisfies Layout;
 
@@ -284,7 +297,7 @@ export const FR_SM = {
   CONTEXT_ACCESS: 0x40,
   CONTEXT_NOT_PRESENT: 0x41,
   CONTEXT_RESERVED: 0x42,
-  RID_PASID: 0x48,
+  CONTEXT_INVALID: 0x43,
   DIRECTORY_ACCESS: 0x50,
   DIRECTORY_NOT_PRESENT: 0x51,
   DIRECTORY_RESERVED: 0x52,
@@ -295,10 +308,14 @@ export const FR_SM = {
   FL_ACCESS: 0x70,
   FL_NOT_PRESENT: 0x71,
   FL_RESERVED: 0x72,
+  FL_ROOT_ACCESS: 0x73,
   SL_ACCESS: 0x78,
+  SL_NOT_PRESENT: 0x79,
   SL_RESERVED: 0x7a,
+  SL_ROOT_ACCESS: 0x7b,
   FL_NOT_CANONICAL: 0x80,
   FL_USER: 0x81,
+  BEYOND_HAW: 0x83,
   BEYOND_WIDTH: 0x84,
   WRITE: 0x85,
   READ: 0x86,

@@ -9,7 +9,7 @@ import { EXP_TYPE, HEADER_MULTIFUNCTION, PCI } from '../../pci/registers.js';
 import type { Co } from '../../sim/co.js';
 import type { ConfigPort } from './config.js';
 import type { KernelLog } from './log.js';
-import { KernelBus, KernelPci } from './pci_dev.js';
+import { devicesBelow, KernelBus, KernelPci } from './pci_dev.js';
 import type { DeviceReset } from './reset.js';
 import { fixupVideo, setupDevice } from './setup.js';
 
@@ -47,6 +47,12 @@ export class Enumerator {
     const bus = new KernelBus(seg, number, self, last);
     this.buses.set(seg * 256 + number, bus);
     return bus;
+  }
+
+  /** The bus `number` for virtual functions of a device on `bus`. @linux drivers/pci/iov.c virtfn_add_bus */
+  virtualBus(bus: KernelBus, number: number): KernelBus {
+    if (number === bus.number) return bus;
+    return this.buses.get(bus.seg * 256 + number) ?? this.addBus(bus.seg, number, bus.self, bus.last);
   }
 
   private *scanBus(bus: KernelBus, depth: number): Co<void> {
@@ -101,13 +107,18 @@ export class Enumerator {
   /** Takes a device and all below it out of the kernel, children first, and tells Xen. */
   *remove(dev: KernelPci): Co<void> {
     if (dev.subordinate !== undefined) {
-      for (const child of [...dev.subordinate.devices].reverse()) yield* this.remove(child);
+      for (const child of [...devicesBelow(dev.subordinate)].reverse()) yield* this.remove(child);
       this.buses.delete(dev.seg * 256 + dev.subordinate.number);
     }
     dev.removed = true;
     this.devices.delete(dev.sbdf);
     dev.bus.devices.splice(dev.bus.devices.indexOf(dev), 1);
-    if (dev.physfn !== undefined) dev.physfn.virtfns.splice(dev.physfn.virtfns.indexOf(dev), 1);
+    if (dev.physfn !== undefined) {
+      dev.physfn.virtfns.splice(dev.physfn.virtfns.indexOf(dev), 1);
+      // A bus that is there for virtual functions alone goes with the last of them. @linux virtfn_remove_bus
+      const alone = dev.bus !== dev.physfn.bus && dev.bus.devices.length === 0;
+      if (alone && dev.bus.self?.subordinate !== dev.bus) this.buses.delete(dev.seg * 256 + dev.bus.number);
+    }
     const rc = yield* this.hv.physdevOp({
       cmd: 'pci_device_remove',
       seg: dev.seg,

@@ -11,7 +11,7 @@ import { DRIVER_SPECS, type DriverSpec, IrqNumbers, NativeDriver, UnitNames } fr
 import { Enumerator } from './enumerate.js';
 import { Interrupts } from './interrupts.js';
 import { KernelLog } from './log.js';
-import { IOV_RESOURCE, KernelPci, type KernelSlot } from './pci_dev.js';
+import { devicesBelow, IOV_RESOURCE, type KernelBus, KernelPci, type KernelSlot } from './pci_dev.js';
 import { DevicePower } from './power.js';
 import { DeviceReset } from './reset.js';
 import { setupDevice } from './setup.js';
@@ -135,7 +135,7 @@ export class Dom0Kernel {
     yield* this.pci.remove(dev);
   }
   private *stop(dev: KernelPci): Co<void> {
-    for (const child of [...(dev.subordinate?.devices ?? [])].reverse()) yield* this.stop(child);
+    for (const child of [...devicesBelow(dev.subordinate)].reverse()) yield* this.stop(child);
     yield* this.core.detach(dev);
   }
 
@@ -173,8 +173,8 @@ export class Dom0Kernel {
       this.log.warn(`${dev.logName}: ${had} VFs already enabled. Disable before enabling ${count} VFs`);
       return E.BUSY;
     }
-    if (count > 0) yield* this.enableVirtual(dev, count);
-    else yield* this.disableVirtual(dev);
+    if (count > 0) return yield* this.enableVirtual(dev, count);
+    yield* this.disableVirtual(dev);
     return 0;
   }
 
@@ -182,20 +182,26 @@ export class Dom0Kernel {
     return dev.cap.sriov === 0 ? 0 : this.config.read(dev.sbdf, dev.cap.sriov + 0x0e, 2);
   }
 
-  private *enableVirtual(pf: KernelPci, count: number): Co<void> {
+  /** -ENOMEM when the bridge above does not lead to the bus of the last one. @linux drivers/pci/iov.c sriov_enable */
+  private *enableVirtual(pf: KernelPci, count: number): Co<Rc> {
     const at = pf.cap.sriov;
+    const first = this.config.read(pf.sbdf, at + 0x14, 2);
+    const stride = this.config.read(pf.sbdf, at + 0x16, 2);
+    const lastBus = Math.floor((pf.bdf + first + (count - 1) * stride) / 256);
+    if (lastBus > pf.bus.last) {
+      const out = `bus ${hex(lastBus)} out of range of ${busRange(pf.bus)}`;
+      this.log.error(`${pf.logName}: can't enable ${count} VFs (${out})`);
+      return E.NOMEM;
+    }
     yield* this.config.write(pf.sbdf, at + 0x10, 2, count);
     const ctl = this.config.read(pf.sbdf, at + 8, 2);
     yield* this.config.write(pf.sbdf, at + 8, 2, ctl | 9);
     this.clock.advance(100 * MS);
-    const first = this.config.read(pf.sbdf, at + 0x14, 2);
-    const stride = this.config.read(pf.sbdf, at + 0x16, 2);
     const total = this.totalVirtualFunctions(pf);
     const described = this.virtualDrivers.get(pf.sbdf);
     for (let i = 0; i < count; i++) {
       const bdf = pf.bdf + first + i * stride;
-      if (Math.floor(bdf / 256) !== pf.bus.number) break;
-      const vf = new KernelPci(sbdfOf(pf.seg, bdf), pf.bus);
+      const vf = new KernelPci(sbdfOf(pf.seg, bdf), this.pci.virtualBus(pf.bus, Math.floor(bdf / 256)));
       yield* setupDevice(this.config, vf);
       vf.vendor = pf.vendor;
       vf.device = this.config.read(pf.sbdf, at + 0x1a, 2);
@@ -210,6 +216,7 @@ export class Dom0Kernel {
       if (described !== undefined && vf.driver === undefined) yield* this.bindAtBoot(described, vf);
     }
     yield* this.core.finish();
+    return 0;
   }
 
   private *disableVirtual(pf: KernelPci): Co<void> {
@@ -219,6 +226,11 @@ export class Dom0Kernel {
     yield* this.config.write(pf.sbdf, pf.cap.sriov + 0x10, 2, 0);
   }
 }
+
+const hex = (n: number): string => n.toString(16).padStart(2, '0');
+/** As Linux prints a range of bus numbers (`%pR`). */
+const busRange = ({ number, last }: KernelBus): string =>
+  last === number ? `[bus ${hex(number)}]` : `[bus ${hex(number)}-${hex(last)}]`;
 
 /** A virtual function decodes its part of the window of the physical one. @linux drivers/pci/iov.c pci_iov_add_virtfn */
 function giveShare(pf: KernelPci, vf: KernelPci, index: number, total: number): void {

@@ -30,7 +30,10 @@ export class KernelBus {
   constructor(
     readonly seg: number,
     readonly number: number,
-    /** The bridge that leads here; undefined for a root bus. */
+    /**
+     * The bridge that leads here; undefined for a root bus. Several buses have the same one where virtual functions
+     * go on behind its secondary bus.
+     */
     readonly self: KernelPci | undefined,
     /** Last bus number below. */
     public last: number,
@@ -119,3 +122,7 @@ export class KernelPci {
     return `${this.driver?.name ?? 'pci'} ${this.name}`;
   }
 }
+
+/** What a bus leads to: its devices, and those of their virtual functions that are on a bus behind it. */
+export const devicesBelow = (bus: KernelBus | undefined): readonly KernelPci[] =>
+  (bus?.devices ?? []).flatMap((d) => [d, ...d.virtfns.filter((vf) => vf.bus !== bus)]);

@@ -45,7 +45,8 @@ export class DeviceReset {
         return cap.pm !== 0 && (this.config.read(sbdf, cap.pm + 4, 2) & PM_NO_SOFT_RESET) === 0;
       case 'bus':
         return (
-          dev.bus.self !== undefined &&
+          // The bus of a virtual function may have no bridge of its own.
+          dev.bus.self?.subordinate === dev.bus &&
           dev.subordinate === undefined &&
           dev.bus.devices.every((d) => d === dev)
         );

@@ -124,10 +124,15 @@ export class Pciback extends KernelDriver {
     if (rc !== 0 && rc !== E.NOSYS) this.kernel.log.error(`${this.log(dev)}: MSI-X ${what} failed (${rc})`);
   }
 
-  /** A handler on the device's line while its guest has it decode. @linux pciback_ops.c xen_pcibk_control_isr */
-  *controlIsr(dev: KernelPci, on: boolean): Co<void> {
+  /**
+   * A handler on the device's line while its guest has it decode. `reset`: who acknowledges is forgotten, even while the
+   * handler is off. @linux pciback_ops.c xen_pcibk_control_isr
+   */
+  *controlIsr(dev: KernelPci, on: boolean, reset = false): Co<void> {
     const psdev = this.find(dev);
-    if (psdev === undefined || dev.headerType !== 0 || dev.irq === 0) return;
+    if (psdev === undefined || dev.headerType !== 0) return;
+    if (reset) psdev.ackIntr = false;
+    if (dev.irq === 0) return;
     // Who switched it off by hand keeps the handler.
     if (!on && !psdev.isrOn) return;
     psdev.isrOn = on;
@@ -140,7 +145,7 @@ export class Pciback extends KernelDriver {
 
   /** @linux pciback_ops.c xen_pcibk_reset_device */
   *disableDevice(dev: KernelPci): Co<void> {
-    yield* this.controlIsr(dev, false);
+    yield* this.controlIsr(dev, false, true);
     const MWI = 0x10;
     if (dev.headerType === 0) {
       if (dev.enableCount > 0) yield* this.kernel.power.disable(dev);

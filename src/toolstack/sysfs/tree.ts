@@ -1,7 +1,7 @@
 /** /sys and /proc as directories that are made when somebody looks. */
 import { hex } from '../../base/sbdf.js';
 import type { Dom0Kernel } from '../kernel/kernel.js';
-import type { KernelBus, KernelPci, KernelSlot } from '../kernel/pci_dev.js';
+import { devicesBelow, type KernelBus, type KernelPci, type KernelSlot } from '../kernel/pci_dev.js';
 import { Pciback } from '../pciback/stub.js';
 import { DeviceAttribute, deviceAttributes } from './attributes.js';
 import { BusFile, DRIVER_FILES, DriverFile, PCIBACK_FILES, TextFile } from './driver_files.js';
@@ -11,7 +11,8 @@ import { FixedDir, link, type VDir, type VNode } from './node.js';
 /** `pci0000:00/0000:00:01.0/0000:01:00.0`: where a device lives below /sys/devices. */
 export function devicePath(dev: KernelPci): string {
   const parts = [dev.name];
-  let bus = dev.bus;
+  // A virtual function stands beside its physical one, whatever bus it is on.
+  let { bus } = dev.physfn ?? dev;
   while (bus.self !== undefined) {
     parts.unshift(bus.self.name);
     bus = bus.self.bus;
@@ -108,7 +109,7 @@ export class Sysfs {
     return new FixedDir(
       this.kernel.pci.roots.map((bus): [string, VNode] => [
         rootName(bus),
-        new FixedDir(bus.devices.map((d) => [d.name, this.device(d)])),
+        new FixedDir(devicesBelow(bus).map((d) => [d.name, this.device(d)])),
       ]),
     );
   }
@@ -126,7 +127,7 @@ export class Sysfs {
       const vf = /^virtfn(\d{1,5})$/.exec(name);
       if (vf !== null && dev.virtfns[Number(vf[1])] !== undefined)
         return link(`../${dev.virtfns[Number(vf[1])]!.name}`);
-      const below = dev.subordinate?.devices.find((d) => d.name === name);
+      const below = devicesBelow(dev.subordinate).find((d) => d.name === name);
       return below === undefined ? undefined : this.device(below);
     };
     const names = (): string[] => {
@@ -134,7 +135,7 @@ export class Sysfs {
       if (dev.driver !== undefined) all.push('driver');
       if (dev.physfn !== undefined) all.push('physfn');
       all.push(...dev.virtfns.map((_, i) => `virtfn${i}`));
-      all.push(...(dev.subordinate?.devices ?? []).map((d) => d.name));
+      all.push(...devicesBelow(dev.subordinate).map((d) => d.name));
       return new FixedDir(all.map((n) => [n, link('')])).names();
     };
     return new LazyDir(names, child);

@@ -1,8 +1,8 @@
 /** Requests of devices that keep translations of their own (VT-d chapter 4, PCIe 10.2). */
-import { FR, PROTECTED } from '../../format/vtd.js';
+import { FR, FR_SM, INTERRUPT_FRAMES, PROTECTED } from '../../format/vtd.js';
 import { recordFault } from './faults.js';
 import { isProtected } from './protection.js';
-import type { VtdState } from './state.js';
+import { hawBits, type VtdState } from './state.js';
 import { context, contextAllowsAts, contextHidesFaults, probe, translate } from './translate.js';
 
 /** Address types as a fault record shows them. */
@@ -14,10 +14,17 @@ const TRANSLATED = 2;
  * TLB, else the negative fault reason (4.2.4).
  */
 export function translated(s: VtdState, rid: number, mfn: number, write: boolean): number {
-  const reason = s.te ? atsReason(s, rid) : 0;
+  const reason = s.te ? atsReason(s, rid) || placeReason(s, mfn) : 0;
   if (reason === 0) return isProtected(s, mfn) ? -PROTECTED : mfn;
-  recordFault(s, rid, mfn, write, reason, contextHidesFaults(s), TRANSLATED);
+  recordFault(s, rid, mfn, write, reason, contextHidesFaults(s, reason), TRANSLATED);
   return -reason;
+}
+
+/** A frame that no host has, and the interrupt range, are no place for a translated request (LGN.1.2, LGN.4). */
+function placeReason(s: VtdState, mfn: number): number {
+  if (mfn >= 2 ** (hawBits(s.opts) - 12)) return s.scalable ? FR_SM.BEYOND_HAW : FR.BEYOND_MGAW;
+  if (mfn < INTERRUPT_FRAMES.first || mfn > INTERRUPT_FRAMES.last) return 0;
+  return s.scalable ? FR_SM.INTERRUPT_ADDR : FR.INTERRUPT_ADDR;
 }
 
 /**
@@ -28,7 +35,7 @@ export function translationRequest(s: VtdState, rid: number, dfn: number, write:
   if (!s.te) return -1;
   const reason = atsReason(s, rid);
   if (reason !== 0) {
-    recordFault(s, rid, dfn, write, reason, contextHidesFaults(s), TRANSLATION_REQUEST);
+    recordFault(s, rid, dfn, write, reason, contextHidesFaults(s, reason), TRANSLATION_REQUEST);
     return -reason;
   }
   const found = probe(s, rid, dfn, write);

@@ -60,8 +60,8 @@ function forgetContext(s: VtdState, did: number, rid: number): void {
   const at = CC_AT + e * CC_WORDS;
   if (m[at]! !== (rid | CC_VALID)) return;
   const cached = m[CC_DID_AT + e]!;
-  if (cached === did || cached === (did & s.didMask) || deviates(s, 'context-device-ignores-domain'))
-    m[at] = 0;
+  const ignored = s.scalable || deviates(s, 'context-device-ignores-domain');
+  if (cached === did || cached === (did & s.didMask) || ignored) m[at] = 0;
 }
 
 export function iotlbGlobal(s: VtdState): void {

@@ -1,15 +1,21 @@
-/** Primary fault logging and the unit's own interrupts (VT-d 7.2, 7.3). */
-import { VTD_REG } from '../../format/vtd.js';
+/**
+ * Fault logging and the unit's own interrupts (VT-d 7.2, 7.3). Primary logging fills registers; advanced logging, which
+ * revision 4.0 of the specification took away, fills memory (7.2.2 of the revisions before).
+ */
+import { get } from '../../../base/layout.js';
+import { AFLOG, VTD_REG } from '../../format/vtd.js';
 import { deviates } from './quirks.js';
-import type { UnitInterrupt, VtdState } from './state.js';
+import { FaultLog, type UnitInterrupt, type VtdState } from './state.js';
 
 const PFO = 0x01;
 const PPF = 0x02;
+const AFO = 0x04;
+const APF = 0x08;
 const IQE = 0x10;
 const ICE = 0x20;
 const ITE = 0x40;
 /** Status bits that ask for a fault interrupt. */
-const STATUS = PFO | PPF | IQE | ICE | ITE;
+const STATUS = PFO | PPF | AFO | APF | IQE | ICE | ITE;
 export const STATUS_BIT = { PFO, PPF, IQE, ICE, ITE } as const;
 
 const IM = 0x8000_0000 | 0;
@@ -76,6 +82,10 @@ export function recordInterruptFault(
 
 /** Takes the next record, or notes the overflow (7.2.1). */
 function log(s: VtdState, rid: number, lo: number, hi: number, word3: number): void {
+  if (s.faultLog?.on === true) {
+    logInMemory(s, s.faultLog, rid, lo, hi, word3);
+    return;
+  }
   const regs = s.regs;
   const before = regs[FSTS]!;
   if ((before & PFO) !== 0) return;
@@ -92,6 +102,51 @@ function log(s: VtdState, rid: number, lo: number, hi: number, word3: number): v
   if ((before & PPF) === 0) regs[FSTS] = (before & ~0xff00) | (s.faultAt << 8);
   s.faultAt = (s.faultAt + 1) % s.records;
   setStatus(s, PPF);
+}
+
+/** CAP.AFL: faults can be logged in memory. */
+export const logsAdvanced = (s: VtdState): boolean => (s.opts.cap[0] & 8) !== 0;
+
+/** GCMD.EAFL. True when faults are logged in memory from now on. */
+export function switchFaultLog(s: VtdState, on: boolean): boolean {
+  if (!logsAdvanced(s)) return false;
+  s.faultLog ??= new FaultLog();
+  s.faultLog.on = on;
+  return on;
+}
+
+/** Software set the fault log: AFLOG says where it lies and how long it is, and its first record is the next one. */
+export function setFaultLog(s: VtdState): void {
+  const at = VTD_REG.AFLOG >>> 2;
+  s.faultLog ??= new FaultLog();
+  s.faultLog.frame = (s.regs[at + 1]! >>> 0) * 0x10_0000 + (s.regs[at]! >>> 12);
+  s.faultLog.records = (4096 << get(s.regs, at, AFLOG.FLS)) / RECORD_BYTES;
+  s.faultLog.at = 0;
+}
+
+const RECORD_BYTES = 16;
+/**
+ * Writes the next record of the fault log: a fault recording register without F, as reason 0 is what tells a record
+ * that software cleared. The first one in the log sets APF; one that has no room left sets AFO, and nothing is logged
+ * while that is set.
+ */
+function logInMemory(s: VtdState, log: FaultLog, rid: number, lo: number, hi: number, word3: number): void {
+  if ((s.regs[FSTS]! & AFO) !== 0) return;
+  if (log.at >= log.records) {
+    setStatus(s, AFO);
+    return;
+  }
+  const offset = log.at * RECORD_BYTES;
+  const frame = log.frame + (offset >>> 12);
+  if (frame < s.ram.frames) {
+    const at = (s.ram.slot(frame) << 10) + ((offset & 4095) >>> 2);
+    s.ram.words[at] = lo;
+    s.ram.words[at + 1] = hi;
+    s.ram.words[at + 2] = rid;
+    s.ram.words[at + 3] = word3;
+  }
+  log.at++;
+  if (offset === 0) setStatus(s, APF);
 }
 
 function hasPending(s: VtdState, rid: number): boolean {

@@ -28,7 +28,7 @@ export function remapInterrupt(s: VtdState, rid: number, addrLo: number, data: n
   const withSub = (addrLo & SHV) !== 0;
   const index = handle + (withSub ? data & 0xffff : 0);
   // Without SHV the data is an I/O APIC's own vector and trigger mode, and nobody looks at it.
-  if (data >>> 16 !== 0) return refuse(s, rid, index, FR_INTR.REQUEST_RESERVED, false);
+  if (withSub && data >>> 16 !== 0) return refuse(s, rid, index, FR_INTR.REQUEST_RESERVED, false);
   if (index >= s.irEntries) return refuse(s, rid, index, FR_INTR.INDEX_BEYOND, false);
   const at = fetchEntry(s, index);
   if (at < 0) return refuse(s, rid, index, FR_INTR.TABLE_ACCESS, false);
@@ -71,20 +71,23 @@ function fetchEntry(s: VtdState, index: number): number {
   return at + 1;
 }
 
-/** 0, or the fault reason, in the manual's order (5.1.4): present, reserved bits, source. */
+/** 0, or the fault reason, in the manual's order (5.1.4): present, source, reserved bits. */
 function checkEntry(w0: number, oddDestination: number, w2: number, w3: number, rid: number): number {
   if ((w0 & PRESENT) === 0) return FR_INTR.NOT_PRESENT;
   const svt = (w2 >>> 18) & 3;
+  if (!isSource(svt, w2, rid)) return FR_INTR.SOURCE_INVALID;
   if ((w0 & RSVD0) !== 0 || oddDestination !== 0 || (w2 & RSVD2) !== 0 || w3 !== 0 || svt === 3)
     return FR_INTR.ENTRY_RESERVED;
+  return 0;
+}
+
+function isSource(svt: number, w2: number, rid: number): boolean {
   const sid = w2 & 0xffff;
   if (svt === 1) {
     const sq = (w2 >>> 16) & 3;
     const ignored = sq === 0 ? 0 : sq === 1 ? 4 : sq === 2 ? 6 : 7;
-    if (((sid ^ rid) & ~ignored) !== 0) return FR_INTR.SOURCE_INVALID;
-  } else if (svt === 2) {
-    const bus = rid >>> 8;
-    if (bus < sid >>> 8 || bus > (sid & 0xff)) return FR_INTR.SOURCE_INVALID;
+    return ((sid ^ rid) & ~ignored) === 0;
   }
-  return 0;
+  const bus = rid >>> 8;
+  return svt !== 2 || (bus >= sid >>> 8 && bus <= (sid & 0xff));
 }

@@ -91,6 +91,11 @@ function drainLong(s: VtdState, first: number): void {
 function stepAt(s: VtdState, head: number): number {
   if (s.opts.buffered === true) s.ram.evict(); // an invalidation flushes the buffers first (6.8)
   const wide = s.descriptorBytes === 32;
+  const unfit = unfitMode(s, wide);
+  if (unfit !== 0) {
+    refuse(s, unfit);
+    return -1;
+  }
   if (wide && (s.fetchedTo & 16) !== 0) {
     refuse(s, QUEUE_ERROR.TAIL_MISALIGNED);
     return -1;
@@ -99,6 +104,12 @@ function stepAt(s: VtdState, head: number): number {
   if (at >= 0) return wide ? wideStep(s, head, at) : step(s, head, at);
   refuse(s, QUEUE_ERROR.FETCH);
   return -1;
+}
+
+/** Why the mode of the root table has no descriptors of this width at all (6.5.2.11, table 26); 0 when it has. */
+function unfitMode(s: VtdState, wide: boolean): number {
+  if (s.modeless) return QUEUE_ERROR.TABLE_MODE;
+  return s.scalable && !wide && !deviates(s, 'narrow-queue-in-scalable-mode') ? QUEUE_ERROR.WIDTH : 0;
 }
 
 /** Where the queue at IQA lies, and how long it is: of no length while it is off. */
@@ -206,7 +217,7 @@ function refuseDescriptor(s: VtdState, at: number): void {
   const type = (w0 & 0xf) | ((w0 >>> 5) & 0x70);
   const known =
     type === PASID_IOTLB || type === PASID_CACHE
-      ? s.scalableMode
+      ? takesPasids(s)
       : type === DEV_IOTLB
         ? s.deviceTlbs
         : type === IEC
@@ -264,7 +275,7 @@ const lax = (s: VtdState): boolean => deviates(s, 'lax-descriptors');
  * asked for is forgotten with the rest of its domain.
  */
 function scalableDescriptor(s: VtdState, w0: number, w2: number, w3: number): boolean {
-  if (!s.scalableMode) return !lax(s);
+  if (!takesPasids(s)) return !lax(s);
   const cacheOnly = (w0 & 0xf) === PASID_CACHE;
   const granularity = (w0 >>> 4) & 3;
   if (cacheOnly ? granularity === 2 || (w2 | w3) !== 0 : granularity < 2) return true;
@@ -272,6 +283,10 @@ function scalableDescriptor(s: VtdState, w0: number, w2: number, w3: number): bo
   else iotlbDomain(s, w0 >>> 16);
   return false;
 }
+
+/** Descriptors with a PASID are 256 bits wide, and are known in scalable mode alone. */
+const takesPasids = (s: VtdState): boolean =>
+  s.scalable && (s.descriptorBytes === 32 || deviates(s, 'narrow-queue-in-scalable-mode'));
 
 function contextDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
   if (((w0 & 0xffc0) | (w1 & (0xfffc_0000 | 0)) | w23) !== 0) return true;
@@ -284,7 +299,9 @@ function contextDescriptor(s: VtdState, w0: number, w1: number, w23: number): bo
 
 /** Invalidates the context cache and says at which granularity; 0: the request was wrong and nothing was done. */
 export function contextInvalidate(s: VtdState, asked: number, did: number, sid: number, fm: number): number {
-  const granularity = asked === DOMAIN && deviates(s, 'context-domain-is-global') ? GLOBAL : asked;
+  // Entries of scalable mode have no domain id.
+  const global = s.scalable || deviates(s, 'context-domain-is-global');
+  const granularity = asked === DOMAIN && global ? GLOBAL : asked;
   if (granularity === GLOBAL) contextGlobal(s);
   else if (granularity === DOMAIN) contextDomain(s, did);
   else if (granularity === DEVICE_OR_PAGE) contextDevice(s, did, sid, fm);
@@ -292,7 +309,9 @@ export function contextInvalidate(s: VtdState, asked: number, did: number, sid: 
 }
 
 function iecDescriptor(s: VtdState, w0: number, w1: number, w23: number): boolean {
-  if ((((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w23) !== 0 || !s.intRemap) && !lax(s)) return true;
+  const odd = ((w0 & 0x07ff_ffe0) | (w1 & (0xffff_0000 | 0)) | w23) !== 0;
+  if (odd && !deviates(s, 'lax-interrupt-entry-descriptors')) return true;
+  if (!s.intRemap && !lax(s)) return true;
   if ((w0 & 0x10) === 0) iecGlobal(s);
   else iecIndex(s, w1 & 0xffff, w0 >>> 27);
   return false;
@@ -307,6 +326,7 @@ function iotlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3: nu
 }
 
 function iotlbDescriptorOf(s: VtdState, granularity: number, w0: number, w2: number, w3: number): boolean {
+  if (granularity === DEVICE_OR_PAGE && !s.pageSelective) return true;
   const dfn = (w3 >>> 0) * 0x10_0000 + (w2 >>> 12);
   return iotlb(s, granularity, w0 >>> 16, dfn, w2 & 0x3f) === 0;
 }
@@ -369,7 +389,8 @@ function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: n
  * software holds the frame as Xen does: it counts as written then.
  */
 function locateStatus(s: VtdState, lo: number, hi: number): number {
-  const frame = (hi >>> 0) * 0x10_0000 + (lo >>> 12);
+  // Address bits beyond those of the host are ignored.
+  const frame = (hi & ~s.beyondHaw) * 0x10_0000 + (lo >>> 12);
   if (frame >= s.ram.frames) return -1;
   const slot = s.ram.slot(frame);
   const at = (slot << 10) + ((lo & 4095) >>> 2);

@@ -29,11 +29,13 @@ export const VTD = {
   RTADDR_HI: { offset: 0x24, reset: 0, rw: ALL },
   CCMD_LO: { offset: 0x28, reset: 0, rw: 0x0000_ffff, wo: 0xffff_0000 | 0 },
   CCMD_HI: { offset: 0x2c, reset: 0, rw: 0xe000_0000 | 0, wo: 0x3 },
-  FSTS: { offset: 0x34, reset: 0, rw1c: 0x71 },
+  FSTS: { offset: 0x34, reset: 0, rw1c: 0x7d },
   FECTL: { offset: 0x38, reset: IM, rw: IM },
   FEDATA: { offset: 0x3c, reset: 0, rw: ALL },
   FEADDR: { offset: 0x40, reset: 0, rw: 0xffff_fffc | 0 },
   FEUADDR: { offset: 0x44, reset: 0, rw: ALL },
+  AFLOG_LO: { offset: 0x58, reset: 0, rw: FRAME_LO | 0xe00 }, // with CAP.AFL
+  AFLOG_HI: { offset: 0x5c, reset: 0, rw: ALL },
   PMEN: { offset: 0x64, reset: 0, rw: EPM },
   PLMBASE: { offset: 0x68, reset: 0, rw: PROTECTION_BITS }, // with CAP.PLMR
   PLMLIMIT: { offset: 0x6c, reset: 0, rw: PROTECTION_BITS },

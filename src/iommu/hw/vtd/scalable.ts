@@ -5,7 +5,7 @@
  */
 import { FR, FR_SM } from '../../format/vtd.js';
 import { deviates } from './quirks.js';
-import type { VtdState } from './state.js';
+import { hawBits, type VtdState } from './state.js';
 
 const P = 0x1;
 const FPD = 0x2;
@@ -69,7 +69,7 @@ export function readScalable(s: VtdState, rid: number): void {
 function readPasid(s: VtdState, directory: number, size: number, pasid: number): void {
   const { ctx } = s;
   const m = s.tables.words;
-  ctx.reason = FR_SM.RID_PASID;
+  ctx.reason = FR_SM.CONTEXT_INVALID;
   if (pasid >>> 6 >= 1 << (size + 7)) return;
   const d = entryAt(s, directory, pasid >>> 6, 2);
   ctx.reason = FR_SM.DIRECTORY_ACCESS;
@@ -99,7 +99,7 @@ function decodePasid(s: VtdState, e: number): void {
   ctx.did = m[e + 2]! & s.didMask;
   if (type === PGTT.PASS) {
     if (!s.passThrough) return;
-    ctx.info |= KIND_PASS | ((s.mgawBits - 12) << 6);
+    ctx.info |= KIND_PASS | ((Math.min(s.mgawBits, hawBits(s.opts)) - 12) << 6);
   } else if (type === PGTT.SECOND) {
     if (!s.secondLevelScalable || ((s.sagaw >> aw) & 1) === 0) return;
     ctx.root = frameOf(m[e]!, m[e + 1]!);
@@ -139,7 +139,7 @@ export function walkFirstLevel(
   let writable = true;
   w.perm = 0;
   for (let level = levels; ; level--) {
-    w.reason = FR_SM.FL_ACCESS;
+    w.reason = level === levels ? FR_SM.FL_ROOT_ACCESS : FR_SM.FL_ACCESS;
     if (table >= s.tableLimit) return;
     const shift = 9 * (level - 1);
     const index = (level === 4 ? (lo >>> shift) | (hi << 5) : lo >>> shift) & 511;
@@ -181,17 +181,22 @@ function firstLevelReserved(s: VtdState, level: number, leaf: boolean, elo: numb
   return (elo & (level === 2 ? 0x001f_e000 : 0x3fff_e000)) !== 0;
 }
 
-/** The reason as scalable mode names it (7.2.3, table 25); `first`: the request used first-level tables. */
-export function scalableReason(s: VtdState, reason: number, first: boolean): number {
+/**
+ * The reason as scalable mode names it (7.1.3, table 30); `kind` is that of the context entry. Where no access at all is
+ * permitted, that is what is wrong, and not that this one is refused.
+ */
+export function scalableReason(s: VtdState, reason: number, kind: number): number {
   if (!s.scalable) return legacyReason(s, reason);
+  const first = kind === KIND_FIRST;
   switch (reason) {
     case FR.BEYOND_MGAW:
-      return first ? FR_SM.FL_NOT_CANONICAL : FR_SM.BEYOND_WIDTH;
+      return first ? FR_SM.FL_NOT_CANONICAL : kind === KIND_PASS ? FR_SM.BEYOND_HAW : FR_SM.BEYOND_WIDTH;
     case FR.WRITE:
-      return FR_SM.WRITE;
     case FR.READ:
-      return FR_SM.READ;
+      if (!first && s.walk.perm === 0) return FR_SM.SL_NOT_PRESENT;
+      return reason === FR.WRITE ? FR_SM.WRITE : FR_SM.READ;
     case FR.CONTEXT_INVALID:
+      return FR_SM.SL_ROOT_ACCESS;
     case FR.TABLE_ACCESS:
       return FR_SM.SL_ACCESS;
     case FR.PTE_RESERVED:

@@ -79,10 +79,10 @@ function reservedOf(
   beyondHaw: number,
   pageSizes: number,
   snoopControl: boolean,
-  deviceTlbs: boolean,
+  transient: boolean,
 ): Int32Array {
   const addrHi = beyondHaw & 0xf_ffff;
-  const key = addrHi | (pageSizes << 20) | (snoopControl ? 1 << 24 : 0) | (deviceTlbs ? 1 << 25 : 0);
+  const key = addrHi | (pageSizes << 20) | (snoopControl ? 1 << 24 : 0) | (transient ? 1 << 25 : 0);
   const found = knownReserved.get(key);
   if (found !== undefined) return found;
   const r = new Int32Array(24);
@@ -96,11 +96,23 @@ function reservedOf(
     r[level * 2 + 1] = addrHi | tm;
     const low = level === 2 ? 0x001f_f000 : level === 3 ? 0x3fff_f000 : 0;
     r[12 + level * 2] = (snoopControl ? 0 : snp) | low | (mayBeLeaf ? 0 : ps);
-    r[12 + level * 2 + 1] = addrHi | (deviceTlbs ? 0 : tm);
+    r[12 + level * 2 + 1] = addrHi | (transient ? 0 : tm);
   }
   knownReserved.set(key, r);
   return r;
 }
+
+/** Where the log of faults lies that software set, how many records it has, and the next one of them. */
+export class FaultLog {
+  /** Faults go there, and not into registers. */
+  on = false;
+  frame = 0;
+  records = 0;
+  at = 0;
+}
+
+/** Host address width. Firmware may claim anything; no host has less than 32 or more than 52 bits. */
+export const hawBits = (opts: VtdOptions): number => Math.min(Math.max(opts.haw, 32), 52);
 
 /** What an interrupt of the unit itself is about: a fault, or a wait descriptor with IF. */
 export type UnitInterrupt = 'fault' | 'completion';
@@ -232,6 +244,8 @@ export class VtdState implements CopiesItself {
   descriptorBytes = 16;
   /** Protected memory is enabled. */
   protects = false;
+  /** Advanced fault logging, once software asked for it. */
+  faultLog: FaultLog | undefined = undefined;
 
   readonly ctx = new ContextResult();
   readonly walk = new WalkResult();
@@ -281,14 +295,13 @@ export class VtdState implements CopiesItself {
     this.didMask = (1 << Math.min(4 + 2 * get(caps, 0, CAP.ND), 16)) - 1;
     this.contextReserved = 0xff00_0080 | ((0xffff & ~this.didMask) << 8);
     this.mamv = get(caps, 0, CAP.MAMV);
-    // Firmware may claim anything; no host has less than 32 or more than 52 bits.
-    this.beyondHaw = ~((1 << (Math.min(Math.max(opts.haw, 32), 52) - 32)) - 1);
+    this.beyondHaw = ~((1 << (hawBits(opts) - 32)) - 1);
     this.tableLimit = Math.min(ram.frames, 0x7fff_ffff);
     this.reserved = reservedOf(
       this.beyondHaw,
       get(caps, 0, CAP.SLLPS),
-      get(caps, 2, ECAP.SC) === 1,
-      this.deviceTlbs,
+      get(caps, 2, ECAP.SC) === 1 || (this.scalableMode && deviates(this, 'snoop-with-scalable-mode')),
+      this.deviceTlbs && deviates(this, 'transient-mapping'),
     );
     this.oddHi = this.reserved[3]! | this.reserved[15]! | 0xf_f800;
     this.oddLeafLo = this.reserved[14]!;

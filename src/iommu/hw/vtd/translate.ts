@@ -8,7 +8,7 @@ import { recordFault } from './faults.js';
 import { isProtected } from './protection.js';
 import { deviates } from './quirks.js';
 import { readScalable, scalableReason, walkFirstLevel } from './scalable.js';
-import type { VtdState } from './state.js';
+import { hawBits, type VtdState } from './state.js';
 
 // Bits of root and context entries.
 const P = 0x1;
@@ -163,7 +163,7 @@ function translateSlowly(s: VtdState, rid: number, dfn: number, write: boolean):
   if (found >= 0 || found === -PROTECTED) return found;
   if (s.walk.refusedByCache && deviates(s, 'hit-without-permission-is-silent')) return found;
   const unhidden = found === -FR.CONTEXT_RESERVED && deviates(s, 'reserved-context-is-not-hidden');
-  recordFault(s, rid, dfn, write, -found, !unhidden && (s.ctx.info & INFO_FPD) !== 0);
+  recordFault(s, rid, dfn, write, -found, !unhidden && contextHidesFaults(s, -found));
   return found;
 }
 
@@ -184,7 +184,7 @@ function resolve(s: VtdState, rid: number, dfn: number, write: boolean, fill: bo
   const inside = bits < 32 ? hi === 0 && lo >>> bits === 0 : hi >>> (bits - 32) === 0;
   const kind = info & KIND;
   if (!inside && !(kind === KIND_PASS && deviates(s, 'pass-through-any-address')))
-    return -scalableReason(s, FR.BEYOND_MGAW, kind === KIND_FIRST);
+    return -scalableReason(s, FR.BEYOND_MGAW, kind);
   if (kind === KIND_PASS) return unlessProtected(s, dfn);
   const need = write ? W : R;
   const w = s.walk;
@@ -198,8 +198,8 @@ function resolve(s: VtdState, rid: number, dfn: number, write: boolean, fill: bo
       fetch(s, lo, hi, need, fill);
     }
   }
-  if (w.reason !== 0) return -scalableReason(s, w.reason, kind === KIND_FIRST);
-  if ((w.perm & need) === 0) return -scalableReason(s, write ? FR.WRITE : FR.READ, kind === KIND_FIRST);
+  if (w.reason !== 0) return -scalableReason(s, w.reason, kind);
+  if ((w.perm & need) === 0) return -scalableReason(s, write ? FR.WRITE : FR.READ, kind);
   const offset = w.size === 0 ? 0 : lo & (w.size === 1 ? 0x1ff : 0x3_ffff);
   if (w.frameHi === 0 && w.frameLo >= 0) return w.frameLo | offset;
   return w.frameHi * TWO32 + ((w.frameLo | offset) >>> 0);
@@ -308,15 +308,20 @@ function decodeContext(s: VtdState, w0: number, w1: number, w2: number, w3: numb
   if ((w2 & s.contextReserved) !== 0 || w3 !== 0) return;
   ctx.reason = FR.CONTEXT_INVALID;
   const aw = w2 & AW;
-  if (((s.sagaw >> aw) & 1) === 0) return;
   const tt = (w0 >>> TT_SHIFT) & 3;
+  if (!supportsWidth(s, aw, tt === 2)) return;
   if (tt === 3 || (tt === 2 && !s.passThrough) || (tt === 1 && !s.deviceTlbs)) return;
   ctx.reason = 0;
   ctx.did = (w2 >>> DID_SHIFT) & 0xffff;
   ctx.root = Math.min((w1 & FRAME_HI) * 0x10_0000 + (w0 >>> 12), 0x7fff_ffff);
-  const bits = Math.min(s.mgawBits, 30 + 9 * aw) - 12;
+  const bits = Math.min(s.mgawBits, 30 + 9 * aw, tt === 2 ? hawBits(s.opts) : 64) - 12;
   ctx.info |= (aw + 2) | (bits << 6) | (tt === 2 ? KIND_PASS : 0) | (tt === 1 ? INFO_ATS : 0);
 }
+
+/** AW is one of SAGAW's, and where nothing is walked it is the largest of them (9.3). */
+const supportsWidth = (s: VtdState, aw: number, passThrough: boolean): boolean =>
+  ((s.sagaw >> aw) & 1) === 1 &&
+  (!passThrough || s.sagaw >> (aw + 1) === 0 || deviates(s, 'pass-through-any-width'));
 
 /** True when the context in `s.ctx` lets the device keep translations of its own. */
 export const contextAllowsAts = (s: VtdState): boolean => (s.ctx.info & INFO_ATS) !== 0;
@@ -325,8 +330,9 @@ export function context(s: VtdState, rid: number, fill: boolean): number {
   contextOf(s, rid, fill);
   return s.ctx.reason;
 }
-/** Faults of the context in `s.ctx` are not to be recorded. */
-export const contextHidesFaults = (s: VtdState): boolean => (s.ctx.info & INFO_FPD) !== 0;
+/** A fault under the context in `s.ctx` is not to be recorded. Tables that memory does not answer for always are. */
+export const contextHidesFaults = (s: VtdState, reason: number): boolean =>
+  (s.ctx.info & INFO_FPD) !== 0 && reason !== FR_SM.DIRECTORY_ACCESS && reason !== FR_SM.PASID_ACCESS;
 
 /** Finds a cached translation of any size, or a cached fault; leaves it in `s.walk`. */
 function lookup(s: VtdState, at: number, lo: number, hi: number): boolean {
@@ -393,7 +399,7 @@ function walkTables(s: VtdState, root: number, levels: number, lo: number, hi: n
     const ehi = words[at + 1]!;
     if ((elo & need) === 0) {
       w.reason = need === W ? FR.WRITE : FR.READ;
-      w.perm = elo & (R | W);
+      w.perm = perm & elo;
       return;
     }
     perm &= elo;

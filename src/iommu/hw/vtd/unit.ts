@@ -7,7 +7,14 @@ import { GCMD, GRAN, VTD_REG } from '../../format/vtd.js';
 import type { Interrupt } from '../interrupt.js';
 import { translated, translationRequest } from './ats.js';
 import { contextGlobal, iecGlobal, wayFrame, wayFrames, wayPage } from './caches.js';
-import { completionCleared, deliverPending, statusCleared } from './faults.js';
+import {
+  completionCleared,
+  deliverPending,
+  logsAdvanced,
+  setFaultLog,
+  statusCleared,
+  switchFaultLog,
+} from './faults.js';
 import { remapInterrupt } from './intremap.js';
 import { protectionSwitched } from './protection.js';
 import {
@@ -59,6 +66,8 @@ const IQT_BITS = VTD.IQT_LO.rw;
 /** RTADDR.TTM: 1 is scalable mode. */
 const TTM = 0xc00;
 const TTM_SCALABLE = 0x400;
+/** IRTA.EIME. */
+const EIME = 0x800;
 /** IQA.DW. */
 const DW = 0x800;
 const ICC = 0x8000_0000 | 0;
@@ -104,6 +113,7 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.modeless = false;
     this.descriptorBytes = 16;
     this.protects = false;
+    this.faultLog = undefined;
     this.cache.fill(0, 0, NO_STAMP);
     this.ccUsed = false;
     this.tlbSizes = 0;
@@ -190,6 +200,8 @@ export class VtdUnit extends VtdState implements MmioDevice {
       return this.scalableMode || deviates(this, 'rtaddr-keeps-mode') ? rw | TTM : rw;
     }
     if (reg === VTD.IQA_LO) return this.scalableMode ? rw | DW : rw;
+    if (reg === VTD.IRTA_LO) return this.eim || deviates(this, 'irta-keeps-mode') ? rw : rw & ~EIME;
+    if (reg === VTD.AFLOG_LO || reg === VTD.AFLOG_HI) return logsAdvanced(this) ? rw : 0;
     if (reg.offset >= VTD_REG.PMEN && reg.offset < VTD_REG.IQH) return this.protectionWritable(reg) ? rw : 0;
     if (!deviates(this, 'narrow-event-registers')) return rw;
     return reg === VTD.FEUADDR || reg === VTD.IEUADDR ? 0 : reg === VTD.FEDATA ? 0xffff : rw;
@@ -272,13 +284,12 @@ export class VtdUnit extends VtdState implements MmioDevice {
     }
     let status = this.regs[gsts]!;
     if ((value & GCMD.SRTP) !== 0) {
-      this.rootFrame = this.frameIn(VTD_REG.RTADDR);
-      const mode = this.scalableMode ? this.regs[VTD_REG.RTADDR >>> 2]! & TTM : 0;
-      this.scalable = mode === TTM_SCALABLE;
-      this.modeless = mode > TTM_SCALABLE;
+      this.setRootTable();
       status |= GCMD.SRTP;
-      this.hw('rootTable', this.rootFrame);
-      if (this.forgetsWithRoot) this.forgetTranslations();
+    }
+    if ((value & GCMD.SFL) !== 0 && logsAdvanced(this)) {
+      setFaultLog(this);
+      status |= GCMD.SFL;
     }
     if ((value & GCMD.SIRTP) !== 0 && (this.intRemap || deviates(this, 'interrupt-table-anyway'))) {
       const lo = this.regs[VTD_REG.IRTA >>> 2]!;
@@ -294,15 +305,31 @@ export class VtdUnit extends VtdState implements MmioDevice {
     this.ire = this.intRemap && (value & GCMD.IRE) !== 0;
     this.compatPass = this.intRemap && (value & GCMD.CFI) !== 0 && !deviates(this, 'no-compatibility-format');
     const started = this.switchQueue((value & GCMD.QIE) !== 0);
-    if (!this.te && !this.ire) this.faultAt = 0;
-    status &= GCMD.SRTP | GCMD.SIRTP | GCMD.WBF;
+    const inMemory = switchFaultLog(this, (value & GCMD.EAFL) !== 0);
+    if (!this.te && !this.ire) {
+      this.faultAt = 0;
+      if (this.faultLog !== undefined) this.faultLog.at = 0;
+    }
+    status &= GCMD.SRTP | GCMD.SIRTP | GCMD.SFL | GCMD.WBF;
     if (this.te) status |= GCMD.TE;
+    if (inMemory) status |= GCMD.EAFL;
     if (this.qie) status |= GCMD.QIE;
     if (this.ire) status |= GCMD.IRE;
     if (this.compatPass) status |= GCMD.CFI;
     this.regs[gsts] = status;
     if ((value & GCMD.WBF) !== 0 && this.writeBuffer) this.flushWriteBuffer();
     if (started || !deviates(this, 'iqe-needs-doorbell')) drainQueue(this);
+  }
+
+  private setRootTable(): void {
+    this.rootFrame = this.frameIn(VTD_REG.RTADDR);
+    const mode = this.scalableMode ? this.regs[VTD_REG.RTADDR >>> 2]! & TTM : 0;
+    this.scalable = mode === TTM_SCALABLE;
+    this.modeless = mode > TTM_SCALABLE;
+    // The mode says which descriptors are valid.
+    this.queueAt = 0;
+    this.hw('rootTable', this.rootFrame);
+    if (this.forgetsWithRoot) this.forgetTranslations();
   }
 
   /** GSTS.WBFS is set until what the CPU wrote before has left the buffers (11.4.4.1). */
