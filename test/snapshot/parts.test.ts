@@ -197,3 +197,20 @@ test('memory goes back where a unit writes the status of waits, again and again 
   wait();
   goesBack({ rig }, wait);
 });
+
+test('memory that grew leaves nothing behind in slots that another snapshot does not have', () => {
+  const ram = new Ram(4096);
+  const fill = (from: number, to: number): void => {
+    for (let mfn = from; mfn < to; mfn++)
+      for (let w = 0; w < 1024; w += 100) ram.write32(mfn * 4096 + w * 4, -1);
+  };
+  fill(0, 5);
+  const small = takeSnapshot(ram);
+  fill(5, 20);
+  const large = takeSnapshot(ram);
+  fill(20, 30);
+  restoreSnapshot(small);
+  restoreSnapshot(large);
+  ram.write32(40 * 4096, 7);
+  expect([0, 400, 800].map((at) => ram.read32(40 * 4096 + at))).toEqual([7, 0, 0]);
+});
