@@ -20,7 +20,7 @@ import type { DmaRequest, DmaResult } from './pci/dma.js';
 import { type Co, runAlone } from './sim/co.js';
 import type { Sink } from './sim/events.js';
 import { restoreSnapshot, type Snapshot, takeSnapshot } from './sim/snapshot.js';
-import { refuseReleased } from './sim/spare.js';
+import { refuseDisposed } from './sim/spare.js';
 
 export interface BootOptions {
   /** `4.17`, `4.18` (default), `4.23`, or a full release number that is known. */
@@ -128,7 +128,10 @@ export class Machine implements Disposable {
     yield* this.serviceInterrupts();
   }
 
-  /** What follows interrupts: they move to where they are wanted; Xen's fault tasklet reads what the units have recorded, prints it, and punishes. */
+  /**
+   * What follows interrupts: they move to where they are wanted; Xen's fault tasklet reads what the units have recorded,
+   * prints it, and punishes.
+   */
   *serviceInterrupts(): Co<void> {
     yield* moveArrived(this.xen);
     if (this.xen.ops !== undefined) yield* this.xen.ops.pollFaults();
@@ -161,23 +164,23 @@ export class Machine implements Disposable {
    * of it from now on is refused with a XenBug, of its parts and snapshots too; reading what they keep beside memory is
    * not. Who never calls it leaves the memory to the collector.
    */
-  release(): void {
-    if (this.hw === RELEASED) return;
+  dispose(): void {
+    if (this.hw === DISPOSED) return;
     const { ram, frames, cpus } = this.hw;
-    Object.assign(this, { hw: RELEASED, xen: RELEASED, hypercalls: RELEASED });
+    Object.assign(this, { hw: DISPOSED, xen: DISPOSED, hypercalls: DISPOSED });
     cpus.stop();
     ram.giveBack();
     frames.giveBack();
   }
   /** For `using machine = Machine.boot(host);` */
   [Symbol.dispose](): void {
-    this.release();
+    this.dispose();
   }
 }
 
-/** Stands for every part of a machine that was released. */
-const RELEASED = new Proxy(Object.freeze({}) as never, {
+/** Stands for every part of a machine that was disposed of. */
+const DISPOSED = new Proxy(Object.freeze({}) as never, {
   get(_, name): never {
-    refuseReleased(String(name));
+    refuseDisposed(String(name));
   },
 });

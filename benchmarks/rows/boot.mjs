@@ -71,16 +71,16 @@ function restoring(lib) {
   };
 }
 
-/** Machines one after another; each gives its memory to the next one where `releases`. */
-function booting(lib, releases) {
+/** Machines one after another; each gives its memory to the next one where `disposes`. */
+function booting(lib, disposes) {
   const host = describe(lib);
   let last;
   return {
     run(n) {
       let pdevs = 0;
       for (let i = 0; i < n; i++) {
-        // Builds from before machines gave their memory back have no release().
-        if (releases) last?.release?.();
+        // Builds from before machines gave their memory back have no dispose().
+        if (disposes) last?.dispose?.();
         last = boot(lib, host);
         pdevs += last.xen.pdevs.size;
       }

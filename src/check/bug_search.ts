@@ -45,7 +45,7 @@ export function violationOf(
 ): { violation: Violation; at: number } | undefined {
   try {
     const { violation, at, world } = runHistory(h, { ...o, fixed: o.fixed ?? true }, judges);
-    world.machine.release();
+    world.machine.dispose();
     return violation === undefined ? undefined : { violation, at };
   } catch (e) {
     const what = e instanceof Error ? `${e.name}: ${e.message}` : String(e);

@@ -58,7 +58,7 @@ function restOf(world: World): Rest {
   const { hw, xen } = world.machine;
   const interrupts = [...xen.irqs.descs.keys()].filter((irq) => irq > xen.nrIrqsGsi).length;
   const rest = { freeFrames: hw.heap.freeFrames, domains: xen.domains.size, interrupts };
-  world.machine.release();
+  world.machine.dispose();
   return rest;
 }
 

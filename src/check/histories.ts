@@ -97,7 +97,7 @@ export interface RunOptions {
   readonly onCommand?: ((world: World, i: number) => void) | undefined;
 }
 
-/** Runs one history; the first violated invariant ends it. The machine is left to the caller, who may release it. */
+/** Runs one history; the first violated invariant ends it. The machine is left to the caller, who may dispose of it. */
 export function runHistory(
   h: History,
   o: RunOptions,
@@ -161,7 +161,7 @@ export function checkHistories(o: HistoryOptions): HistoryResult {
     histories += 1;
     commandsRun += h.commands.length;
     addCounts(counts, world.counts);
-    world.machine.release();
+    world.machine.dispose();
     return violation === undefined;
   });
   const run = fc.check(property, {
@@ -205,7 +205,7 @@ function replay(h: History, o: HistoryOptions): Violation {
   const none = { id: 'none', what: 'the failure did not come back: the run is not deterministic' };
   try {
     const { violation, world } = runHistory(h, { ...o, fixed: o.fixed ?? true }, o.invariants);
-    world.machine.release();
+    world.machine.dispose();
     return violation ?? none;
   } catch (e) {
     return { id: 'ASSERT', what: e instanceof Error ? `${e.name}: ${e.message}` : String(e) };

@@ -114,7 +114,7 @@ export class Session {
     if (this.reboot !== undefined) {
       const how = this.reboot;
       this.reboot = undefined;
-      this.booted.machine.release();
+      this.booted.machine.dispose();
       this.booted = this.boot(how);
     }
     return result;

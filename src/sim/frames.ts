@@ -7,7 +7,7 @@ import type { EventStream } from './events.js';
 import type { Faults } from './faults.js';
 import { LazyMap } from './lazy_map.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
-import { refuseReleased, Spares } from './spare.js';
+import { refuseDisposed, Spares } from './spare.js';
 import { ORDER_MAX, Zone } from './zone.js';
 
 /** Owners that are no ordinary domain. Domain ids below 0x7FF0 stand for themselves. @xen include/public/xen.h */
@@ -178,7 +178,7 @@ export class Frames implements CopiesItself {
 
   /** The place in `mixed` of a uniform piece, whose frames are told apart from now on. */
   private split(piece: number): number {
-    if (this.pieces === GIVEN_BACK) refuseReleased('the owner of a frame');
+    if (this.pieces === GIVEN_BACK) refuseDisposed('the owner of a frame');
     const p = this.pieces[piece]!;
     const index = this.mixedFree.pop() ?? this.mixedUsed++;
     const at = index * PIECE;
@@ -222,6 +222,7 @@ export class Frames implements CopiesItself {
   }
   /** The places written since, or all of them when the table was not as in `copy` before. */
   putBack(copy: FramesCopy): void {
+    if (this.pieces === GIVEN_BACK) refuseDisposed('a snapshot');
     const all = this.#since !== copy;
     if (all || this.#piecesWritten) copy.putPiecesBack();
     const written = this.#written;

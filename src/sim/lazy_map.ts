@@ -1,5 +1,6 @@
 /** Maps and sets that most of their owners never write to: there is none until somebody does. */
 
+/** A map that most of its owners never write to. */
 export class LazyMap<K, V> {
   private map: Map<K, V> | undefined = undefined;
   get size(): number {

@@ -1,7 +1,7 @@
 import { notSo } from '../base/assert.js';
 import type { EventStream } from './events.js';
 import { RANK } from './lock_ranks.js';
-import { refuseReleased } from './spare.js';
+import { refuseDisposed } from './spare.js';
 
 /** No CPU has this id. */
 const NOBODY = -1;
@@ -55,7 +55,7 @@ type Lock = SpinLock | RwLock;
 
 /** Asserts what a debug Xen asserts before spinning: no recursion where none is allowed, and rising ranks. */
 function checkOrder(lock: Lock, cpu: Cpu): void {
-  if (cpu.topOrder === STOPPED) refuseReleased(lock.name);
+  if (cpu.topOrder === STOPPED) refuseDisposed(lock.name);
   if (lock.order <= cpu.topOrder)
     notSo(`${lock.name} ranks above ${rankOf(cpu.topOrder)}, held by cpu${cpu.id}`);
 }

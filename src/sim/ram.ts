@@ -5,7 +5,7 @@
 import { XenBug } from '../base/assert.js';
 import { LIMITS } from '../base/limits.js';
 import type { Copies, CopiesItself, OwnCopy } from './snapshot_copies.js';
-import { refuseReleased, Spares } from './spare.js';
+import { refuseDisposed, Spares } from './spare.js';
 
 export const FRAME_WORDS = 1024;
 /** A cache line: 64 bytes. */
@@ -94,7 +94,7 @@ export class Ram implements CopiesItself {
 
   private peekFar(mfn: number): number {
     const piece = Math.floor(mfn / PIECE);
-    if (this.pieces === GIVEN_BACK) refuseReleased(`frame ${mfn.toString(16)}`);
+    if (this.pieces === GIVEN_BACK) refuseDisposed(`frame ${mfn.toString(16)}`);
     return piece < this.pieces.length ? this.slots[this.pieces[piece]! + (mfn % PIECE)]! : 0;
   }
 
@@ -274,7 +274,7 @@ export class Ram implements CopiesItself {
   }
   /** Of memory as it was in `copy`: the frames written since, or all of them when it was not like that before. */
   putBack(copy: RamCopy): void {
-    if (this.pieces === GIVEN_BACK) refuseReleased('a snapshot');
+    if (this.pieces === GIVEN_BACK) refuseDisposed('a snapshot');
     const all = this.#since !== copy;
     for (const slot of this.#held) this.#written[slot] = 1;
     // Other histories may have left something in any slot of these words.

@@ -6,9 +6,9 @@
 
 import { XenBug } from '../base/assert.js';
 
-/** Somebody still uses a machine that was released. */
-export function refuseReleased(what: string): never {
-  throw new XenBug(`${what} is asked of a machine that was released`);
+/** Somebody still uses a machine that was disposed of. */
+export function refuseDisposed(what: string): never {
+  throw new XenBug(`${what} is asked of a machine that was disposed of`);
 }
 
 /** So many are kept; where machines follow one another one is enough. */

@@ -449,15 +449,15 @@ describe('requests of devices with translations of their own (4.1.1, 4.2.4)', ()
     if (gives < 0) expect(rig.fault()?.at).toBe(2);
   });
   test.each([
-    ['the last frame of the host', 2 ** 27 - 1, undefined],
+    ['the last frame of the host', 2 ** 27 - 1, 'none'],
     ['a frame that no host has', 2 ** 27, 4],
-    ['the frame before the interrupt range', 0xf_edff, undefined],
+    ['the frame before the interrupt range', 0xf_edff, 'none'],
     ['the first of the interrupt range', 0xf_ee00, 14],
     ['the last of the interrupt range', 0xf_eeff, 14],
-  ])('a translated request to %s (%i): reason %s', (_says, mfn, reason) => {
+  ] as const)('a translated request to %s (%i): reason %s', (_says, mfn, reason) => {
     const rig = rigWith(1);
-    expect(rig.unit.translated(RID, mfn, true)).toBe(reason === undefined ? mfn : -reason);
-    expect(rig.fault()?.reason).toBe(reason);
+    expect(rig.unit.translated(RID, mfn, true)).toBe(reason === 'none' ? mfn : -reason);
+    expect(rig.fault()?.reason ?? 'none').toBe(reason);
   });
   test('a translation request under type 0 is blocked with reason 13', () => {
     const rig = rigWith(0);

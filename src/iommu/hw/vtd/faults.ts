@@ -104,6 +104,8 @@ function log(s: VtdState, rid: number, lo: number, hi: number, word3: number): v
   setStatus(s, PPF);
 }
 
+const RECORD_BYTES = 16;
+
 /** CAP.AFL: faults can be logged in memory. */
 export const logsAdvanced = (s: VtdState): boolean => (s.opts.cap[0] & 8) !== 0;
 
@@ -124,20 +126,19 @@ export function setFaultLog(s: VtdState): void {
   s.faultLog.at = 0;
 }
 
-const RECORD_BYTES = 16;
 /**
  * Writes the next record of the fault log: a fault recording register without F, as reason 0 is what tells a record
  * that software cleared. The first one in the log sets APF; one that has no room left sets AFO, and nothing is logged
  * while that is set.
  */
-function logInMemory(s: VtdState, log: FaultLog, rid: number, lo: number, hi: number, word3: number): void {
+function logInMemory(s: VtdState, into: FaultLog, rid: number, lo: number, hi: number, word3: number): void {
   if ((s.regs[FSTS]! & AFO) !== 0) return;
-  if (log.at >= log.records) {
+  if (into.at >= into.records) {
     setStatus(s, AFO);
     return;
   }
-  const offset = log.at * RECORD_BYTES;
-  const frame = log.frame + (offset >>> 12);
+  const offset = into.at * RECORD_BYTES;
+  const frame = into.frame + (offset >>> 12);
   if (frame < s.ram.frames) {
     const at = (s.ram.slot(frame) << 10) + ((offset & 4095) >>> 2);
     s.ram.words[at] = lo;
@@ -145,7 +146,7 @@ function logInMemory(s: VtdState, log: FaultLog, rid: number, lo: number, hi: nu
     s.ram.words[at + 2] = rid;
     s.ram.words[at + 3] = word3;
   }
-  log.at++;
+  into.at++;
   if (offset === 0) setStatus(s, APF);
 }
 

@@ -233,7 +233,7 @@ export function unexpectedCompletion(s: VtdState, rid: number): void {
   setStatus(s, ICE);
 }
 
-/** What drivers queue over and over is told apart first: short enough for V8 to put it in line. */
+/** As isRefused(). What drivers queue over and over is told apart first: short enough for V8 to put it in line. */
 function isRequestRefused(s: VtdState, w0: number, w1: number, w2: number, w3: number): boolean {
   if ((w0 & DOMAIN_IOTLB_BITS) === DOMAIN_IOTLB && (w1 | w2 | w3) === 0) {
     iotlbDomain(s, w0 >>> 16);
