@@ -18,6 +18,8 @@ export const INVALID_DOMID = 0xffff_ffff;
 export const isGuestDomid = (domid: number): boolean => domid > 0 && domid < 0x7ff0;
 /** Of a memory operation, at most. */
 const MEMORY_STRUCT = 32;
+/** Eight CPUs; more of them still fit a page. */
+const CPUMAP = 1;
 /** XEN_DOMCTL_DEV_RDM_RELAXED */
 export const DEV_RDM_RELAXED = 1;
 
@@ -27,7 +29,7 @@ export class Xenctrl {
   /** `single`: Xen tells of one domain by itself, since 4.18. @xen xc_domain_getinfo_single */
   constructor(
     readonly hv: Hypercalls,
-    private readonly single: boolean,
+    readonly single: boolean,
   ) {}
 
   *domctl(op: DomctlOp): Co<Rc> {
@@ -38,6 +40,12 @@ export class Xenctrl {
   /** State of an HVM guest, in a buffer of `bytes` beside the call's. @xen xc_domain_hvm_getcontext, xc_domain_hvm_setcontext */
   *hvmContext(op: DomctlOp & { cmd: 'gethvmcontext' | 'sethvmcontext' }, bytes: number): Co<Rc> {
     this.buffers.call(bytes, STRUCT.domctl);
+    return yield* this.hv.domctl(op);
+  }
+
+  /** `maps`: how many sets of CPUs go along, each in a buffer of its own. @xen xc_vcpu_setaffinity */
+  *setAffinity(op: DomctlOp & { cmd: 'setvcpuaffinity' }, maps: number): Co<Rc> {
+    this.buffers.call(...new Array<number>(maps).fill(CPUMAP), STRUCT.domctl);
     return yield* this.hv.domctl(op);
   }
 

@@ -23,6 +23,13 @@ export function* nameToDomid(lx: Libxl, name: string): Co<number> {
 export const domidToName = (lx: Libxl, domid: number): string | undefined =>
   lx.dom0.xs.read(`${lx.domainPath(domid)}/name`);
 
+/** The domain, or undefined; since 4.18 libxl says why. @xen libxl_domain_info */
+export function* domainInfo(lx: Libxl, domid: number): Co<DomainInfo | undefined> {
+  const info = yield* lx.xc.domainInfo(domid);
+  if (info === undefined && lx.xc.single) lx.log.error(DOMAIN.info, 'Getting domain info', domid, ESRCH);
+  return info;
+}
+
 /** @xen libxl__domain_type */
 export function* domainType(lx: Libxl, domid: number): Co<DomainType> {
   const info: DomainInfo | undefined = yield* lx.xc.findDomain(domid);

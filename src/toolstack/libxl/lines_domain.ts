@@ -22,6 +22,7 @@ export const DOMAIN = {
   typeRead: at('libxl_xshelp.c', 'libxl__xs_read_mandatory', 206, 206, 206),
   noneStored: at('libxl_domain.c', 'retrieve_domain_configuration_end', 2585, 2583, 2585),
   notStored: at('libxl_domain.c', 'retrieve_domain_configuration_end', 2603, 2601, 2603),
+  info: at('libxl_domain.c', 'libxl_domain_info', 354, 354, 356),
   deathOccurred: at('libxl_domain.c', 'domain_death_occurred', 868, 864, 866),
   deathEntries: at('libxl_domain.c', 'domain_death_xswatch_callback', 908, 904, 906),
   deathAll: at('libxl_domain.c', 'domain_death_xswatch_callback', 915, 911, 913),

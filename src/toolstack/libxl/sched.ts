@@ -5,26 +5,34 @@ import { at } from './lines.js';
 import { ERROR } from './types.js';
 
 const NOT_ALL = at('libxl_sched.c', 'libxl_set_vcpuaffinity_all', 124, 124, 124);
+const UNREACHABLE = at('libxl_sched.c', 'libxl__set_vcpuaffinity', 74, 74, 74);
 const FAILED = at('libxl_sched.c', 'libxl__set_vcpuaffinity', 62, 62, 62);
 
-/** `hard`, `soft`: numbers of CPUs; undefined: as before. @returns 0, ERROR_INVAL, ERROR_FAIL. @xen libxl_set_vcpuaffinity */
+/**
+ * `hard`, `soft`: numbers of CPUs; undefined: as before, which is nothing to do unless `force`.
+ * @returns 0, ERROR_INVAL, ERROR_FAIL. @xen libxl_set_vcpuaffinity, libxl_set_vcpuaffinity_force
+ */
 export function* setVcpuAffinity(
   lx: Libxl,
   domid: number,
   vcpu: number,
   hard: readonly number[] | undefined,
   soft: readonly number[] | undefined,
+  force = false,
 ): Co<number> {
-  if (hard === undefined && soft === undefined) return ERROR.INVAL;
-  const rc = yield* lx.xc.domctl({
-    cmd: 'setvcpuaffinity',
-    domid,
-    vcpu,
-    ...(hard === undefined ? {} : { hard }),
-  });
-  if (rc === 0) return 0;
-  lx.log.error(FAILED, 'Setting vcpu affinity', domid, rc);
-  return ERROR.FAIL;
+  const maps = [hard, soft].filter((map) => map !== undefined);
+  if (maps.length === 0 && !force) return ERROR.INVAL;
+  const rc = yield* lx.xc.setAffinity(
+    { cmd: 'setvcpuaffinity', domid, vcpu, ...(hard === undefined ? {} : { hard }) },
+    maps.length,
+  );
+  if (rc !== 0) {
+    lx.log.error(FAILED, 'Setting vcpu affinity', domid, rc);
+    return ERROR.FAIL;
+  }
+  if (hard?.some((cpu) => cpu >= lx.xc.hv.physInfo().nrCpus) === true)
+    lx.log.debug(UNREACHABLE, `New hard affinity for vcpu ${vcpu} has unreachable cpus`, domid);
+  return 0;
 }
 
 /** The same for all virtual CPUs. @xen libxl_set_vcpuaffinity_all */

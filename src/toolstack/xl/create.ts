@@ -13,6 +13,7 @@ import { DeathWatch } from './death_watch.js';
 import { getOptions } from './getopt.js';
 import { help } from './help.js';
 import { parseConfigData } from './parse.js';
+import { applyGlobalMasks } from './parse_cpus.js';
 
 /** @xen struct domain_create */
 interface DomainCreate {
@@ -23,6 +24,7 @@ interface DomainCreate {
   monitor: boolean;
   paused: boolean;
   quiet: boolean;
+  ignoreMasks: boolean;
 }
 
 const LONG = {
@@ -43,6 +45,7 @@ export function* mainCreate(xl: Xl, argv: readonly string[]): Co<number> {
     monitor: true,
     paused: false,
     quiet: false,
+    ignoreMasks: false,
   };
   const first = argv[1];
   const named = first !== undefined && !first.startsWith('-') && !first.includes('=');
@@ -54,6 +57,7 @@ export function* mainCreate(xl: Xl, argv: readonly string[]): Co<number> {
     else if (opt === 'd') d.debug = true;
     else if (opt === 'e') d.daemonize = d.monitor = false;
     else if (opt === 'f') d.configFile = arg;
+    else if (opt === 'i') d.ignoreMasks = true;
     else if (opt === 'n') xl.dryrun = true;
     else if (opt === 'p') d.paused = true;
     else if (opt === 'q') d.quiet = true;
@@ -94,6 +98,7 @@ function* createDomain(xl: Xl, d: DomainCreate): Co<number> {
   const source = d.configFile!;
   if (!d.quiet) xl.err(`Parsing config from ${source}\n`);
   const config = parseConfigData(xl, source, text);
+  if (!d.ignoreMasks) applyGlobalMasks(xl, config.bInfo.vcpuHardAffinity);
   if (d.debug || xl.dryrun) (xl.dryrun ? xl.out : xl.err)(domainConfigToJson(config));
   if (xl.dryrun) return 0;
   const domid = yield* startDomain(xl, config, d.paused);

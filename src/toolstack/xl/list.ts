@@ -1,7 +1,7 @@
 /** list and vm-list. @xen tools/xl/xl_info.c */
 import type { DomainInfo } from '../../hypervisor/public/domctl.js';
 import type { Co } from '../../sim/co.js';
-import { domidToName } from '../libxl/domain_info.js';
+import { domainInfo, domidToName } from '../libxl/domain_info.js';
 import { domainListJson } from '../libxl/json.js';
 import { retrieveConfig } from '../libxl/retrieve_config.js';
 import type { Xl } from './context.js';
@@ -23,7 +23,7 @@ export function* mainList(xl: Xl, argv: readonly string[]): Co<number> {
   if (args.length === 0) domains = yield* xl.lx.xc.domainList();
   else {
     const domid = yield* findDomain(xl, args[0]!);
-    const info = yield* xl.lx.xc.domainInfo(domid);
+    const info = yield* domainInfo(xl.lx, domid);
     if (info === undefined) {
       xl.err(`Error: Domain '${args[0]}' does not exist.\n`);
       return 1;

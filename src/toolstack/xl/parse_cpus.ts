@@ -1,5 +1,6 @@
 /** cpus= and cpus_soft=: sets of physical CPUs. @xen tools/xl/xl_parse.c update_cpumap_range */
 import { strtol } from '../xlu/cnum.js';
+import { type Xl, XlExit } from './context.js';
 import type { Parse } from './parse_context.js';
 
 /** `4`, `2-5`; undefined when it is neither. @xen parse_range */
@@ -41,4 +42,14 @@ export function parseCpuRange(p: Pick<Parse, 'xl' | 'fail'>, text: string): numb
     }
   }
   return [...set].sort((a, b) => a - b);
+}
+
+/**
+ * Sets of CPUs as the global masks leave them: all there are, since xl.conf has no masks in the simulator. Exits when
+ * none is left. @xen tools/xl/xl_vcpu.c apply_global_affinity_masks
+ */
+export function applyGlobalMasks(xl: Xl, maps: readonly (readonly number[])[]): void {
+  if (maps.every((map) => map.length > 0)) return;
+  xl.err('vcpu hard affinity map is empty\n');
+  throw new XlExit(1);
 }

@@ -1,16 +1,20 @@
 /** vcpu-pin. @xen tools/xl/xl_vcpu.c */
 import type { Co } from '../../sim/co.js';
+import { domainInfo } from '../libxl/domain_info.js';
 import { setAllAffinities, setVcpuAffinity } from '../libxl/sched.js';
 import { strtol } from '../xlu/cnum.js';
 import { type Xl, XlExit } from './context.js';
 import { findDomain } from './find_domain.js';
 import { getOptions } from './getopt.js';
-import { parseCpuRange } from './parse_cpus.js';
+import { applyGlobalMasks, parseCpuRange } from './parse_cpus.js';
+
+const LONG_MAX = 2n ** 63n - 1n;
 
 export function* mainVcpuPin(xl: Xl, argv: readonly string[]): Co<number> {
-  const long = { force: 'f', 'ignore-global-affinity-masks': 'i' };
-  const { args, flags } = getOptions(xl, argv, 'fi', long, 'vcpu-pin', 3);
-  const force = flags.some((f) => f.opt === 'f');
+  const names = { force: 'f', 'ignore-global-affinity-masks': 'i' };
+  const { args, flags } = getOptions(xl, argv, 'fi', names, 'vcpu-pin', 3);
+  const has = (opt: string): boolean => flags.some((f) => f.opt === opt);
+  const force = has('f');
   const domid = yield* findDomain(xl, args[0]!);
   const vcpu = strtol(args[1]!, 0, 10);
   const all = vcpu.end === 0 || vcpu.value < 0;
@@ -23,9 +27,15 @@ export function* mainVcpuPin(xl: Xl, argv: readonly string[]): Co<number> {
     );
     return 0;
   }
+  if (hard !== undefined && !has('i')) {
+    if ((yield* domainInfo(xl.lx, domid)) === undefined) return fail(xl, 'Could not get domain info\n');
+    applyGlobalMasks(xl, [hard]);
+  }
   if (!all) {
-    const rc = yield* setVcpuAffinity(xl.lx, domid, vcpu.value, hard, soft);
-    return rc === 0 ? 0 : fail(xl, `Could not set affinity for vcpu \`${vcpu.value}'.\n`);
+    // A long for xl, an unsigned int for libxl.
+    const long = vcpu.overflow ? LONG_MAX : BigInt(vcpu.value);
+    const rc = yield* setVcpuAffinity(xl.lx, domid, Number(BigInt.asUintN(32, long)), hard, soft, force);
+    return rc === 0 ? 0 : fail(xl, `Could not set affinity for vcpu \`${long}'.\n`);
   }
   const info = yield* xl.lx.xc.domainInfo(domid);
   if (info === undefined) return fail(xl, 'libxl_list_vcpu failed.\n');
