@@ -1,6 +1,6 @@
 /**
  * VT-d structures in memory: root and context entries, second-level page-table entries, invalidation
- * descriptors, fault records, interrupt remapping entries (VT-d specification, chapters 9, 6.5 and 11).
+ * descriptors, fault records, interrupt remapping entries (VT-d specification 5.1, chapters 9, 6.5 and 11).
  * Bits only: no behaviour of hardware or of Xen. High bit first, in the manual's order.
  */
 import { bits, type Layout } from '../../base/layout.js';
@@ -107,7 +107,7 @@ export const IOTLB = {
 /** Invalidate address register (11.4.6.3); the page frame is in bits 51:12. */
 export const IVA = { IH: bits(0, 6), AM: bits(0, 5, 0) } as const satisfies Layout;
 
-/** Fault status register (11.4.9). */
+/** Fault status register (11.4.7). */
 export const FSTS = {
   FRI: bits(0, 15, 8), // index of the first pending fault record
   ITE: bits(0, 6), // Invalidation Time-out Error
@@ -122,7 +122,7 @@ export const FSTS = {
 export const AFLOG = {
   FLS: bits(0, 11, 9), // 2^FLS frames
 } as const satisfies Layout;
-/** Fault event and invalidation event control (11.4.10, 11.4.11.6): Interrupt Mask, Interrupt Pending. */
+/** Fault event and invalidation event control (11.4.7, 11.4.9): Interrupt Mask, Interrupt Pending. */
 export const EVENT_CTL = { IM: bits(0, 31), IP: bits(0, 30) } as const satisfies Layout;
 /** Invalidation queue error record (11.4.9.9). */
 export const IQERCD = {
@@ -142,13 +142,13 @@ export const QUEUE_ERROR = {
 } as const;
 /** Invalidation completion status (11.4.9.5). */
 export const ICS = { IWC: bits(0, 0) } as const satisfies Layout;
-/** Interrupt remapping table address (11.4.12); the table's frame is in bits 51:12. */
+/** Interrupt remapping table address (11.4.10); the table's frame is in bits 51:12. */
 export const IRTA = {
   EIME: bits(0, 11), // x2APIC destinations
   S: bits(0, 3, 0), // 2^(S + 1) entries
 } as const satisfies Layout;
 
-/** Fault recording register, 128 bits (11.4.14.3). The page frame is in bits 51:12 of words 0 and 1. */
+/** Fault recording register, 128 bits (11.4.7). The page frame is in bits 51:12 of words 0 and 1. */
 export const FRCD = {
   F: bits(3, 31),
   T: bits(3, 30), // 1: read
@@ -268,7 +268,7 @@ export const ECAP = {
   C: bits(0, 0),
 } as const satisfies Layout;
 
-/** Fault reasons of DMA requests in legacy mode (7.2.3, table 22). */
+/** Fault reasons of DMA requests in legacy mode (7.1.3). */
 export const FR = {
   ROOT_NOT_PRESENT: 1,
   CONTEXT_NOT_PRESENT: 2,
@@ -288,7 +288,7 @@ export const FR = {
 /** In place of a fault reason: refused by protected memory, which is no fault and never recorded (11.4.8). */
 export const PROTECTED = 0x100;
 
-/** Fault reasons of DMA requests in scalable mode (7.2.3). */
+/** Fault reasons of DMA requests in scalable mode (7.1.3). */
 export const FR_SM = {
   TABLE_MODE: 0x30,
   ROOT_ACCESS: 0x38,

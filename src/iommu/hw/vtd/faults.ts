@@ -27,7 +27,7 @@ const FSTS = VTD_REG.FSTS >>> 2;
 
 /**
  * A DMA was refused. `hidden`: its context entry was read and has FPD set, so faults up to there (reasons 1, 8, 9 and
- * 10) are never hidden (7.2.3, "qualified"). `addressType` as PCIe has it, 0 for an ordinary request.
+ * 10) are never hidden (7.1.3, "qualified"). `addressType` as PCIe has it, 0 for an ordinary request.
  */
 export function recordFault(
   s: VtdState,

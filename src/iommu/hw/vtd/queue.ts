@@ -204,7 +204,7 @@ function emitDescriptor(s: VtdState, at: number): void {
   s.events.emit({ kind: 'descriptor', unit: s.index, words });
 }
 
-/** Invalidation queue error: the head stays at the descriptor until software clears IQE (7.1.2). `why` is for IQERCD. */
+/** Invalidation queue error: the head stays until software clears IQE (6.5.2.11). `why` is for IQERCD. */
 function refuse(s: VtdState, why: number): void {
   if (s.events.on) tell(s, 'queueError', s.regs[IQH]! >>> 4);
   s.regs[IQERCD] = why;
@@ -370,7 +370,7 @@ function deviceTlbDescriptor(s: VtdState, w0: number, w1: number, w2: number, w3
 }
 
 /**
- * Everything before it is done by now: status is written, then the completion interrupt sent (6.5.2.8). A wait behind
+ * Everything before it is done by now: status is written, then the completion interrupt sent (6.5.2.9). A wait behind
  * a device that did not answer is aborted.
  */
 function waitDescriptor(s: VtdState, w0: number, data: number, w2: number, w3: number): boolean {
