@@ -48,8 +48,9 @@ export type Detail =
       readonly bytes: number;
     };
 
-const DRIVER = /^Kernel driver in use: ([\w.:+-]{1,64})$/;
-const SLOT = /^Physical Slot: ([\w.+-]{1,64})$/;
+/** Names of directories in sysfs: neither `.` nor `..`. */
+const DRIVER = /^Kernel driver in use: (?!\.{1,2}$)([\w.:+-]{1,64})$/;
+const SLOT = /^Physical Slot: (?!\.{1,2}$)([\w.+-]{1,64})$/;
 const PIN_IRQ = /^Interrupt: pin [A-D?] (?:disabled|routed to IRQ (\d{1,9}))/;
 const FLAGS_IRQ = /^Flags: .*\bIRQ (\d{1,9})/;
 const REGION =

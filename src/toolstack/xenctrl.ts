@@ -83,6 +83,12 @@ export class Xenctrl {
     return rc === 0 && op.info?.domid === domid ? op.info : undefined;
   }
 
+  /** The one with the lowest id that is not below `from`. @xen xc_domain_getinfolist of one */
+  *firstDomain(from: number): Co<DomainInfo | undefined> {
+    this.buffers.call(STRUCT.domainInfo, STRUCT.sysctl);
+    return (yield* this.hv.getDomainInfoList()).find((info) => info.domid >= from);
+  }
+
   /** Libxl looks for a domain that is known to be there; `label` when it asks for all. */
   countFind(label = false): void {
     if (this.single) this.buffers.call(STRUCT.domctl);

@@ -55,6 +55,29 @@ test('libxl looks for the domain at once and when xenstored tells of one that we
   ]);
 });
 
+test('a domain that is gone while one with a higher number is there is missing from the list', () => {
+  const h = xlHost({ files: { '/cfg': CFG, '/two': CFG.replace('hvm1', 'hvm2') } });
+  h.xl('-vvv', 'create', '-p', '/cfg');
+  h.xl('create', '-p', '/two');
+  log(h);
+  h.xl('destroy', 'hvm1');
+  const text = log(h).join('\n');
+  expect(text).toContain('nentries=1 rc=1 2..2\n');
+  expect(text).toContain('got=domaininfos[0] got->domain=2\n');
+  expect(text).toContain('domain_death_occurred: Domain 1:missing from list\n');
+  // A list is asked for in the same way under all releases.
+  expect(text).toContain('total allocations:4 total releases:4\n');
+});
+
+test('a shutdown of another domain makes it look, too', () => {
+  const h = xlHost({ files: { '/cfg': CFG, '/two': CFG.replace('hvm1', 'hvm2') } });
+  h.xl('-vvv', 'create', '/cfg');
+  h.xl('create', '/two');
+  const before = log(h).length;
+  runAlone(h.dom0.hv.shutdown(2, 0));
+  expect(log(h).slice(before).join('\n')).toContain('Domain 1:Exists shutdown_reported=0');
+});
+
 test('a shutdown is reported once', () => {
   const h = xlHost({ release: '4.17', files: { '/cfg': `${CFG}on_poweroff="preserve"\n` } });
   h.xl('-vvv', 'create', '/cfg');

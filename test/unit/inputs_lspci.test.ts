@@ -267,6 +267,14 @@ describe('any input', () => {
   });
 });
 
+test('a name of a slot or a driver that no directory can have is passed over', () => {
+  for (const name of ['.', '..']) {
+    const details = `\tPhysical Slot: ${name}\n\tKernel driver in use: ${name}\n`;
+    const dump = read(block('02:00.0 Ethernet controller', details));
+    expect([dump.slots, dump.functions[0]!.driver]).toEqual([[], undefined]);
+  }
+});
+
 test('Physical slots are those of the listing, one for all functions of a card', () => {
   const slot = '\tPhysical Slot: 3-1\n';
   const dump = read(

@@ -68,6 +68,12 @@ describe('xl save', () => {
     expect(err).toContain('xc: detail: Frames: 11264/1044480    1%\n');
   });
 
+  test('frames of an HVM guest are counted up to its highest one, above 4 GiB where it has memory there', () => {
+    const { err } = host('name="g"\ntype="hvm"\nmemory=1024\nmaxmem=4096\n').xl('save', 'g', '/tmp/save');
+    const total = Number(/Frames: \d+\/(\d+) +100%/.exec(err)![1]);
+    expect(total).toBeGreaterThan(0x10_0000);
+  });
+
   test('dom0 has no configuration', () => {
     const h = host(PV);
     expect(h.xl('save', '0', '/tmp/save')).toMatchObject({

@@ -11,8 +11,6 @@ import { ERROR } from './types.js';
 
 const ACK_TIMEOUT_NS = 60e9;
 const ACK_STEP_NS = 100e6;
-/** Behind the highest special page: what the guest's frames are counted up to. */
-const HVM_FRAMES = 0xff000;
 /** Progress is told every 4 MiB. */
 const STEP_FRAMES = 1024;
 
@@ -21,8 +19,7 @@ export function* domainSuspend(lx: Libxl, domid: number): Co<number> {
   const type = yield* domainType(lx, domid);
   if (type === 'invalid') return ERROR.FAIL;
   const pv = type === 'pv';
-  const kb = settled(loadConfig(lx, domid)?.bInfo.maxMemkb);
-  const frames = pv ? Math.floor(kb / 4) : HVM_FRAMES;
+  const frames = yield* framesOf(lx, domid, pv);
   lx.log.save(domid, pv ? 'x86 PV' : 'x86 HVM');
   const rc = yield* stop(lx, domid, type === 'hvm');
   if (rc !== 0) return rc;
@@ -30,6 +27,12 @@ export function* domainSuspend(lx: Libxl, domid: number): Co<number> {
   if (!pv) yield* lx.xc.domctl({ cmd: 'gethvmcontext', domid });
   lx.log.progress('End of stream', 0, 1);
   return 0;
+}
+
+/** What the guest's frames are counted up to. @xen xc_domain_nr_gpfns */
+function* framesOf(lx: Libxl, domid: number, pv: boolean): Co<number> {
+  if (!pv) return (yield* lx.xc.memoryOp({ cmd: 'maximum_gpfn', domid })) + 1;
+  return Math.floor(settled(loadConfig(lx, domid)?.bInfo.maxMemkb) / 4);
 }
 
 /** An HVM guest without drivers for it is not asked; the others take the word from xenstore. */

@@ -28,7 +28,7 @@ export function* runXlDaemons(dom0: Dom0): Co<void> {
       endWatch(dom0, w);
     } else if (info.flags.shutdown) {
       // xenstored tells of shutdowns as it does of deaths.
-      if (w.death !== undefined) dom0.xs.fireSpecial('@releaseDomain');
+      dom0.xs.fireSpecial('@releaseDomain');
       yield* dom0.settle();
       yield* domainDied(dom0, lx, w, info, write);
     }

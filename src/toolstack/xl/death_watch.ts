@@ -3,7 +3,7 @@
  * domain that shut down or went. @xen tools/libs/light/libxl_domain.c domain_death_xswatch_callback
  */
 import { hex } from '../../base/sbdf.js';
-import type { DomainInfo, DomctlOp } from '../../hypervisor/public/domctl.js';
+import type { DomainInfo } from '../../hypervisor/public/domctl.js';
 import type { Co } from '../../sim/co.js';
 import type { DeathListener, Dom0, XenstoreWatcher } from '../dom0.js';
 import { HypercallBuffers } from '../hypercall_buffers.js';
@@ -46,14 +46,11 @@ export class DeathWatch implements DeathListener, XenstoreWatcher {
   private *look(): Co<void> {
     const { log, xc } = this.lx;
     if (!this.deathReported) {
-      const op: DomctlOp = { cmd: 'getdomaininfo', domid: this.domid };
-      xc.countFind();
-      const rc = yield* xc.hv.domctl(op);
-      const info = rc === 0 && op.info?.domid === this.domid ? op.info : undefined;
-      const [n, range] = info === undefined ? [0, '0..0'] : [1, `${this.domid}..${this.domid}`];
+      const info = yield* xc.firstDomain(this.domid);
+      const [n, range] = info === undefined ? [0, '0..0'] : [1, `${info.domid}..${info.domid}`];
       const evg = `[evg=${this.generator}]`;
       log.debug(DOMAIN.deathEntries, `${evg} nentries=1 rc=${n} ${range}`, this.domid);
-      const got = info === undefined ? -1 : this.domid;
+      const got = info?.domid ?? -1;
       log.debug(DOMAIN.deathGot, `${evg}   got=domaininfos[0] got->domain=${got}`, this.domid);
       this.report(info);
       log.debug(DOMAIN.deathAll, '[evg=0] all reported');
@@ -61,10 +58,11 @@ export class DeathWatch implements DeathListener, XenstoreWatcher {
     log.debug(DOMAIN.deathDone, 'domain death search done');
   }
 
+  /** `info`: of the domain, or of the next one when it is gone. */
   private report(info: DomainInfo | undefined): void {
     const { log } = this.lx;
-    if (info === undefined) {
-      log.debug(DOMAIN.deathOccurred, 'empty list', this.domid);
+    if (info?.domid !== this.domid) {
+      log.debug(DOMAIN.deathOccurred, info === undefined ? 'empty list' : 'missing from list', this.domid);
       this.deathReported = true;
       return;
     }
