@@ -118,6 +118,7 @@ int main(int argc, char **argv)
     int hit = !strcmp(row, "hit"), miss = !strcmp(row, "miss"), copy = !strcmp(row, "mixed64");
 
     memory = aligned_alloc(4096, FRAMES * 4096ul);
+    // Real memory behind every frame: untouched, they would all be the one zero page of the operating system.
     memset(memory, 0, FRAMES * 4096ul);
     root_frame = next_frame++;
     u32 table = next_frame++, rids[8];
@@ -125,10 +126,6 @@ int main(int argc, char **argv)
         set_context(rids[i] = 0x0300 + i * 0x108, 5, table);
     for (u32 dfn = 0; dfn < 1u << 20; dfn++)
         map(table, dfn, DATA_FIRST + ((dfn * 2654435761u) >> 18) % DATA_FRAMES);
-
-    // Real memory behind every data frame: untouched, they would all be the one zero page of the operating system.
-    for (u32 i = 0; i < DATA_FRAMES; i++)
-        frame(DATA_FIRST + i)[0] = 0;
 
     // The first pass is always the mixed one: it leaves the IOTLB as a busy machine does, entries in every way.
     for (int pass = 0; pass < 2; pass++) {

@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { parseSbdf } from '../../src/base/sbdf.js';
 import { Recorder } from '../../src/cli/recorder.js';
 import { Session } from '../../src/cli/session.js';
+import { doIrq } from '../../src/hypervisor/irq/do_irq.js';
 import { irqArrives, runOn } from '../../src/hypervisor/irq/move.js';
 import { runAlone } from '../../src/sim/co.js';
 import { q35 } from '../helpers/q35.js';
@@ -77,6 +78,16 @@ describe('an interrupt of dom0', () => {
     expect([flushes(), xen.irqs.desc(irq).affinity]).toEqual([[`0x${remapIndex.toString(16)}`], 2]);
     runAlone(machine.sendMessage(disk));
     expect(flushes()).toEqual([]);
+  });
+
+  test('is noted once, however often it comes before somebody looks', () => {
+    const { machine, xen } = host();
+    const { irq } = xen.irqs.msis.get(parseSbdf('00:1f.2')!)![0]!;
+    runOn(xen, xen.hwdom, 1);
+    for (let i = 0; i < 3; i++) doIrq(xen, xen.irqs.desc(irq).vector);
+    expect(xen.irqs.moving).toEqual([irq]);
+    runAlone(machine.serviceInterrupts());
+    expect([xen.irqs.moving, xen.irqs.desc(irq).affinity]).toEqual([[], 2]);
   });
 
   test('is bound where dom0 runs', () => {

@@ -11,7 +11,9 @@ export function doIrq(xen: Xen, vector: number, rounds = 0): number {
   const irq = xen.irqs.byVector.get(vector);
   if (irq === undefined) return -1;
   const desc = xen.irqs.desc(irq);
-  if (desc.pendingMask !== 0 || desc.oldVector !== VECTOR_NONE) xen.irqs.moving.push(irq);
+  const { moving } = xen.irqs;
+  const moves = desc.pendingMask !== 0 || desc.oldVector !== VECTOR_NONE;
+  if (moves && !moving.includes(irq)) moving.push(irq);
   for (const d of desc.guests) {
     if (!d.isHvm) continue;
     for (const pirq of d.pirqs.values()) if (pirq.irq === irq) hvmDoIrqDpci(xen, d, pirq, rounds);
