@@ -99,41 +99,55 @@ export function translate(s: VtdState, rid: number, dfn: number, write: boolean)
   return translateSlowly(s, rid, dfn, write);
 }
 
+/** Index of the entry for `page`, of which the lowest nine bits count; that of one that is absent, outside memory. */
+function entryIn(slots: Int32Array, pieces: Int32Array, table: number, limit: number, page: number): number {
+  if (table >= limit) return 0;
+  return (slots[pieces[table >>> 10]! + (table & 1023)]! << 10) | ((page & 511) << 1);
+}
+/** Frame that an entry leads to, below 2^31. */
+const frameIn = (lo: number, hi: number): number => ((hi & 0x7ff) << 20) | (lo >>> 12);
+
 /**
- * A page that is not in the IOTLB as a 4 KiB page, for a requester whose context is cached: walks tables whose
- * entries are all plain, and leaves everything else to `resolve`.
+ * A page that is not in the IOTLB as a 4 KiB page, for a requester whose context is cached: walks tables of three or
+ * four levels whose entries are all plain, and leaves everything else to `resolve`. The levels are written out, and what
+ * is odd at one of them is looked at in the end: in a loop V8 reads at each turn where the arrays lie.
  */
 function missed(s: VtdState, rid: number, dfn: number, write: boolean, c: number): number {
   const m = s.cache;
   const lo = dfn | 0;
   const info = m[c + 3]!;
-  const levels = info & LEVELS;
   const outside = lo >>> Math.min((info >>> 6) & 0x3f, 31);
-  if (lo !== dfn || outside !== 0 || levels > 4 || (info & KIND) !== 0 || s.tlbSizes > 1)
+  if (lo !== dfn || outside !== 0 || (info & KIND) !== 0 || s.tlbSizes > 1)
     return translateSlowly(s, rid, dfn, write);
   const { words, pieces, slots } = s.tables;
   const limit = Math.min(s.tableLimit, pieces.length << 10);
   const need = write ? W : R;
   const pointing = need | NOT_PLAIN;
   const oddHi = s.oddHi;
-  let perm = R | W;
+  let odd = (info & LEVELS) ^ 3;
+  let perm = -1;
   let table = m[c + 2]!;
-  for (let shift = levels * 9 - 9; shift > 0; shift -= 9) {
-    if (table >= limit) return translateSlowly(s, rid, dfn, write);
-    const e = (slots[pieces[table >>> 10]! + (table & 1023)]! << 10) | (((lo >>> shift) & 511) << 1);
-    const elo = words[e]!;
-    const ehi = words[e + 1]!;
-    if ((elo & pointing) !== need || (ehi & oddHi) !== 0) return translateSlowly(s, rid, dfn, write);
-    perm &= elo;
-    table = ((ehi & 0x7ff) << 20) | (elo >>> 12);
+  if ((info & LEVELS) === 4) {
+    const top = entryIn(slots, pieces, table, limit, lo >>> 27);
+    const topLo = words[top]!;
+    const topHi = words[top + 1]!;
+    odd = ((topLo & pointing) ^ need) | (topHi & oddHi);
+    perm = topLo;
+    table = frameIn(topLo, topHi);
   }
-  if (table >= limit) return translateSlowly(s, rid, dfn, write);
-  const e = (slots[pieces[table >>> 10]! + (table & 1023)]! << 10) | ((lo & 511) << 1);
-  const elo = words[e]!;
-  const ehi = words[e + 1]!;
-  if ((elo & (need | s.oddLeafLo)) !== need || (ehi & oddHi) !== 0)
-    return translateSlowly(s, rid, dfn, write);
-  const frame = ((ehi & 0x7ff) << 20) | (elo >>> 12);
+  const upper = entryIn(slots, pieces, table, limit, lo >>> 18);
+  const upperLo = words[upper]!;
+  const upperHi = words[upper + 1]!;
+  const middle = entryIn(slots, pieces, frameIn(upperLo, upperHi), limit, lo >>> 9);
+  const middleLo = words[middle]!;
+  const middleHi = words[middle + 1]!;
+  const leaf = entryIn(slots, pieces, frameIn(middleLo, middleHi), limit, lo);
+  const leafLo = words[leaf]!;
+  const leafHi = words[leaf + 1]!;
+  odd |= ((upperLo & pointing) ^ need) | ((middleLo & pointing) ^ need);
+  odd |= ((leafLo & (need | s.oddLeafLo)) ^ need) | ((upperHi | middleHi | leafHi) & oddHi);
+  if (odd !== 0) return translateSlowly(s, rid, dfn, write);
+  const frame = frameIn(leafLo, leafHi);
   if (frame >>> 8 === INTERRUPT_RANGE) return translateSlowly(s, rid, dfn, write);
   const at = m[c + 1]!;
   const set = (lo ^ (lo >>> 8) ^ at) & 0xff;
@@ -144,7 +158,7 @@ function missed(s: VtdState, rid: number, dfn: number, write: boolean, c: number
   m[way] = lo;
   m[way + 4] = m[at]!;
   m[way + 8] = frame;
-  m[way + 12] = perm & elo;
+  m[way + 12] = perm & upperLo & middleLo & leafLo & (R | W);
   return frame;
 }
 /** Bits 31:20 of every address of the interrupt range. */
