@@ -89,6 +89,9 @@ test("what the handler of the AMD unit's interrupt writes is out of scope, but n
   expect(left('0x1b407', '0x1b40f', '0x1f40f')).toEqual([]);
   expect(left('0x1b40f', '0x1f40f')).toEqual([]);
   expect(left('0x1b407', '0x1f40e')).toEqual([control('0x1b407'), control('0x1f40e')]);
+  // The end of the handler alone is left out where the record begins with it.
+  expect(left('0x1f40f')).toEqual([]);
+  expect(left('0x1b40e', '0x1f40f')).toEqual([control('0x1b40e'), control('0x1f40f')]);
 });
 
 test('one flush after the other is left out with its own lines alone', () => {

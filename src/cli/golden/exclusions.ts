@@ -119,8 +119,9 @@ export const RULES: readonly Rule[] = [
     afterBoot: true,
     forms: [
       /^amdvi_control_status MMIO_STATUS state 0x1b407\namdvi_control_status MMIO_STATUS state 0x1b40f\namdvi_control_status MMIO_STATUS state 0x1f40f$/,
-      /^amdvi_control_status MMIO_STATUS state 0x1b40f\namdvi_control_status MMIO_STATUS state 0x1f40f$/,
-      /^amdvi_control_status MMIO_STATUS state 0x1f40f$/,
+      // The end of it, with which the record begins.
+      /(?<!\n)^amdvi_control_status MMIO_STATUS state 0x1b40f\namdvi_control_status MMIO_STATUS state 0x1f40f$/m,
+      /(?<!\n)^amdvi_control_status MMIO_STATUS state 0x1f40f$/m,
     ],
   },
   {
