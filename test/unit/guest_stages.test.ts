@@ -73,6 +73,15 @@ describe('the whole console', () => {
     fs.writeFileSync(path.join(dir, 'serial-full.log.gz'), 'no');
     expect(() => new ConsoleLog(dir, RECORDS)).toThrow('cannot be unpacked');
   });
+
+  test('where all lines are alike the search for a record gives up, and the record has what it has', () => {
+    const alike = '(XEN) alike';
+    const many = record({ xen_log: [...Array<string>(100_000).fill(alike), MAPPED] });
+    fs.writeFileSync(path.join(dir, 'serial-full.log.gz'), gzipSync(`${alike}\r\n`.repeat(200_000)));
+    const log = new ConsoleLog(dir, [many]);
+    expect(log.shown(0)).toHaveLength(100_001);
+    expect(log.missed(0, [])).toEqual([]);
+  });
 });
 
 describe('a guest with firmware', () => {

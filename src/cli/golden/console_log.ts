@@ -23,6 +23,8 @@ interface Piece {
 }
 
 const NOTHING: Piece = { lines: [], own: 0 };
+/** Lines that a search looks at in one log, all records together; real logs take some thousands. */
+const LOOKS_MAX = 10_000_000;
 
 export class ConsoleLog {
   private readonly pieces = new Map<string, Piece>();
@@ -35,11 +37,12 @@ export class ConsoleLog {
       ...Object.entries(r.debug_keys ?? {}).map(([key, log]) => ({ name: `${i} ${key}`, log })),
     ]);
     const found: { name: string; own: number; at: number }[] = [];
+    const looks = { left: LOOKS_MAX };
     let next = 0;
     for (const { name, log } of parts) {
       const own = log.filter(isXens);
       if (own.length === 0) continue;
-      const at = all === undefined ? undefined : findRun(all, own, next);
+      const at = all === undefined ? undefined : findRun(all, own, next, looks);
       if (at === undefined)
         this.pieces.set(name, { lines: log.filter((l) => RING.test(l)), own: own.length });
       else {
@@ -87,17 +90,23 @@ function readLines(file: string): string[] | undefined {
     .filter((l) => RING.test(l));
 }
 
-/** Where Xen's lines `run` follow each other, those of guests between them, at or after `from`. */
+/**
+ * Where Xen's lines `run` follow each other, those of guests between them, at or after `from`; undefined also when so
+ * many lines are alike that nobody looks any further.
+ */
 function findRun(
   all: readonly string[],
   run: readonly string[],
   from: number,
+  looks: { left: number },
 ): { start: number; end: number } | undefined {
-  for (let start = from; start < all.length; start++) {
+  for (let start = from; start < all.length && looks.left > 0; start++) {
+    looks.left -= 1;
     if (all[start] !== run[0]) continue;
     let at = start;
     let n = 0;
     for (; at < all.length && n < run.length; at++) {
+      looks.left -= 1;
       if (all[at] === run[n]) n += 1;
       else if (isXens(all[at]!)) break;
     }
