@@ -43,8 +43,6 @@ const AIMS = [
   { row: /^assign\+deassign, 1 function$/, ratio: 3.75 },
   { row: /^assign\+deassign, 8 functions$/, ratio: 4.4 },
   { row: /^assign\+deassign, quarantine off$/, ratio: 5 },
-  // Revised from 3: docs/benchmarks.md has the count.
-  { row: /^map\+unmap .*, with flush$/, ratio: 3.5 },
   { row: /^map\+unmap/, ratio: 3 },
   { row: /^DMA, hit$/, ratio: 1.5 },
   { row: /^DMA, mixed$/, ratio: 1.6 },
