@@ -158,8 +158,8 @@ function vtdUnits(host: HostDescription, hw: Base, routers: LazyMap<number, RidR
     return unit;
   });
   for (const { segment: seg } of drhds) {
-    const here = drhds.filter((d) => d.segment === seg);
     if (hw.root.hasSegment(seg)) continue;
+    const here = drhds.filter((d) => d.segment === seg);
     const only = here.length === 1 ? here[0]! : undefined;
     if (only !== undefined && coversSegment(only)) hw.root.install(units[drhds.indexOf(only)]!, seg);
     else {

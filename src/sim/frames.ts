@@ -53,17 +53,15 @@ interface FrameArrays {
   readonly pieces: Int32Array;
   readonly mixed: Int32Array;
 }
-const spares = new Spares<FrameArrays>();
 /** What a machine has that gave its table back. */
 const GIVEN_BACK = new Int32Array(0);
 
 function emptyArrays(frames: number): FrameArrays {
-  const spare = spares.take(frames);
-  if (spare !== undefined) return spare;
   const pieces = Math.ceil(frames / PIECE);
   const buffer = new ArrayBuffer((pieces + BOOT_MIXED * PIECE) * 4);
   return { pieces: new Int32Array(buffer, 0, pieces), mixed: new Int32Array(buffer, pieces * 4) };
 }
+const spares = new Spares(emptyArrays);
 
 export class Frames implements CopiesItself {
   /** Packed owner and type of a uniform piece, or -(index + 1) of its frames in `mixed`. */
@@ -82,7 +80,7 @@ export class Frames implements CopiesItself {
   #since: FramesCopy | undefined = undefined;
 
   constructor(readonly frames: number) {
-    const { pieces, mixed } = emptyArrays(frames);
+    const { pieces, mixed } = spares.take(frames);
     this.pieces = pieces;
     this.mixed = mixed;
     this.#written = new Uint8Array(mixed.length / PIECE);

@@ -24,14 +24,11 @@ interface RamArrays {
   readonly pieces: Int32Array;
   readonly slots: Int32Array;
 }
-const spares = new Spares<RamArrays>();
 /** What a machine has that gave its memory back. */
 const GIVEN_BACK = new Int32Array(0);
 
-/** Those of a machine that is done with, or one fresh buffer: each buffer takes time of its own to make and collect. */
+/** In one buffer: each takes time of its own to make and collect. */
 function emptyArrays(frames: number): RamArrays {
-  const spare = spares.take(frames);
-  if (spare !== undefined) return spare;
   const pieces = Math.min(Math.ceil(frames / PIECE), FIRST_PIECES_MAX);
   const words = BOOT_FRAMES * FRAME_WORDS;
   const buffer = new ArrayBuffer((words + pieces + 2 * PIECE) * 4);
@@ -41,6 +38,7 @@ function emptyArrays(frames: number): RamArrays {
     slots: new Int32Array(buffer, (words + pieces) * 4),
   };
 }
+const spares = new Spares(emptyArrays);
 
 /** Large buffers begin 16 bytes behind a page: so far on, a cache line here is one of the processor's, and not two halves. */
 const TO_NEXT_LINE = 48;
@@ -79,7 +77,7 @@ export class Ram implements CopiesItself {
     /** Frames of the machine's physical address space; addresses beyond abort. */
     readonly frames: number,
   ) {
-    const { words, pieces, slots } = emptyArrays(frames);
+    const { words, pieces, slots } = spares.take(frames);
     this.words = words;
     this.pieces = pieces;
     this.slots = slots;

@@ -19,8 +19,11 @@ const BYTES_MAX = 4 * 2 ** 20;
 export class Spares<T> {
   private readonly kept: { readonly frames: number; readonly arrays: T }[] = [];
 
-  /** Arrays of a machine with as many frames; undefined where nobody gave any back. */
-  take(frames: number): T | undefined {
+  /** Makes them where nobody gave any back. */
+  constructor(private readonly make: (frames: number) => T) {}
+
+  /** Arrays of a machine with as many frames. */
+  take(frames: number): T {
     const { kept } = this;
     for (let i = kept.length - 1; i >= 0; i--) {
       const { arrays, frames: had } = kept[i]!;
@@ -29,7 +32,7 @@ export class Spares<T> {
       kept.pop();
       return arrays;
     }
-    return undefined;
+    return this.make(frames);
   }
   /** All words of `arrays` are zero, and nobody refers to them any more. */
   give(frames: number, arrays: T, bytes: number): void {
